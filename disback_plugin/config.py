@@ -1,0 +1,91 @@
+"""Settings of a DisBack session: what is recorded, where, and how the path is walked back."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from disback_plugin.config_base import StrictModel
+from disback_plugin.schedule import FixedInterval, Schedule, make_schedule
+
+Arm = Literal["disback", "warm", "fixed"]
+Codec = Literal["full", "delta"]
+InstallationKind = Literal["in-place", "separate", "lora"]
+Rounding = Literal["stochastic", "nearest"]
+
+ScheduleSettings = Annotated[
+    Schedule,
+    BeforeValidator(make_schedule),
+    PlainSerializer(lambda schedule: schedule.settings(), return_type=dict),
+    WithJsonSchema({"type": "object"}),
+]
+
+
+class RecordConfig(StrictModel):
+    """Degradation recording (stage 1, Algorithm 1): how long, and after which steps a node is kept.
+
+    Give `every` (a node every K steps, as in the paper) or `at` (listed steps, counted from 1).
+    Early, log-spaced nodes are the useful ones: late ones at a high learning rate are noise.
+    """
+
+    num_steps: int = Field(gt=0)
+    every: int | None = Field(default=None, gt=0)
+    at: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "RecordConfig":
+        if (self.every is None) == (self.at is None):
+            raise ValueError("give exactly one of 'every' (a node every K steps) and 'at' (a list)")
+        if self.every is not None and self.every > self.num_steps:
+            raise ValueError(f"every={self.every} is more than num_steps={self.num_steps}: no node")
+        if self.at is not None:
+            rising = all(a < b for a, b in zip(self.at, self.at[1:], strict=False))
+            if not self.at or not rising or self.at[0] < 1 or self.at[-1] > self.num_steps:
+                raise ValueError(
+                    f"'at' must rise within 1..num_steps={self.num_steps} (seen: {list(self.at)})"
+                )
+        return self
+
+    @property
+    def node_steps(self) -> tuple[int, ...]:
+        """After how many recording steps each node 1, 2, ... is kept."""
+        if self.at is not None:
+            return self.at
+        assert self.every is not None
+        return tuple(range(self.every, self.num_steps + 1, self.every))
+
+
+class DisBackConfig(StrictModel):
+    """Settings of `DisBack.attach`.
+
+    arm: `disback`; or a control: `warm` records as well, then keeps the teacher as the real score;
+        `fixed` leaves the host as it is without the plugin.
+    path: folder of the degradation path: recorded into, or reused where it holds a whole one.
+    schedule: which node answers when (see `schedule.py`).
+    codec: how nodes are stored: `full`, or `delta` (bfloat16 difference to the teacher, half size).
+    rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16.
+    installation: how a node becomes the real score; None leaves it to the adapter.
+    keep_teacher: also write the teacher's own tensors into the path's folder.
+    """
+
+    path: Path | None = None
+    arm: Arm = "disback"
+    record: RecordConfig | None = None
+    schedule: ScheduleSettings = FixedInterval(interval=1000)
+    codec: Codec = "full"
+    rounding: Rounding = "stochastic"
+    installation: InstallationKind | None = None
+    keep_teacher: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "DisBackConfig":
+        if self.arm != "fixed" and self.path is None:
+            raise ValueError(f"arm {self.arm!r} needs 'path', the folder of the degradation path")
+        if self.record is not None and self.arm == "disback":
+            self.schedule.check(len(self.record.node_steps))
+        return self
+
+    def recording_settings(self) -> dict[str, Any]:
+        """What a path's manifest says about how it was recorded."""
+        assert self.record is not None
+        return {"num_steps": self.record.num_steps, "at": list(self.record.node_steps)}

@@ -1,0 +1,63 @@
+"""Strict, frozen settings: an unknown key is an error that names the nearest valid one."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from disback_plugin.errors import ConfigError
+
+Model = TypeVar("Model", bound="StrictModel")
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """A hint for a misspelt name: the closest valid one, else all of them."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
+
+
+class StrictModel(BaseModel):
+    """Base of every settings class: keyword-only, frozen, validated at construction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    hint = nearest(str(key), list(cls.model_fields))
+                    raise ValueError(f"unknown key {key!r} in {cls.__name__}; {hint}")
+        return data
+
+
+def parse_settings(model: type[Model], data: Any, source: str) -> Model:
+    """Validate `data` as `model`; raises ConfigError naming `source`, key and value."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, source)) from None
+
+
+def read_yaml(file: Path) -> Any:
+    """The plain data in a YAML file; raises ConfigError if it is missing or no YAML."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no such config file: {file}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not valid YAML: {error}") from None
+
+
+def _describe(error: ValidationError, source: str) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        seen = "" if isinstance(item["input"], Mapping) else f" (seen: {item['input']!r})"
+        lines.append(f"{source}: {where + ': ' if where else ''}{message}{seen}")
+    return "\n".join(lines)

@@ -1,0 +1,29 @@
+"""What a user can cause: each error is a ValueError that says what was seen and what to do."""
+
+
+class DisBackError(ValueError):
+    """Base of all errors that a user of the plugin can cause."""
+
+
+class ConfigError(DisBackError):
+    """A setting is unknown, out of range or contradicts another one."""
+
+
+class PathError(DisBackError):
+    """A degradation path on disk is missing, damaged or belongs to another teacher."""
+
+
+class InstallError(DisBackError):
+    """A node cannot become the real score, or its installation had no effect."""
+
+
+class AdapterError(DisBackError):
+    """An adapter is unknown, registered twice, or does not provide a role."""
+
+
+class SessionError(DisBackError):
+    """The host called the session in an order or a state that cannot work."""
+
+
+class RunError(DisBackError):
+    """A run folder is missing, incomplete or cannot be resumed."""

@@ -1,0 +1,22 @@
+"""The degradation path on disk: nodes from the teacher (node 0) to the initial student (node N)."""
+
+from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
+from disback_plugin.path.degradation_path import DegradationPath
+from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
+from disback_plugin.path.precision import NodePrecision, cast, measure_precision
+from disback_plugin.path.reference import TeacherReference, check_tensors
+
+__all__ = [
+    "DegradationPath",
+    "Manifest",
+    "NodeCodec",
+    "NodeEntry",
+    "NodePrecision",
+    "TeacherEntry",
+    "TeacherReference",
+    "cast",
+    "check_tensors",
+    "get_codec",
+    "measure_precision",
+    "register_codec",
+]

@@ -1,0 +1,64 @@
+"""Files that are whole or absent: temp file in the same folder, fsync, rename, fsync folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+TEMP_PREFIX = ".tmp-"
+
+
+def _temp_for(file: Path) -> Path:
+    return file.with_name(f"{TEMP_PREFIX}{os.getpid()}-{file.name}")
+
+
+def _sync(target: Path) -> None:
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _commit(temp: Path, file: Path) -> None:
+    _sync(temp)
+    os.replace(temp, file)
+    _sync(file.parent)
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Replace `file` by `data` as indented JSON, atomically."""
+    temp = _temp_for(file)
+    temp.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    _commit(temp, file)
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
+    """Replace `file` by `tensors` as safetensors, atomically; returns (bytes, sha256)."""
+    temp = _temp_for(file)
+    # safetensors refuses tensors that share memory (tied weights), so each gets its own
+    save_file(
+        {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, temp
+    )
+    size, digest = temp.stat().st_size, sha256(temp)
+    _commit(temp, file)
+    return size, digest
+
+
+def sha256(file: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces of 4 MiB."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while piece := stream.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def leftover_temps(folder: Path) -> list[Path]:
+    """Temp files that a killed writer left behind."""
+    return sorted(folder.glob(f"{TEMP_PREFIX}*"))

@@ -1,0 +1,223 @@
+"""`DegradationPath`: the nodes between a teacher and its initial student, on disk (Sec. 4.2)."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from disback_plugin.errors import PathError
+from disback_plugin.path import atomic, inspection
+from disback_plugin.path.codecs import get_codec
+from disback_plugin.path.manifest import (
+    FILE_NAME,
+    FORMAT_VERSION,
+    TEACHER_FILE,
+    Manifest,
+    NodeEntry,
+    TeacherEntry,
+    read_manifest,
+    write_manifest,
+)
+from disback_plugin.path.node_file import read_node, read_tensors
+from disback_plugin.path.precision import NodePrecision, measure_precision
+from disback_plugin.path.reference import TeacherReference, check_tensors, describe_difference
+
+
+class DegradationPath:
+    """A folder with `path.json` and one safetensors file a node; node 0 is the teacher.
+
+    One process writes, any number may read meanwhile: every file is replaced atomically and the
+    manifest comes last, so a kill at any moment leaves a readable path with every completed node.
+    Only safetensors and JSON are read. Errors are PathError and name the file and the reason.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, teacher: TeacherReference | None) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._teacher = teacher
+
+    # -- making and opening ---------------------------------------------------------------------
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        teacher: TeacherReference | Mapping[str, Tensor],
+        *,
+        codec: str = "full",
+        method: str = "generic",
+        recording: Mapping[str, Any] | None = None,
+        keep_teacher: bool = False,
+    ) -> "DegradationPath":
+        """Start an empty path for `teacher`; a folder that already holds a path is refused."""
+        folder = Path(folder)
+        if (folder / FILE_NAME).exists():
+            raise PathError(f"{folder} already holds a path: open it, or choose another folder")
+        if not isinstance(teacher, TeacherReference):
+            teacher = TeacherReference.of(teacher)
+        folder.mkdir(parents=True, exist_ok=True)
+        digest = None
+        if keep_teacher:
+            _, digest = atomic.write_tensors(folder / TEACHER_FILE, teacher.tensors)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            method=method,
+            codec=get_codec(codec).name,
+            complete=False,
+            recording=dict(recording or {}),
+            tensors=teacher.table(),
+            teacher=TeacherEntry(
+                fingerprint=teacher.fingerprint,
+                hashes=teacher.hashes,
+                file=TEACHER_FILE if keep_teacher else None,
+                sha256=digest,
+            ),
+            nodes=(),
+        )
+        write_manifest(folder, manifest)
+        return cls(folder, manifest, teacher)
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, teacher: TeacherReference | Mapping[str, Tensor] | None = None
+    ) -> "DegradationPath":
+        """Open a path; with `teacher`, check that the path is that teacher's.
+
+        Without it (and without a kept copy), nodes stored as `delta` cannot be decoded.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if teacher is None and manifest.teacher.file:
+            file = folder / manifest.teacher.file
+            teacher = read_tensors(file, manifest.teacher.sha256)
+        if teacher is not None and not isinstance(teacher, TeacherReference):
+            teacher = TeacherReference.of(teacher)
+        path = cls(folder, manifest, teacher)
+        if teacher is not None and teacher.fingerprint != manifest.teacher.fingerprint:
+            raise PathError(
+                f"{folder} was recorded from another teacher: "
+                f"{describe_difference(manifest.teacher.hashes, teacher.hashes)}. Use its own "
+                "teacher, or record a new path (if the host loaded a checkpoint before DisBack was "
+                "attached, its teacher may hold a node: attach first)"
+            )
+        return path
+
+    def refresh(self) -> None:
+        """Read the manifest again, to see what a writer has added meanwhile."""
+        self.manifest = read_manifest(self.folder)
+
+    # -- reading --------------------------------------------------------------------------------
+    @property
+    def nodes(self) -> tuple[NodeEntry, ...]:
+        """The recorded nodes 1..N in order of recording."""
+        return self.manifest.nodes
+
+    @property
+    def complete(self) -> bool:
+        """Whether recording ran to its end."""
+        return self.manifest.complete
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[NodeEntry]:
+        return iter(self.nodes)
+
+    def read(self, index: int) -> dict[str, Tensor]:
+        """Node `index`'s tensors (0: the teacher's), checked against size, SHA-256 and table."""
+        if index == 0:
+            return dict(self._teacher_tensors("node 0"))
+        if not 1 <= index <= len(self):
+            raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
+        stored = read_node(self.folder, self.nodes[index - 1], self.manifest.tensors)
+        needs_teacher = self.manifest.codec != "full"
+        teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
+        return get_codec(self.manifest.codec).decode(stored, teacher)
+
+    def load_into(self, module: nn.Module, index: int) -> None:
+        """Load node `index` into `module`, strictly; values are cast to the module's dtypes."""
+        tensors, own = self.read(index), module.state_dict()
+        check_tensors(own, tensors, f"node {index} of {self.folder} for this module")
+        module.load_state_dict(tensors)
+
+    def verify(self) -> list[str]:
+        """Every problem found, as sentences; an empty list means that the path is whole."""
+        return inspection.find_problems(self)
+
+    # -- writing --------------------------------------------------------------------------------
+    def append(
+        self,
+        tensors: Mapping[str, Tensor],
+        step: int,
+        measure: Callable[[dict[str, Tensor]], NodePrecision] | None = None,
+    ) -> NodeEntry:
+        """Keep `tensors` as the next node, after `step` recording steps.
+
+        Refuses names or shapes other than the teacher's, a step that does not rise, and a node
+        equal to the one before it or to the teacher (then the fake score is not being trained).
+        `measure` replaces `measure_precision` where weights are compared in another way (LoRA).
+        """
+        index, teacher = len(self) + 1, self._teacher_tensors("a new node")
+        check_tensors(teacher, tensors, f"node {index} of {self.folder}")
+        if self.nodes and step <= self.nodes[-1].step:
+            last = self.nodes[-1].step
+            raise PathError(
+                f"node {index} at step {step} does not come after node {index - 1}, {last}"
+            )
+        codec = get_codec(self.manifest.codec)
+        stored = codec.encode(tensors, teacher)
+        decoded = codec.decode(stored, teacher)
+        precision = measure(decoded) if measure else measure_precision(decoded, teacher)
+        name = f"node_{index:04d}.safetensors"
+        if not math.isfinite(precision.distance):
+            raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
+        if precision.distance == 0.0:
+            raise PathError(f"{name} equals the teacher: the fake score is not being trained")
+        size, digest = atomic.write_tensors(self.folder / name, stored)
+        if self.nodes and digest == self.nodes[-1].sha256:
+            (self.folder / name).unlink()
+            raise PathError(f"{name} equals node {index - 1}: the fake score is not being trained")
+        entry = NodeEntry(
+            index=index, step=step, file=name, bytes=size, sha256=digest, **vars(precision)
+        )
+        self._replace(nodes=(*self.nodes, entry))
+        return entry
+
+    def finish(self) -> None:
+        """Mark the recording as complete; a path without a node is refused."""
+        if not self.nodes:
+            raise PathError(f"{self.folder} has no node: nothing to backtrack")
+        self._replace(complete=True)
+
+    def truncate(self, num_nodes: int) -> None:
+        """Drop the nodes after the first `num_nodes`; the path is then incomplete again."""
+        if not 0 <= num_nodes <= len(self):
+            raise PathError(f"cannot keep {num_nodes} of {len(self)} nodes of {self.folder}")
+        dropped = self.nodes[num_nodes:]
+        if dropped:
+            self._replace(nodes=self.nodes[:num_nodes], complete=False)
+        for entry in dropped:
+            (self.folder / entry.file).unlink(missing_ok=True)
+
+    def repair(self) -> list[str]:
+        """Drop what a crash can leave: temp files, unlisted nodes, a torn last node.
+
+        Returns what was dropped. Damage to any other node is an error: the path must be recorded
+        again from there (`truncate`). For the writing process only.
+        """
+        return inspection.repair(self)
+
+    # -- helpers --------------------------------------------------------------------------------
+    def _replace(self, **changes: Any) -> None:
+        manifest = self.manifest.model_copy(update=changes)
+        write_manifest(self.folder, manifest)
+        self.manifest = manifest
+
+    def _teacher_tensors(self, needed_for: str) -> dict[str, Tensor]:
+        if self._teacher is None:
+            raise PathError(
+                f"{needed_for} of {self.folder} needs the teacher's tensors: open the path with "
+                "teacher=module.state_dict()"
+            )
+        return self._teacher.tensors

@@ -1,0 +1,60 @@
+"""Is a path whole, and what of it can be saved after a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from disback_plugin.errors import PathError
+from disback_plugin.path.atomic import leftover_temps
+from disback_plugin.path.node_file import read_node, read_tensors
+
+if TYPE_CHECKING:
+    from disback_plugin.path.degradation_path import DegradationPath
+
+
+def find_problems(path: DegradationPath) -> list[str]:
+    """Damaged or missing files and leftovers of a killed writer, one sentence each."""
+    problems = list(_damaged_nodes(path).values())
+    teacher = path.manifest.teacher
+    if teacher.file:
+        try:
+            read_tensors(path.folder / teacher.file, teacher.sha256)
+        except PathError as error:
+            problems.append(str(error))
+    return problems + [f"{file}: left behind by a killed writer" for file in _strays(path)]
+
+
+def repair(path: DegradationPath) -> list[str]:
+    """See `DegradationPath.repair`."""
+    dropped = []
+    for file in _strays(path):
+        file.unlink()
+        dropped.append(f"{file.name}: left behind by a killed writer")
+    damaged = _damaged_nodes(path)
+    first = min(damaged, default=None)
+    if first is not None and first != len(path):
+        raise PathError(
+            f"{damaged[first]}. Only a torn last node can be dropped; keep the first {first - 1} "
+            f"nodes with truncate({first - 1}), or record again"
+        )
+    if first is not None:
+        dropped.append(damaged[first])
+        path.truncate(len(path) - 1)
+    return dropped
+
+
+def _damaged_nodes(path: DegradationPath) -> dict[int, str]:
+    damaged = {}
+    for entry in path.nodes:
+        try:
+            read_node(path.folder, entry, path.manifest.tensors)
+        except PathError as error:
+            damaged[entry.index] = str(error)
+    return damaged
+
+
+def _strays(path: DegradationPath) -> list[Path]:
+    listed = {entry.file for entry in path.nodes}
+    nodes = [file for file in path.folder.glob("node_*.safetensors") if file.name not in listed]
+    return sorted([*nodes, *leftover_temps(path.folder)])

@@ -1,0 +1,78 @@
+"""What a node is worth after a cast to 16 bits.
+
+Hosts keep the teacher in bfloat16, and early nodes differ from it by less than one unit in the last
+place of most weights, so a plain cast can erase them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class NodePrecision:
+    """How far a node is from its teacher.
+
+    distance: |node - teacher| / |teacher|, 2-norm over all floating tensors together.
+    bf16_distance: the same after both were cast to bfloat16 (to nearest).
+    bf16_survives: of the weights that differ, the share that still differ after that cast.
+    """
+
+    distance: float
+    bf16_distance: float | None = None
+    bf16_survives: float | None = None
+
+
+def measure_precision(node: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> NodePrecision:
+    """Compare a node with its teacher, tensor by tensor, in float64 sums."""
+    sums = {"gap": 0.0, "size": 0.0, "cast_gap": 0.0, "cast_size": 0.0}
+    changed = survived = 0
+    for name, reference in teacher.items():
+        if not reference.is_floating_point():
+            continue
+        a, b = node[name].detach().cpu().float(), reference.detach().cpu().float()
+        cast_a, cast_b = a.bfloat16().float(), b.bfloat16().float()
+        for key, value in zip(sums, (a - b, b, cast_a - cast_b, cast_b), strict=True):
+            sums[key] += value.double().square().sum().item()
+        changed += int((a != b).sum())
+        survived += int((cast_a != cast_b).sum())
+    return NodePrecision(
+        distance=_ratio(sums["gap"], sums["size"]) ** 0.5,
+        bf16_distance=_ratio(sums["cast_gap"], sums["cast_size"]) ** 0.5,
+        bf16_survives=survived / changed if changed else 0.0,
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else (float("inf") if part else 0.0)
+
+
+def cast(value: Tensor, dtype: torch.dtype, rounding: str, seed: str) -> Tensor:
+    """`value` in `dtype`; `stochastic` rounds a float32 to a 16-bit neighbour without bias.
+
+    Each neighbour is taken with probability proportional to nearness, so the expectation over
+    weights is the uncast value. Deterministic in `seed`: every rank and every resume gets the same.
+    """
+    if rounding == "nearest" or dtype not in _HALF or value.dtype in _HALF:
+        return value.to(dtype)
+    exact = value.float()
+    near = exact.to(dtype)
+    gap = exact - near.float()
+    away = gap.abs() > 0
+    # 16-bit floats order like their sign-magnitude bit patterns: +1 is the next larger magnitude
+    outward = (exact.abs() > near.float().abs()).to(torch.int16) * 2 - 1
+    other = (near.view(torch.int16) + outward).view(dtype)
+    width = (other.float() - near.float()).abs()
+    draw = torch.rand(exact.shape, generator=_generator(seed)).to(exact.device)
+    take = away & other.isfinite() & (draw * width < gap.abs())
+    return torch.where(take, other, near)
+
+
+def _generator(seed: str) -> torch.Generator:
+    digest = hashlib.blake2b(seed.encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,0 +1,16 @@
+"""What answers as the real score, and how a node is installed there."""
+
+from disback_plugin.real_score.installation import Installation, InstallReport
+from disback_plugin.real_score.modules import InPlace, SeparateModule
+from disback_plugin.real_score.strategy import FixedTeacher, PathNodeScheduler, RealScore, Switch
+
+__all__ = [
+    "FixedTeacher",
+    "InPlace",
+    "InstallReport",
+    "Installation",
+    "PathNodeScheduler",
+    "RealScore",
+    "SeparateModule",
+    "Switch",
+]

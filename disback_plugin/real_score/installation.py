@@ -1,0 +1,103 @@
+"""Installation: how a node gets into the network that answers as the real score.
+
+It differs by host (in place, separate module, LoRA adapter), so it is a strategy of its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from disback_plugin.errors import InstallError
+from disback_plugin.path import NodePrecision, TeacherReference, cast, measure_precision
+
+
+@dataclass(frozen=True)
+class InstallReport:
+    """What an installation did.
+
+    changed_tensors of num_tensors: whose bytes are not what they were before.
+    distance: of what is installed now, after any cast, relative to the teacher.
+    """
+
+    changed_tensors: int
+    num_tensors: int
+    distance: float
+
+
+class Installation(ABC):
+    """Reads nodes from the fake score and installs them as the real score.
+
+    `reference` is the teacher as it was when the session was attached: node 0's exact tensors.
+    """
+
+    name: ClassVar[str]
+    reference: TeacherReference
+
+    @abstractmethod
+    def read_fake_score(self) -> dict[str, Tensor]:
+        """The fake score's tensors as a node (CPU copies). Called on every rank."""
+
+    @abstractmethod
+    def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put a node into the fake score, strictly."""
+
+    @abstractmethod
+    def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
+        """Make `tensors` the real score; node 0 brings back the teacher's exact bytes."""
+
+    @abstractmethod
+    def evaluate(self) -> AbstractContextManager[nn.Module]:
+        """The network to call as the real score, within the context."""
+
+    def measure(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
+        """How far a node is from the teacher, before and after a cast to bfloat16."""
+        return measure_precision(tensors, self.reference.tensors)
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel and torch.compile wrappers."""
+    while True:
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """CPU copies of everything a module saves: parameters and persistent buffers."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+@torch.no_grad()
+def copy_tensors(
+    target: Mapping[str, Tensor], source: Mapping[str, Tensor], rounding: str, seed: str
+) -> int:
+    """Copy `source` into `target` in place, cast to its dtypes; returns how many tensors changed.
+
+    Names and shapes must match exactly; nothing is copied unless all do.
+    """
+    missing, extra = sorted(set(target) - set(source)), sorted(set(source) - set(target))
+    if missing or extra:
+        raise InstallError(
+            f"the node's tensors are not the network's: missing {missing[:3]} ({len(missing)} in "
+            f"all), unexpected {extra[:3]} ({len(extra)} in all)"
+        )
+    for name, own in target.items():
+        if own.shape != source[name].shape:
+            raise InstallError(
+                f"tensor {name!r}: the node has shape {tuple(source[name].shape)}, the network "
+                f"{tuple(own.shape)}"
+            )
+    changed = 0
+    for name, own in target.items():
+        value = cast(source[name].to(own.device), own.dtype, rounding, f"{seed}/{name}")
+        changed += not torch.equal(own, value)
+        own.copy_(value)
+    return changed

@@ -1,0 +1,90 @@
+"""Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
+
+import torch
+from torch import Tensor, nn
+
+from disback_plugin.config import DisBackConfig
+from disback_plugin.distributed import on_main
+from disback_plugin.errors import SessionError
+from disback_plugin.path import DegradationPath, NodeEntry
+from disback_plugin.real_score import Installation
+
+_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Recorder:
+    """Writes a node after each of the configured recording steps; only rank 0 touches the disk."""
+
+    def __init__(self, config: DisBackConfig, installation: Installation, method: str) -> None:
+        assert config.record is not None
+        assert config.path is not None
+        self.config, self.installation, self.method = config, installation, method
+        self.node_steps = config.record.node_steps
+        self.num_steps = config.record.num_steps
+
+    def start(self) -> DegradationPath:
+        """Create the path's folder."""
+        assert self.config.path is not None
+        folder, reference = self.config.path, self.installation.reference
+
+        def create() -> None:
+            DegradationPath.create(
+                folder,
+                reference,
+                codec=self.config.codec,
+                method=self.method,
+                recording=self.config.recording_settings(),
+                keep_teacher=self.config.keep_teacher,
+            )
+
+        on_main(create, "creating the path")
+        return DegradationPath.open(folder, reference)
+
+    def resume(self, path: DegradationPath, num_done: int) -> None:
+        """Drop nodes recorded after the checkpoint that was `num_done` recording steps old."""
+        keep = sum(step <= num_done for step in self.node_steps)
+        if len(path) < keep:
+            raise SessionError(
+                f"the checkpoint was made after {keep} nodes, but {path.folder} holds {len(path)}: "
+                "restore the folder, or start again"
+            )
+        whole = keep == len(path) and (num_done < self.num_steps or path.complete)
+        if not whole:
+            on_main(lambda: path.truncate(keep), "dropping nodes after the checkpoint")
+        if num_done >= self.num_steps and not path.complete:
+            on_main(path.finish, "completing the path")
+        path.refresh()
+
+    def end_step(self, path: DegradationPath, num_done: int) -> NodeEntry | None:
+        """Keep a node if one is due after `num_done` steps; completes the path after the last."""
+        entry = None
+        if num_done in self.node_steps:
+            expected = self.node_steps.index(num_done)
+            if len(path) != expected:
+                raise SessionError(
+                    f"node {expected + 1} is due after recording step {num_done}, but the path "
+                    f"holds {len(path)} nodes: steps were skipped or repeated"
+                )
+            tensors = self.installation.read_fake_score()
+            self._append(path, tensors, num_done)
+            entry = path.nodes[-1]
+        if num_done == self.num_steps:
+            on_main(path.finish, "completing the path")
+            path.refresh()
+        return entry
+
+    def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
+        def append() -> None:
+            path.append(tensors, step, self.installation.measure)
+
+        on_main(append, f"writing node {len(path) + 1}")
+        path.refresh()
+
+
+def parameters_checksum(module: nn.Module) -> int:
+    """A checksum over the bits of all parameters, made on their device: any training changes it."""
+    total = 0
+    for position, parameter in enumerate(module.parameters(), start=1):
+        bits = parameter.detach().contiguous().view(-1).view(_INTEGER[parameter.element_size()])
+        total += position * int(bits.sum(dtype=torch.int64))
+    return total % (1 << 63)

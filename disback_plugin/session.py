@@ -1,0 +1,242 @@
+"""`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from disback_plugin import session_state
+from disback_plugin.adapter import Roles, get_adapter
+from disback_plugin.config import DisBackConfig
+from disback_plugin.distributed import is_main, on_main
+from disback_plugin.errors import ConfigError, SessionError
+from disback_plugin.path import DegradationPath, NodeEntry
+from disback_plugin.path.manifest import FILE_NAME
+from disback_plugin.real_score import (
+    FixedTeacher,
+    Installation,
+    PathNodeScheduler,
+    RealScore,
+    Switch,
+)
+from disback_plugin.recorder import Recorder, parameters_checksum
+
+logger = logging.getLogger("disback")
+Stage = Literal["record", "backtrack", "teacher"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the host does at a step. `node` answers as the real score; 0 is the teacher.
+
+    update_student is False while recording: no student update, no step of its optimizer, scheduler
+    or EMA. `switch` is set at the step at which another node was installed.
+    """
+
+    step: int
+    stage: Stage
+    node: int
+    update_student: bool
+    switch: Switch | None = None
+
+
+class DisBack:
+    """One training run with DisBack, made by `attach`.
+
+    The host calls `begin_step(step)` before and `end_step(step)` after each of its steps, on every
+    rank, and keeps `state_dict()` in its checkpoints. The global random state is never touched.
+    Attach before the host loads a checkpoint: the teacher is remembered as it is then.
+    """
+
+    def __init__(
+        self, roles: Roles, installation: Installation, config: DisBackConfig, method: str
+    ) -> None:
+        self.config, self.installation = config, installation
+        self._student = roles.student
+        self._strategy: RealScore = FixedTeacher(installation)
+        self._recorder = Recorder(config, installation, method) if config.record else None
+        self._path: DegradationPath | None = None
+        self._progress = session_state.Progress()
+        self._num_switches = 0
+
+    @classmethod
+    def attach(
+        cls,
+        host: Any = None,
+        *,
+        config: DisBackConfig,
+        adapter: str = "generic",
+        roles: Mapping[str, nn.Module] | None = None,
+    ) -> "DisBack":
+        """Attach to `host` through a registered adapter, or to `roles` of your own loop.
+
+        Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
+        do not match).
+        """
+        if (host is None) == (roles is None):
+            raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
+        chosen = get_adapter(adapter)()
+        found = chosen.roles(host if roles is None else roles)
+        return cls(found, chosen.installation(found, config), config, chosen.name)
+
+    # -- the host's step ------------------------------------------------------------------------
+    def begin_step(self, step: int) -> Turn:
+        """Install a node if one is due. Idempotent: asking twice for a step changes nothing."""
+        if not self.active:
+            return Turn(step, "teacher", 0, update_student=True)
+        if self._progress.first_step is None:
+            self._start(step)
+        local = self._local(step)
+        if local < self._progress.num_record_steps:
+            if self._progress.student_checksum is None:
+                self._progress.student_checksum = parameters_checksum(self._student)
+            return Turn(step, "record", 0, update_student=False)
+        if self._path is None or not self._path.complete:
+            raise SessionError(
+                f"step {step} begins backtracking, but recording has not ended: call end_step after"
+                " every step"
+            )
+        switch = self._strategy.begin_step(local - self._progress.num_record_steps)
+        self._num_switches += switch is not None
+        node = self._strategy.installed
+        assert node is not None
+        return Turn(step, "backtrack" if node else "teacher", node, True, switch)
+
+    def end_step(self, step: int, metrics: dict[str, Any] | None = None) -> NodeEntry | None:
+        """Keep a node if one is due; `metrics`, the host's log entry, gains `disback/...` numbers.
+
+        Returns the node just recorded. A second call for the same step does nothing.
+        """
+        entry = None
+        if self.active and step != self._progress.last_step:
+            num_done = self._local(step) + 1
+            if num_done <= self._progress.num_record_steps:
+                entry = self._end_record_step(num_done)
+            self._progress.last_step = step
+        if metrics is not None:
+            metrics.update(self.metrics(step))
+        return entry
+
+    def real_score(self) -> AbstractContextManager[nn.Module]:
+        """The network that answers as the real score now: `with disback.real_score() as network:`.
+
+        Needed for the installations `separate` and `lora`; in place, it is the host's own teacher.
+        """
+        return self._strategy.evaluate()
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Numbers for a host's log: stage (0 record, 1 backtrack, 2 teacher), node, distance."""
+        recording = self.active and self._local(step) < self._progress.num_record_steps
+        node = self._strategy.installed or 0
+        stage = 0 if recording else 1 if node else 2
+        distance = self._path.nodes[node - 1].distance if node and self._path else 0.0
+        return {"disback/stage": stage, "disback/node": node, "disback/distance": distance}
+
+    # -- state ----------------------------------------------------------------------------------
+    @property
+    def active(self) -> bool:
+        """False for the arm `fixed`: the host runs as it would without the plugin."""
+        return self.config.arm != "fixed"
+
+    @property
+    def path(self) -> DegradationPath | None:
+        """The degradation path, once the first step has begun."""
+        return self._path
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state for the host's checkpoint; tensors stay in the path's folder."""
+        return session_state.dump(self.config, self.installation.reference, self._progress)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint: between `attach` and the first `begin_step`, on every rank.
+
+        Raises SessionError where the state belongs to other settings or another teacher, or where
+        the path's folder no longer holds what was recorded.
+        """
+        if self._progress.first_step is not None:
+            raise SessionError("load_state_dict comes before the first begin_step")
+        self._progress = session_state.load(state, self.config, self.installation.reference)
+        if not self.active or self._progress.first_step is None:
+            return
+        assert self.config.path is not None
+        self._path = DegradationPath.open(self.config.path, self.installation.reference)
+        if self._recorder and self._progress.num_record_steps:
+            self._recorder.resume(self._path, self._progress.num_done())
+        if self._path.complete:
+            self._backtrack()
+        self._strategy.forget()
+
+    def restore_teacher(self) -> None:
+        """Bring the teacher's exact bytes back now, whatever the schedule says."""
+        self.installation.install(0, self.installation.reference.tensors)
+        self._strategy.forget()
+
+    def close(self) -> None:
+        """Warn if an active session never switched anything: then it trained plain distillation."""
+        if self.config.arm == "disback" and self._num_switches == 0 and is_main():
+            logger.warning(
+                "DisBack was attached but never installed a node: training stopped during "
+                "recording, or begin_step was not called"
+            )
+
+    # -- helpers --------------------------------------------------------------------------------
+    def _local(self, step: int) -> int:
+        first = self._progress.first_step
+        if first is None or step < first:
+            raise SessionError(f"step {step} comes before the first begin_step ({first})")
+        return step - first
+
+    def _start(self, step: int) -> None:
+        folder = self.config.path
+        assert folder is not None
+        if on_main(lambda: (folder / FILE_NAME).exists(), "looking for a path"):
+            self._path = self._reuse()
+            self._backtrack()
+        elif self._recorder is None:
+            raise ConfigError(
+                f"{folder} holds no path and no recording is configured: set 'record', or give the "
+                "folder of a recorded path"
+            )
+        else:
+            self._path = self._recorder.start()
+            self._progress.num_record_steps = self._recorder.num_steps
+        self._progress.first_step = step
+
+    def _reuse(self) -> DegradationPath:
+        assert self.config.path is not None
+        path = DegradationPath.open(self.config.path, self.installation.reference)
+        if not path.complete:
+            raise SessionError(
+                f"{path.folder} holds an unfinished path ({len(path)} nodes): resume the run that "
+                "records it from its checkpoint, or give another folder"
+            )
+        if self.config.record and path.manifest.recording != self.config.recording_settings():
+            raise ConfigError(
+                f"{path.folder} was recorded with {path.manifest.recording}, the settings say "
+                f"{self.config.recording_settings()}: leave 'record' out to reuse it, or give "
+                "another folder"
+            )
+        self.installation.load_fake_score(path.read(len(path)))
+        logger.info("reusing %s: the fake score starts from node %d", path.folder, len(path))
+        return path
+
+    def _end_record_step(self, num_done: int) -> NodeEntry | None:
+        assert self._recorder is not None
+        assert self._path is not None
+        entry = self._recorder.end_step(self._path, num_done)
+        if num_done == self._progress.num_record_steps:
+            if parameters_checksum(self._student) != self._progress.student_checksum:
+                raise SessionError(
+                    "the student changed during recording, so the path leads elsewhere: skip its "
+                    "update while turn.update_student is False (Eq. 7 holds the student still)"
+                )
+            self._backtrack()
+        return entry
+
+    def _backtrack(self) -> None:
+        assert self._path is not None
+        if self.config.arm == "disback":
+            self._strategy = PathNodeScheduler(self.installation, self._path, self.config.schedule)

@@ -1,0 +1,63 @@
+"""A session's state in a host's checkpoint: a few plain numbers; node tensors stay in the path."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from disback_plugin.config import DisBackConfig
+from disback_plugin.errors import SessionError
+from disback_plugin.path import TeacherReference
+
+VERSION = 1
+
+
+@dataclass
+class Progress:
+    """How far a session is. Steps are the host's; `num_record_steps` is 0 for a reused path."""
+
+    first_step: int | None = None
+    last_step: int | None = None
+    num_record_steps: int = 0
+    student_checksum: int | None = None
+
+    def num_done(self) -> int:
+        """Steps that have ended."""
+        if self.first_step is None or self.last_step is None:
+            return 0
+        return self.last_step - self.first_step + 1
+
+
+def _settings(config: DisBackConfig) -> dict[str, Any]:
+    """The settings that may not change between a checkpoint and its resume."""
+    keys = {"arm", "record", "schedule", "codec", "rounding", "installation"}
+    return config.model_dump(mode="json", include=keys)
+
+
+def dump(config: DisBackConfig, teacher: TeacherReference, progress: Progress) -> dict[str, Any]:
+    """JSON-able state."""
+    return {
+        "version": VERSION,
+        "settings": _settings(config),
+        "teacher": teacher.fingerprint,
+        "progress": asdict(progress),
+    }
+
+
+def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference) -> Progress:
+    """The progress in `state`; raises SessionError unless it is of these settings and teacher."""
+    if state.get("version") != VERSION:
+        raise SessionError(
+            f"this DisBack state has version {state.get('version')!r}, expected {VERSION}: resume "
+            "with the release that wrote it"
+        )
+    saved, now = state["settings"], _settings(config)
+    changed = [key for key in now if saved.get(key) != now[key]]
+    if changed:
+        details = "; ".join(f"{key}: {saved.get(key)} -> {now[key]}" for key in changed)
+        raise SessionError(f"the checkpoint was made with other settings ({details})")
+    if state["teacher"] != teacher.fingerprint:
+        raise SessionError(
+            "the checkpoint was made with another teacher: give that one, and attach before the "
+            "host loads its checkpoint (a checkpoint can hold a node in the teacher's place)"
+        )
+    return Progress(**state["progress"])

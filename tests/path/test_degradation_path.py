@@ -1,0 +1,320 @@
+"""The path on disk: round trips, exact file sets, and a clear error for every kind of damage."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from disback_plugin import DegradationPath
+from disback_plugin.errors import PathError
+from disback_plugin.path import TeacherReference
+from tests.hosts.toy import network, same, tensors_of
+
+
+def nodes_of(teacher, num):
+    generator = torch.Generator().manual_seed(7)
+    return [
+        {
+            name: value + 0.01 * k * torch.randn(value.shape, generator=generator)
+            if value.is_floating_point()
+            else value
+            for name, value in teacher.items()
+        }
+        for k in range(1, num + 1)
+    ]
+
+
+@pytest.fixture
+def teacher():
+    return tensors_of(network(1))
+
+
+@pytest.fixture
+def nodes(teacher):
+    return nodes_of(teacher, 3)
+
+
+@pytest.fixture(params=["full", "delta"])
+def codec(request):
+    return request.param
+
+
+@pytest.fixture
+def path(tmp_path, teacher, nodes, codec):
+    path = DegradationPath.create(tmp_path / "path", teacher, codec=codec)
+    for index, node in enumerate(nodes, start=1):
+        path.append(node, step=10 * index)
+    path.finish()
+    return path
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_exactly_these_files_are_written(path):
+    assert names(path.folder) == [
+        *("node_0001.safetensors", "node_0002.safetensors", "node_0003.safetensors", "path.json")
+    ]
+
+
+def test_nodes_come_back_and_node_0_is_the_teacher(path, teacher, nodes, codec):
+    again = DegradationPath.open(path.folder, teacher)
+    assert again.complete
+    assert [(entry.index, entry.step) for entry in again] == [(1, 10), (2, 20), (3, 30)]
+    assert same(again.read(0), teacher)
+    for index, node in enumerate(nodes, start=1):
+        if codec == "full":
+            assert same(again.read(index), node)
+        else:
+            for name, value in again.read(index).items():
+                torch.testing.assert_close(value, node[name], atol=5e-4, rtol=0)
+
+
+def test_load_into_a_module_changes_it_to_the_node(path, nodes, codec):
+    module = network(5)
+    path.load_into(module, 2)
+    if codec == "full":
+        assert same(tensors_of(module), nodes[1])
+    else:
+        decoded = path.read(2)
+        assert all(torch.equal(value, decoded[name]) for name, value in tensors_of(module).items())
+
+
+def test_load_into_another_architecture_is_refused_and_changes_nothing(path):
+    module = network(5, width=6)
+    before = tensors_of(module)
+    with pytest.raises(PathError, match=r"'0.weight' has shape \(8, 4\), expected \(6, 4\)"):
+        path.load_into(module, 1)
+    with pytest.raises(PathError, match="missing .*unexpected"):
+        path.load_into(torch.nn.Linear(2, 2), 1)
+    assert same(before, tensors_of(module))
+
+
+def test_an_index_out_of_range_is_refused(path):
+    with pytest.raises(PathError, match=r"has nodes 0..3; there is no node 4"):
+        path.read(4)
+
+
+def test_the_path_of_another_teacher_is_refused_with_what_differs(path):
+    with pytest.raises(PathError, match=r"another teacher: 4 of 9 tensors differ.*0\.bias"):
+        DegradationPath.open(path.folder, tensors_of(network(3)))
+    with pytest.raises(PathError, match="another teacher: 9 of its 9 tensors are missing"):
+        DegradationPath.open(path.folder, {"other": torch.zeros(1)})
+
+
+def test_one_changed_bit_of_the_teacher_is_noticed(path, teacher):
+    teacher["0.weight"].view(torch.int32)[0, 0] ^= 1
+    with pytest.raises(PathError, match=r"1 of 9 tensors differ \(first: \['0.weight'\]\)"):
+        DegradationPath.open(path.folder, teacher)
+
+
+def test_a_flipped_byte_is_noticed(path, teacher):
+    file = path.folder / "node_0002.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 0x40
+    file.write_bytes(content)
+    again = DegradationPath.open(path.folder, teacher)
+    with pytest.raises(PathError, match=r"node_0002.safetensors is damaged: its SHA-256"):
+        again.read(2)
+    assert len(again.verify()) == 1
+    assert "node_0002" in again.verify()[0]
+
+
+def test_a_torn_node_is_noticed(path, teacher):
+    file = path.folder / "node_0003.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(PathError, match=r"node_0003.safetensors is torn: \d+ bytes"):
+        DegradationPath.open(path.folder, teacher).read(3)
+
+
+def test_a_missing_node_is_noticed(path, teacher):
+    (path.folder / "node_0001.safetensors").unlink()
+    with pytest.raises(PathError, match="node_0001.safetensors is missing"):
+        DegradationPath.open(path.folder, teacher).read(1)
+
+
+def test_a_gap_in_the_manifest_is_noticed(path):
+    edit(path.folder, lambda data: data["nodes"].pop(1))
+    with pytest.raises(PathError, match="entry 2 is node 3: a node is missing"):
+        DegradationPath.open(path.folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version_is_refused(path, version):
+    edit(path.folder, lambda data: data.update(format_version=version))
+    with pytest.raises(PathError, match="format version .*reads version 1"):
+        DegradationPath.open(path.folder)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda data: data.pop("teacher"),
+        lambda data: data["nodes"][0].pop("sha256"),
+        lambda data: data["nodes"][0].update(file="../elsewhere.safetensors"),
+        lambda data: data.update(surprise=1),
+    ],
+)
+def test_a_malformed_manifest_is_refused(path, break_it):
+    edit(path.folder, break_it)
+    with pytest.raises(PathError, match=r"path.json is damaged"):
+        DegradationPath.open(path.folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]"])
+def test_a_manifest_that_is_no_json_object_is_refused(path, content):
+    (path.folder / "path.json").write_bytes(content)
+    with pytest.raises(PathError, match=r"path.json"):
+        DegradationPath.open(path.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update({"0.weights": t.pop("0.weight")}), "missing.*0.weight.*0.weights"),
+        (lambda t: t.pop("0.weight"), "missing.*0.weight"),
+        (lambda t: t.update(extra=torch.zeros(1)), "unexpected.*extra"),
+        (lambda t: t.update({"0.bias": torch.zeros(3)}), r"'0.bias' has shape \(3,\)"),
+    ],
+)
+def test_a_node_with_a_renamed_missing_or_misshaped_tensor_is_refused(
+    path, teacher, nodes, change, message
+):
+    node = dict(nodes[0])
+    change(node)
+    path.truncate(0)
+    with pytest.raises(PathError, match=message):
+        path.append(node, step=1)
+    assert names(path.folder) == ["path.json"]
+
+
+@pytest.mark.parametrize("rename", [True, False])
+def test_such_a_node_written_by_someone_else_is_refused_on_reading(path, teacher, rename):
+    # a well-formed file with a correct checksum, but the wrong tensors
+    file = path.folder / "node_0001.safetensors"
+    tensors = load_file(file)
+    tensors["0.renamed" if rename else "0.bias"] = tensors.pop("0.bias").reshape(2, 4)
+    save_file(tensors, file)
+    import hashlib
+
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    size = file.stat().st_size
+    edit(path.folder, lambda data: data["nodes"][0].update(sha256=digest, bytes=size))
+    again = DegradationPath.open(path.folder, teacher)
+    with pytest.raises(PathError, match=r"0.renamed" if rename else r"shape \(2, 4\)"):
+        again.read(1)
+
+
+def test_equal_consecutive_nodes_mean_that_nothing_trains(tmp_path, teacher, nodes):
+    path = DegradationPath.create(tmp_path / "p", teacher)
+    with pytest.raises(PathError, match="equals the teacher"):
+        path.append(teacher, step=1)
+    path.append(nodes[0], step=2)
+    with pytest.raises(PathError, match="equals node 1"):
+        path.append(nodes[0], step=3)
+    with pytest.raises(PathError, match="does not come after"):
+        path.append(nodes[1], step=2)
+    assert names(path.folder) == ["node_0001.safetensors", "path.json"]
+
+
+def test_a_diverged_fake_score_is_not_recorded(tmp_path, teacher, nodes):
+    path = DegradationPath.create(tmp_path / "p", teacher)
+    nodes[0]["0.bias"][0] = float("nan")
+    with pytest.raises(PathError, match="node_0001.safetensors is not finite"):
+        path.append(nodes[0], step=1)
+    assert names(path.folder) == ["path.json"]
+
+
+def test_an_unfinished_path_says_so_and_an_empty_one_cannot_be_finished(tmp_path, teacher, nodes):
+    path = DegradationPath.create(tmp_path / "p", teacher)
+    with pytest.raises(PathError, match="no node"):
+        path.finish()
+    path.append(nodes[0], step=1)
+    assert not DegradationPath.open(path.folder).complete
+
+
+def test_a_folder_with_a_path_is_not_overwritten(path, teacher):
+    with pytest.raises(PathError, match="already holds a path"):
+        DegradationPath.create(path.folder, teacher)
+
+
+def test_truncate_drops_files_and_completeness(path, teacher):
+    path.truncate(1)
+    assert names(path.folder) == ["node_0001.safetensors", "path.json"]
+    assert not DegradationPath.open(path.folder, teacher).complete
+
+
+def test_repair_drops_leftovers_and_a_torn_last_node_only(path, teacher):
+    (path.folder / ".tmp-99-node_0004.safetensors").write_bytes(b"half")
+    (path.folder / "node_0004.safetensors").write_bytes(b"unlisted")
+    last = path.folder / "node_0003.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    again = DegradationPath.open(path.folder, teacher)
+    assert len(again.verify()) == 3
+    assert len(again.repair()) == 3
+    assert again.verify() == []
+    assert names(path.folder) == [*("node_0001.safetensors", "node_0002.safetensors", "path.json")]
+
+
+def test_repair_refuses_to_hide_damage_in_the_middle(path, teacher):
+    (path.folder / "node_0002.safetensors").unlink()
+    again = DegradationPath.open(path.folder, teacher)
+    with pytest.raises(PathError, match=r"node_0002.*truncate\(1\)"):
+        again.repair()
+    assert len(again) == 3
+
+
+def test_a_reader_sees_nodes_as_they_come_and_never_a_broken_path(tmp_path, teacher, nodes):
+    writer = DegradationPath.create(tmp_path / "p", teacher)
+    reader = DegradationPath.open(tmp_path / "p", teacher)
+    for index, node in enumerate(nodes, start=1):
+        writer.append(node, step=index)
+        assert len(reader) == index - 1
+        reader.refresh()
+        assert same(reader.read(index), node)
+
+
+def test_a_kept_teacher_makes_the_folder_self_contained(tmp_path, teacher, nodes, codec):
+    path = DegradationPath.create(tmp_path / "p", teacher, codec=codec, keep_teacher=True)
+    path.append(nodes[0], step=1)
+    alone = DegradationPath.open(path.folder)
+    assert same(alone.read(0), teacher)
+    assert same(alone.read(1), path.read(1))
+
+
+def test_delta_without_the_teacher_says_how_to_open_it(tmp_path, teacher, nodes):
+    path = DegradationPath.create(tmp_path / "p", teacher, codec="delta")
+    path.append(nodes[0], step=1)
+    with pytest.raises(PathError, match=r"teacher=module.state_dict\(\)"):
+        DegradationPath.open(path.folder).read(1)
+
+
+def test_tied_weights_and_views_are_written_whole(tmp_path):
+    base = torch.arange(8.0)
+    teacher = {"a": base, "b": base, "c": base.view(2, 4).t()}
+    path = DegradationPath.create(tmp_path / "p", teacher)
+    node = {name: value + 1 for name, value in teacher.items()}
+    path.append(node, step=1)
+    assert same(path.read(1), {name: value.contiguous() for name, value in node.items()})
+
+
+def test_the_reference_keeps_its_own_copy(teacher):
+    reference = TeacherReference.of(teacher)
+    before = reference.fingerprint
+    teacher["0.weight"].add_(1)
+    assert reference.fingerprint == before
+    assert TeacherReference.of(teacher).fingerprint != before
+
+
+def test_a_folder_without_a_manifest_is_no_path(tmp_path):
+    with pytest.raises(PathError, match=r"no degradation path: it has no path.json"):
+        DegradationPath.open(tmp_path)
+
+
+def edit(folder, change):
+    file = folder / "path.json"
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))

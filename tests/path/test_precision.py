@@ -1,0 +1,72 @@
+"""Casting a node to 16 bits: unbiased, deterministic, and reported."""
+
+import pytest
+import torch
+
+from disback_plugin.path import cast, measure_precision
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_stochastic_rounding_is_unbiased_and_picks_a_neighbour(dtype):
+    value = torch.full((200_000,), 1.0 + 2**-12)  # between 1 and the next 16-bit float
+    step = {torch.bfloat16: 2**-7, torch.float16: 2**-10}[dtype]
+    rounded = cast(value, dtype, "stochastic", "seed").float()
+    assert set(rounded.unique().tolist()) == {1.0, 1.0 + step}
+    share = 2**-12 / step
+    assert abs((rounded != 1.0).float().mean() - share) < 5 * (share / 200_000) ** 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_exact_values_negatives_zero_and_infinities_stay(dtype):
+    value = torch.tensor([0.0, -0.0, 1.0, -1.5, float("inf"), -float("inf")])
+    assert torch.equal(cast(value, dtype, "stochastic", "s"), value.to(dtype))
+
+
+def test_rounding_moves_away_from_zero_only_to_the_adjacent_float():
+    value = -(1.0 + torch.rand(1000, generator=torch.Generator().manual_seed(0)))
+    rounded = cast(value, torch.bfloat16, "stochastic", "s").float()
+    assert ((rounded - value).abs() < 2**-7).all()
+    assert (rounded < value).any()
+    assert (rounded > value).any()
+
+
+def test_tiny_values_round_to_zero_or_the_smallest_subnormal():
+    tiny = torch.full((1000,), -(2.0**-135))
+    rounded = cast(tiny, torch.bfloat16, "stochastic", "s").float()
+    assert set(rounded.unique().tolist()) == {0.0, -(2.0**-133)}
+
+
+def test_the_same_seed_rounds_the_same_way_and_another_does_not():
+    value = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    first = cast(value, torch.bfloat16, "stochastic", "node 1/w")
+    assert torch.equal(first, cast(value, torch.bfloat16, "stochastic", "node 1/w"))
+    assert not torch.equal(first, cast(value, torch.bfloat16, "stochastic", "node 2/w"))
+
+
+def test_casting_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    cast(torch.rand(10, generator=torch.Generator()), torch.bfloat16, "stochastic", "s")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_nearest_is_a_plain_cast_and_float32_is_untouched():
+    value = torch.rand(100, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(cast(value, torch.bfloat16, "nearest", "s"), value.bfloat16())
+    assert torch.equal(cast(value, torch.float32, "stochastic", "s"), value)
+
+
+def test_distance_of_a_known_change():
+    teacher = {"w": torch.tensor([3.0, 4.0]), "n": torch.tensor(1)}
+    node = {"w": torch.tensor([3.0, 4.5]), "n": torch.tensor(2)}
+    precision = measure_precision(node, teacher)
+    assert precision.distance == pytest.approx(0.1)
+    assert precision.bf16_distance == pytest.approx(0.1)
+    assert precision.bf16_survives == 1.0
+
+
+def test_a_change_below_one_bfloat16_unit_is_reported_as_erased():
+    teacher = {"w": torch.ones(10)}
+    precision = measure_precision({"w": torch.ones(10) + 1e-4}, teacher)
+    assert precision.distance == pytest.approx(1e-4, rel=1e-3)
+    assert precision.bf16_distance == 0.0
+    assert precision.bf16_survives == 0.0

@@ -1,0 +1,114 @@
+"""Adapters: registered by name, from packages too; roles that miss are named."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+from torch import nn
+
+import disback_plugin.adapter as registry
+from disback_plugin import DisBack, DisBackConfig, get_adapter, list_adapters, register_adapter
+from disback_plugin.adapter import Adapter, Roles
+from disback_plugin.adapters import GenericAdapter
+from disback_plugin.errors import AdapterError, ConfigError
+from tests.hosts.toy import ToyHost
+
+
+class HostAdapter(Adapter):
+    name = "toy-host"
+
+    def roles(self, host):
+        return Roles(host.teacher, host.fake_score, host.student)
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_ADAPTERS", dict(registry._ADAPTERS))
+
+
+def test_generic_is_built_in():
+    assert get_adapter("generic") is GenericAdapter
+    assert "generic" in list_adapters()
+
+
+def test_a_registered_adapter_finds_the_roles_of_its_host():
+    register_adapter(HostAdapter)
+    host = ToyHost()
+    disback = DisBack.attach(host, adapter="toy-host", config=DisBackConfig(arm="fixed"))
+    with disback.real_score() as real:
+        assert real is host.teacher
+
+
+def test_a_taken_name_is_refused_and_the_same_class_may_register_twice():
+    register_adapter(HostAdapter)
+    register_adapter(HostAdapter)
+
+    class Other(HostAdapter):
+        pass
+
+    with pytest.raises(AdapterError, match="'toy-host' is already registered by HostAdapter"):
+        register_adapter(Other)
+
+
+def test_a_class_without_a_name_is_refused():
+    class Nameless(Adapter):
+        def roles(self, host):
+            raise NotImplementedError
+
+    with pytest.raises(AdapterError, match="Nameless has no `name`"):
+        register_adapter(Nameless)
+
+
+def test_an_unknown_name_gets_the_nearest_one():
+    with pytest.raises(AdapterError, match="unknown adapter 'generik'; did you mean 'generic'"):
+        get_adapter("generik")
+
+
+def test_an_installed_package_registers_through_its_entry_point(monkeypatch):
+    point = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    assert get_adapter("toy-host").__qualname__ == "HostAdapter"
+    assert list_adapters() == ["generic", "toy-host"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda roles: roles.pop("student"), r"'student' must be a torch.nn.Module \(seen: noth"),
+        (lambda roles: roles.update(teacher=3), r"'teacher' must be .*\(seen: int\)"),
+        (lambda roles: roles.update(fake_scor=roles["teacher"]), "did you mean 'fake_score'"),
+        (lambda roles: roles.update(student=roles["teacher"]), "a network of its own"),
+    ],
+)
+def test_wrong_roles_are_named(change, message):
+    roles = ToyHost().roles
+    change(roles)
+    with pytest.raises(AdapterError, match=message):
+        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
+
+
+def test_host_and_roles_exclude_each_other():
+    config = DisBackConfig(arm="fixed")
+    with pytest.raises(ConfigError, match="either a host"):
+        DisBack.attach(config=config)
+    with pytest.raises(ConfigError, match="either a host"):
+        DisBack.attach(ToyHost(), roles=ToyHost().roles, config=config)
+    with pytest.raises(AdapterError, match="takes roles=dict"):
+        DisBack.attach(ToyHost(), config=config)
+
+
+def test_the_installation_can_be_chosen(tmp_path):
+    for kind, shares in (("in-place", True), ("separate", False)):
+        host = ToyHost()
+        config = DisBackConfig(
+            path=tmp_path / kind,
+            record={"num_steps": 2, "every": 1},
+            schedule={"name": "fixed", "interval": 5},
+            installation=kind,
+        )
+        disback = DisBack.attach(roles=host.roles, config=config)
+        host.run(disback, range(3))
+        with disback.real_score() as real:
+            assert (real is host.teacher) == shares
+            assert isinstance(real, nn.Module)
+            assert torch.is_tensor(real(torch.zeros(1, 4)))

@@ -1,0 +1,74 @@
+"""Settings of a session: what is refused, and with which words."""
+
+import pytest
+
+from disback_plugin import DisBackConfig, RecordConfig
+from disback_plugin.config_base import parse_settings
+from disback_plugin.errors import ConfigError
+from disback_plugin.schedule import PerNode
+
+
+def test_every_and_at_give_the_same_nodes():
+    assert RecordConfig(num_steps=200, every=50).node_steps == (50, 100, 150, 200)
+    assert RecordConfig(num_steps=25, at=(2, 4, 7, 13, 25)).node_steps == (2, 4, 7, 13, 25)
+    assert RecordConfig(num_steps=120, every=50).node_steps == (50, 100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_steps": 10}, "exactly one of"),
+        ({"num_steps": 10, "every": 5, "at": [5]}, "exactly one of"),
+        ({"num_steps": 10, "every": 11}, "no node"),
+        ({"num_steps": 10, "at": [4, 4]}, "must rise"),
+        ({"num_steps": 10, "at": [5, 11]}, "must rise within 1..num_steps=10"),
+        ({"num_steps": 10, "at": []}, "must rise"),
+        ({"num_steps": 0, "every": 1}, "greater than 0"),
+        ({"num_step": 10, "every": 1}, "did you mean 'num_steps'"),
+    ],
+)
+def test_bad_recording_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(RecordConfig, settings, "record")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"arm": "disback"}, "needs 'path'"),
+        ({"path": "p", "arm": "warmed"}, "'disback', 'warm' or 'fixed'"),
+        ({"path": "p", "shedule": {}}, "did you mean 'schedule'"),
+        ({"path": "p", "schedule": {"name": "fixed"}}, "interval"),
+        ({"path": "p", "codec": "zip"}, "'full' or 'delta'"),
+        (
+            {
+                "path": "p",
+                "record": {"num_steps": 100, "every": 25},
+                "schedule": {"name": "per-node", "intervals": [1, 2]},
+            },
+            "give 3 intervals",
+        ),
+    ],
+)
+def test_bad_session_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(DisBackConfig, settings, "disback")
+
+
+def test_settings_survive_json():
+    config = DisBackConfig(
+        path="p",
+        record=RecordConfig(num_steps=4, at=(1, 4)),
+        schedule={"name": "per-node", "intervals": [3]},
+        codec="delta",
+    )
+    assert DisBackConfig.model_validate(config.model_dump(mode="json")) == config
+    assert config.schedule == PerNode(intervals=(3,))
+
+
+def test_settings_are_frozen_and_keyword_only():
+    config = DisBackConfig(arm="fixed")
+    with pytest.raises(ValueError, match="frozen"):
+        config.arm = "warm"
+    with pytest.raises(TypeError):
+        DisBackConfig("fixed")
