@@ -1,0 +1,37 @@
+# Everything on a fresh machine with Python >= 3.10 and git:
+#   make demo    virtual environment, install, and the main job (a few minutes on 2 cores)
+#   make test    virtual environment, install, and the tests
+#   make check   lint, types and the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+OUT ?= out/demo
+# tiny tensors only lose time to more threads
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check lint clean
+
+demo: $(INSTALLED)
+	rm -rf $(OUT)
+	$(BIN)/disback demo --out $(OUT)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+check: lint test
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml setup.py
+	$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info

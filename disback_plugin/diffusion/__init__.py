@@ -1,0 +1,80 @@
+"""Denoisers, losses, student gradients and sampling, all in the sigma parametrisation.
+
+x = x0 + sigma eps throughout; x is (B, *data), sigma is (B,), cond is (B,) int64 labels or None.
+"""
+
+from disback_plugin.diffusion.conversions import (
+    diffuse,
+    eps_from_x0,
+    score,
+    v_from_x0,
+    x0_from_eps,
+    x0_from_score,
+    x0_from_v,
+)
+from disback_plugin.diffusion.denoiser import Denoiser
+from disback_plugin.diffusion.exact import GaussianMixtureDenoiser
+from disback_plugin.diffusion.losses import WEIGHTINGS, denoising_score_matching
+from disback_plugin.diffusion.preconditioned import (
+    ConsistencyDenoiser,
+    EDMDenoiser,
+    PreconditionedDenoiser,
+    Scalings,
+)
+from disback_plugin.diffusion.sampler import heun_sample
+from disback_plugin.diffusion.sigmas import (
+    KarrasGrid,
+    LogNormal,
+    SigmaSampler,
+    UniformT,
+    karras_sigmas,
+)
+from disback_plugin.diffusion.student import OneStepStudent
+from disback_plugin.diffusion.student_gradients import (
+    STUDENT_GRADIENTS,
+    diff_instruct,
+    dmd,
+    get_student_gradient,
+    register_student_gradient,
+    student_loss,
+    vsd,
+)
+from disback_plugin.diffusion.vp import VPSchedule, alphas_cumprod, vp_schedule
+from disback_plugin.diffusion.vp_denoisers import EpsDenoiser, VDenoiser
+
+__all__ = [
+    "STUDENT_GRADIENTS",
+    "WEIGHTINGS",
+    "ConsistencyDenoiser",
+    "Denoiser",
+    "EDMDenoiser",
+    "EpsDenoiser",
+    "GaussianMixtureDenoiser",
+    "KarrasGrid",
+    "LogNormal",
+    "OneStepStudent",
+    "PreconditionedDenoiser",
+    "Scalings",
+    "SigmaSampler",
+    "UniformT",
+    "VDenoiser",
+    "VPSchedule",
+    "alphas_cumprod",
+    "denoising_score_matching",
+    "diff_instruct",
+    "diffuse",
+    "dmd",
+    "eps_from_x0",
+    "get_student_gradient",
+    "heun_sample",
+    "karras_sigmas",
+    "register_student_gradient",
+    "score",
+    "student_loss",
+    "v_from_x0",
+    "vp_schedule",
+    "vsd",
+    "x0_from_eps",
+    "x0_from_score",
+    "x0_from_v",
+]

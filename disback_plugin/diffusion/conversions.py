@@ -1,0 +1,45 @@
+"""x0, eps, v and score of a noisy sample are one quantity in four forms (x = x0 + sigma eps).
+
+All functions are pure; x and predictions are (B, *data), sigma is (B,). Each pair is an inverse.
+"""
+
+from torch import Tensor
+
+from disback_plugin.diffusion.shapes import per_sample
+
+
+def diffuse(x0: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    """The forward process x = x0 + sigma eps; dx/dx0 = 1, so gradients at x are gradients at x0."""
+    return x0 + per_sample(sigma, x0) * eps
+
+
+def score(x0_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """s(x, sigma) = (x0_hat - x) / sigma^2, Tweedie's formula for a denoiser's output."""
+    return (x0_hat - x) / per_sample(sigma, x) ** 2
+
+
+def x0_from_score(score_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """x0 = x + sigma^2 s."""
+    return x + per_sample(sigma, x) ** 2 * score_hat
+
+
+def eps_from_x0(x0_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """eps = (x - x0) / sigma, which is -sigma s."""
+    return (x - x0_hat) / per_sample(sigma, x)
+
+
+def x0_from_eps(eps_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """x0 = x - sigma eps."""
+    return x - per_sample(sigma, x) * eps_hat
+
+
+def v_from_x0(x0_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """v = a eps - b x0 with a = 1/sqrt(1 + sigma^2), b = sigma a (Salimans & Ho 2022)."""
+    spread = per_sample(sigma, x)
+    return (eps_from_x0(x0_hat, x, sigma) - spread * x0_hat) / (1 + spread**2).sqrt()
+
+
+def x0_from_v(v_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """x0 = a x_vp - b v, where x_vp = a x is the sample in variance-preserving scale."""
+    spread = per_sample(sigma, x)
+    return x / (1 + spread**2) - spread * v_hat / (1 + spread**2).sqrt()

@@ -1,0 +1,93 @@
+"""Discrete variance-preserving schedules and their noise level in the sigma parametrisation.
+
+x_vp = sqrt(ab) x0 + sqrt(1 - ab) eps is x / sqrt(1 + sigma^2) with sigma = sqrt((1 - ab) / ab).
+"""
+
+import math
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from disback_plugin.config_base import nearest
+from disback_plugin.errors import ConfigError
+
+ScheduleName = Literal["linear", "scaled_linear", "cosine"]
+NUM_TIMESTEPS = 1000
+
+
+def alphas_cumprod(name: str) -> Tensor:
+    """The (1000,) float64 products of 1 - beta: `linear` (DDPM), `scaled_linear` (SD), `cosine`.
+
+    Raises ConfigError for another name. Sources: Ho et al. 2020; Rombach et al. 2022; Nichol 2021.
+    """
+    if name == "linear":
+        betas = torch.linspace(1e-4, 0.02, NUM_TIMESTEPS, dtype=torch.float64)
+    elif name == "scaled_linear":
+        roots = torch.linspace(0.00085**0.5, 0.012**0.5, NUM_TIMESTEPS, dtype=torch.float64)
+        betas = roots**2
+    elif name == "cosine":
+        t = torch.linspace(0, 1, NUM_TIMESTEPS + 1, dtype=torch.float64)
+        bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+        betas = (1 - bar[1:] / bar[:-1]).clamp_max(0.999)
+    else:
+        valid = ["linear", "scaled_linear", "cosine"]
+        raise ConfigError(f"unknown noise schedule {name!r}; {nearest(name, valid)}")
+    return torch.cumprod(1 - betas, dim=0)
+
+
+class VPSchedule:
+    """sigma <-> t of a discrete schedule, continuous in t: log sigma is linear between timesteps.
+
+    A plain object, not a module: as a buffer its table would be rounded by `module.to(bfloat16)`.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        """alphas_cumprod (T,), strictly decreasing inside (0, 1); else ConfigError."""
+        bar = alphas_cumprod.detach().to("cpu", torch.float64)
+        if bar.ndim != 1 or bar.shape[0] < 2:
+            raise ConfigError(
+                f"alphas_cumprod must be (T,) with T > 1, but it is {tuple(bar.shape)}"
+            )
+        if not (bar[0] < 1 and bar[-1] > 0 and bool((bar.diff() < 0).all())):
+            raise ConfigError(
+                "alphas_cumprod must fall strictly from below 1 to above 0, but it runs from "
+                f"{bar[0]:.6g} to {bar[-1]:.6g}; a zero terminal SNR has no finite sigma"
+            )
+        self.num_timesteps = int(bar.shape[0])
+        self.log_sigmas = ((1 - bar) / bar).log() / 2
+        self.sigma_min = float(self.log_sigmas[0].exp())
+        self.sigma_max = float(self.log_sigmas[-1].exp())
+        self._tables: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def sigma_of_t(self, t: Tensor) -> Tensor:
+        """sigma at t (any shape), clamped to [0, T-1]; float32 unless t is float64."""
+        position = t.to(torch.promote_types(t.dtype, torch.float32)).clamp(
+            0, self.num_timesteps - 1
+        )
+        table = self._table(position)
+        low = position.floor().long().clamp_max(self.num_timesteps - 2)
+        return torch.lerp(table[low], table[low + 1], position - low).exp()
+
+    def t_of_sigma(self, sigma: Tensor) -> Tensor:
+        """The continuous timestep of sigma (any shape); outside the schedule, the nearer end."""
+        log_sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32)).log()
+        table = self._table(log_sigma)
+        high = torch.searchsorted(table, log_sigma.contiguous()).clamp(1, self.num_timesteps - 1)
+        low = high - 1
+        part = (log_sigma - table[low]) / (table[high] - table[low])
+        return low + part.clamp(0, 1)
+
+    def _table(self, like: Tensor) -> Tensor:
+        """log sigmas beside `like`, copied to each device once rather than at every call."""
+        key = (like.device, like.dtype)
+        if key not in self._tables:
+            self._tables[key] = self.log_sigmas.to(like.device, like.dtype)
+        return self._tables[key]
+
+
+@cache
+def vp_schedule(name: ScheduleName) -> VPSchedule:
+    """The schedule of that name, built once."""
+    return VPSchedule(alphas_cumprod(name))
