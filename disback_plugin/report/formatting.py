@@ -1,0 +1,57 @@
+"""Numbers as people read them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NO_VALUE = "not finite"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands with commas; a value that is not finite says so."""
+    if value is None:
+        return NO_VALUE
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
+def mean_std(entry: Mapping[str, Any]) -> str:
+    """`4.12 ± 0.31`; the mean alone where there is one seed."""
+    mean, std = entry["mean"], entry["std"]
+    if mean is None or std is None:
+        return number(mean)
+    return f"{number(mean)} ± {number(std) if std >= 99.5 else f'{std:#.2g}'.rstrip('.')}"
+
+
+def ratio(entry: Mapping[str, Any], of: int) -> str:
+    """`1.80x (1.52 to 2.10)`, with the number of pairs where it is not all of them."""
+    if entry["ratio"] is None:
+        return "no ratio"
+    text = f"{entry['ratio']:.2f}x"
+    if entry["low"] is not None:
+        text += f" ({entry['low']:.2f} to {entry['high']:.2f})"
+    return text if entry["pairs"] == of else f"{text}, {entry['pairs']} of {of} seeds"
+
+
+def reached(entry: Mapping[str, Any]) -> str:
+    """`3 of 3`."""
+    return f"{entry['reached']} of {entry['of']}"
+
+
+def reach_seeds(entry: Mapping[str, Any], cost: str) -> str:
+    """`200, 250, never`: the cost per seed."""
+    return ", ".join(
+        "never" if reach is None else number(reach[cost]) for reach in entry["seeds"].values()
+    )
+
+
+def size(num_bytes: float) -> str:
+    """Bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GiB"
+
+
+def metric_title(metric: str, higher_is_better: bool) -> str:
+    """`fd_pixel (lower is better)`."""
+    return f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"

@@ -1,0 +1,112 @@
+"""Times to thresholds against literal curves; statistics over seeds; which way is better."""
+
+import math
+
+import numpy as np
+import pytest
+
+from disback_plugin.errors import DisBackError
+from disback_plugin.metrics import (
+    CurvePoint,
+    Interval,
+    Reach,
+    bootstrap_interval,
+    higher_is_better,
+    paired_ratios,
+    ratio_interval,
+    spread,
+    time_to_threshold,
+)
+
+CURVE = [
+    CurvePoint(0, 0.0, 0.0, 9.0),
+    CurvePoint(10, 1.5, 80.0, 4.0),
+    CurvePoint(30, 4.5, 240.0, 6.0),
+    CurvePoint(40, 6.0, 320.0, 2.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        (10.0, Reach(0, 0.0, 0.0, 0)),
+        (5.0, Reach(10, 1.5, 80.0, 10)),
+        (4.0, Reach(10, 1.5, 80.0, 10)),
+        (3.9, Reach(40, 6.0, 320.0, 10)),
+        (1.9, None),
+    ],
+)
+def test_time_is_that_of_the_first_evaluation_as_good_as_the_threshold(threshold, expected) -> None:
+    assert time_to_threshold(CURVE, threshold) == expected
+
+
+def test_gap_is_the_distance_to_the_evaluation_before() -> None:
+    reach = time_to_threshold([CURVE[0], CURVE[1], CurvePoint(35, 5, 280, 1.0)], 2.0)
+    assert reach == Reach(35, 5, 280, 25)
+
+
+def test_coverage_reaches_from_below() -> None:
+    curve = [CurvePoint(step, step, step, value) for step, value in ((0, 0.1), (5, 0.7), (9, 0.9))]
+    assert time_to_threshold(curve, 0.7, higher_is_better=True) == Reach(5, 5, 5, 5)
+    assert time_to_threshold(curve, 0.95, higher_is_better=True) is None
+
+
+@pytest.mark.parametrize("better_up", [True, False])
+def test_a_value_that_is_not_a_number_reaches_nothing(better_up: bool) -> None:
+    assert (
+        time_to_threshold([CurvePoint(1, 1, 1, math.nan)], 5.0, higher_is_better=better_up) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("fd_pixel", False), ("fd_feature", False), ("sliced_wasserstein", False),
+        ("energy_distance", False), ("class_coverage", True), ("mode_coverage", True),
+    ],
+)  # fmt: skip
+def test_direction_of_each_metric(metric: str, expected: bool) -> None:
+    assert higher_is_better(metric) is expected
+
+
+def test_spread_is_mean_and_sample_standard_deviation() -> None:
+    assert spread([1.0, 2.0, 6.0]) == (3.0, pytest.approx(math.sqrt(7)), 3)
+    assert spread([4.0]) == (4.0, None, 1)
+    with pytest.raises(DisBackError, match="no values"):
+        spread([])
+
+
+def test_ratios_are_paired_and_never_made_from_an_unreached_side() -> None:
+    assert paired_ratios([20, None, 30, 0], [10, 5, None, 10]) == [2.0, None, None, None]
+    assert paired_ratios([10], [0]) == [None]
+    with pytest.raises(DisBackError, match="2 against 1"):
+        paired_ratios([1, 2], [1])
+
+
+def test_ratios_average_geometrically() -> None:
+    assert ratio_interval([2.0, 0.5]).estimate == pytest.approx(1.0)
+    assert ratio_interval([2.0, 8.0]).estimate == pytest.approx(4.0)
+
+
+def test_interval_of_three_values_is_their_range_and_of_one_is_unknown() -> None:
+    """All three picks fall on the smallest value in 1 of 27 resamples, more than 2.5 %."""
+    assert ratio_interval([1.5, 2.0, 3.0]) == pytest.approx(Interval(9 ** (1 / 3), 1.5, 3.0))
+    assert bootstrap_interval([5.0]) == Interval(5.0, None, None)
+
+
+def test_interval_of_many_values_is_about_the_normal_one() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
+    interval = bootstrap_interval(list(values))
+    half = 1.96 * values.std(ddof=1) / 20
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.05 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.05 * half)
+
+
+def test_bootstrap_is_seeded_whatever_the_global_rng() -> None:
+    values = [math.sqrt(number) for number in range(30)]
+    np.random.seed(0)
+    first = bootstrap_interval(values)
+    np.random.seed(1)
+    assert bootstrap_interval(values) == first
+    assert bootstrap_interval(values, seed=1) != first
