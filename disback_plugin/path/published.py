@@ -1,0 +1,123 @@
+"""Nodes recorded by the paper's published code, read into a path of ours.
+
+Its folders are named `checkpoint_model_0NNNNN`; `pytorch_model_1.bin` in each (newer accelerate
+writes `model_1.safetensors`) is a whole guidance model, whose fake score has the prefix
+`fake_unet.`, under DDP `module.fake_unet.`. That code loads these names into a bare U-Net
+non-strictly, which matches nothing; here the prefix is removed and every tensor must match.
+"""
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from disback_plugin.errors import PathError
+from disback_plugin.path.degradation_path import DegradationPath
+
+FILES = ("pytorch_model_1.bin", "model_1.safetensors")
+PREFIXES = ("module.fake_unet.", "fake_unet.")
+_FOLDER = re.compile(r"checkpoint_model_(\d+)")
+
+
+def import_published(
+    folders: Sequence[Path], teacher: Mapping[str, Tensor], out: Path, codec: str = "full"
+) -> DegradationPath:
+    """Make a complete path at `out` from recorded folders, in the order of their steps.
+
+    Raises PathError for a folder of another name, without its file, or with tensors that are not
+    exactly the teacher's by name and shape; then nothing is written.
+    """
+    if not folders:
+        raise PathError("give at least one folder checkpoint_model_0NNNNN")
+    by_step = {published_step(folder): folder for folder in folders}
+    if len(by_step) < len(folders):
+        raise PathError(f"two folders have the same step: {[str(folder) for folder in folders]}")
+    path = DegradationPath.create(
+        out, teacher, codec=codec, method="published", recording={"at": sorted(by_step)}
+    )
+    try:
+        for step in sorted(by_step):
+            path.append(read_published(by_step[step], teacher), step)
+    except PathError:
+        path.truncate(0)
+        (out / "path.json").unlink()
+        raise
+    path.finish()
+    return path
+
+
+def published_step(folder: Path) -> int:
+    """The recording step in a folder's name."""
+    found = _FOLDER.fullmatch(folder.name)
+    if not found or int(found[1]) == 0:
+        raise PathError(f"{folder} is not named checkpoint_model_0NNNNN: its step is not known")
+    return int(found[1])
+
+
+def read_published(folder: Path, teacher: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The fake score in one folder, with the teacher's tensor names."""
+    file = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise PathError(f"{folder} holds none of {', '.join(FILES)}")
+    tensors = read_weights(file)
+    node = {}
+    for name, value in tensors.items():
+        prefix = next((known for known in PREFIXES if name.startswith(known)), None)
+        if prefix:
+            node[name.removeprefix(prefix)] = value
+    if not node:
+        raise PathError(
+            f"{file} has no tensor under {' or '.join(PREFIXES)}; its names begin with "
+            f"{sorted({name.split('.')[0] for name in tensors})[:5]}"
+        )
+    unmatched = sorted(set(teacher) ^ set(node))
+    if unmatched:
+        matched = len(set(teacher) & set(node))
+        raise PathError(
+            f"{file}: {matched} of the teacher's {len(teacher)} tensors match; not matching: "
+            f"{unmatched[:3]}: is this the teacher that was recorded from?"
+        )
+    return node
+
+
+def read_teacher(source: Path) -> dict[str, Tensor]:
+    """The teacher's state dict: a weights file, or a diffusers folder (its `unet/`, if it has one).
+
+    A sharded model's files are read together; files of a variant (`*.fp16.safetensors`) are not.
+    """
+    if source.is_file():
+        return read_weights(source)
+    folder = source / "unet" if (source / "unet").is_dir() else source
+    shards = [
+        file
+        for file in sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
+        if re.fullmatch(r"diffusion_pytorch_model(-\d+-of-\d+)?", file.stem)
+    ]
+    if not shards:
+        raise PathError(
+            f"{source} is neither a weights file nor a diffusers folder: no "
+            f"diffusion_pytorch_model*.safetensors in {folder}"
+        )
+    return {name: value for file in shards for name, value in read_weights(file).items()}
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors, or from a torch file restricted to weights."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        data = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PathError(f"{file} cannot be read as weights: {reason}") from None
+    wrong = not isinstance(data, dict) or not all(
+        isinstance(value, Tensor) for value in data.values()
+    )
+    if wrong:
+        raise PathError(f"{file} is no state dict: expected names and tensors only")
+    return data
