@@ -13,7 +13,9 @@ class ResidualMLP(nn.Module):
     """F(x, c, cond) on flattened data, with FiLM by noise level and label in every block.
 
     data_shape is that of one sample; num_classes = 0 for unlabelled data; noise_range: see
-    Conditioning. zero_output starts the network at F = 0. Paper: the 2-D teacher of Appendix E.1.
+    Conditioning. zero_output starts the network at F = 0. input_skip adds the input to the output,
+    as a U-Net's skips do: an eps-prediction tends to its input at high noise. Paper: the 2-D
+    teacher of Appendix E.1.
     """
 
     def __init__(
@@ -24,6 +26,7 @@ class ResidualMLP(nn.Module):
         num_classes: int = 0,
         noise_range: float = 4.0,
         zero_output: bool = False,
+        input_skip: bool = False,
     ) -> None:
         super().__init__()
         self.data_shape = tuple(data_shape)
@@ -34,6 +37,7 @@ class ResidualMLP(nn.Module):
         self.first = nn.Linear(size, hidden)
         self.blocks = nn.ModuleList(_Block(hidden) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(hidden)
+        self.input_skip = input_skip
         self.last = nn.Linear(hidden, size)
         if zero_output:
             nn.init.zeros_(self.last.weight)
@@ -45,7 +49,8 @@ class ResidualMLP(nn.Module):
         h = self.first(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)
-        return self.last(nn.functional.silu(self.norm(h))).reshape(x.shape)
+        out = self.last(nn.functional.silu(self.norm(h))).reshape(x.shape)
+        return out + x if self.input_skip else out
 
 
 class _Block(nn.Module):

@@ -80,6 +80,12 @@ def test_without_cond_the_label_table_plays_no_part(build: Build) -> None:
     assert torch.equal(network(x, c), before)
 
 
+def test_input_skip_adds_the_input_to_the_output() -> None:
+    x, c = inputs()
+    plain, skipping = (seeded(mlp, input_skip=skip)(x, c) for skip in (False, True))
+    torch.testing.assert_close(skipping, plain + x)
+
+
 @BOTH
 def test_zero_output_starts_at_zero_and_can_leave_it(build: Build) -> None:
     x, c = inputs()

@@ -1,0 +1,44 @@
+"""The Accelerator of a run: device, precision, processes, tracker."""
+
+from accelerate import Accelerator
+
+from disback_plugin.errors import ConfigError
+from disback_plugin.trainer.config import ExperimentConfig
+from disback_plugin.trainer.tracking import check_wandb
+
+
+def make_accelerator(config: ExperimentConfig) -> Accelerator:
+    """One process, or as many as torchrun or `accelerate launch` started.
+
+    Raises ConfigError for a device or precision that this machine, or this process (Accelerate
+    keeps both for a process's lifetime), cannot have, and for a batch that does not divide.
+    """
+    wandb = config.logging.wandb
+    if wandb is not None:
+        check_wandb()
+    try:
+        accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.mixed_precision,
+            log_with=None if wandb is None else "wandb",
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"device={config.device}, mixed_precision={config.mixed_precision}: {error}"
+        ) from error
+    if config.device == "cuda" and accelerator.device.type != "cuda":
+        raise ConfigError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
+    parts = accelerator.num_processes * config.distill.num_accumulation_steps
+    if config.distill.batch_size % parts:
+        raise ConfigError(
+            f"distill.batch_size={config.distill.batch_size} does not divide into"
+            f" {accelerator.num_processes} processes x {config.distill.num_accumulation_steps}"
+            " accumulation steps"
+        )
+    training = config.teacher.training
+    if training is not None and training.batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"teacher.training.batch_size={training.batch_size} does not divide into"
+            f" {accelerator.num_processes} processes"
+        )
+    return accelerator

@@ -1,0 +1,193 @@
+"""Settings of one experiment: teacher, student, distillation, DisBack, evaluation, book-keeping."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings
+from disback_plugin.config_base import StrictModel, nearest, parse_settings, read_yaml
+from disback_plugin.diffusion import (
+    STUDENT_GRADIENTS,
+    WEIGHTINGS,
+    LogNormal,
+    SigmaSampler,
+)
+from disback_plugin.schedule import FixedInterval
+from disback_plugin.trainer.lr import LRSchedule
+from disback_plugin.trainer.model_config import (
+    DenoiserConfig,
+    NetworkConfig,
+    ProblemConfig,
+    StudentConfig,
+)
+from disback_plugin.trainer.overrides import apply_overrides
+
+Betas = tuple[float, float]
+
+
+def _known(name: str, valid: Sequence[str]) -> str:
+    if name not in valid:
+        raise ValueError(f"unknown name; {nearest(name, list(valid))}")
+    return name
+
+
+class TeacherTraining(StrictModel):
+    """Denoising score matching on the data (Eq. 5) with an EMA of the weights."""
+
+    num_steps: int = Field(gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
+    lr_schedule: LRSchedule = LRSchedule()
+    betas: Betas = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    sigmas: SigmaSampler = LogNormal()
+    weighting: str = "edm"
+    seed: int = 0
+
+    _weighting = field_validator("weighting")(lambda name: _known(name, list(WEIGHTINGS)))
+
+
+class TeacherConfig(StrictModel):
+    """The teacher: trained here, or loaded from `file` (a denoiser's weights, safetensors)."""
+
+    denoiser: DenoiserConfig
+    network: NetworkConfig
+    training: TeacherTraining | None = None
+    file: Path | None = None
+    num_sampling_steps: int = Field(default=18, gt=0)  # Heun steps of its own samples
+    sampling_sigma_max: float | None = Field(default=None, gt=0)  # default: the denoiser's own
+
+    @model_validator(mode="after")
+    def _check(self) -> "TeacherConfig":
+        if (self.training is None) == (self.file is None):
+            raise ValueError("give exactly one of 'training' and 'file'")
+        return self
+
+
+class DistillConfig(StrictModel):
+    """The student's and the fake score's training; `num_steps` includes the recording steps.
+
+    record_lr: the fake score's while recording (default: fake_lr); at a high one nodes are noise.
+    """
+
+    num_steps: int = Field(gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    num_accumulation_steps: int = Field(default=1, gt=0)
+    student_lr: float = Field(default=1e-4, gt=0)
+    fake_lr: float = Field(default=1e-4, gt=0)
+    record_lr: float | None = Field(default=None, gt=0)
+    student_lr_schedule: LRSchedule = LRSchedule()
+    fake_lr_schedule: LRSchedule = LRSchedule()
+    student_betas: Betas = (0.0, 0.999)
+    fake_betas: Betas = (0.0, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    student_gradient: str = "diff-instruct"
+    sigmas: SigmaSampler = LogNormal()
+    fake_sigmas: SigmaSampler | None = None  # default: as `sigmas`
+    fake_weighting: str = "edm"
+    num_fake_updates: int = Field(default=1, gt=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    student_ema_decay: float = Field(default=0.99, ge=0, lt=1)
+
+    _gradient = field_validator("student_gradient")(
+        lambda name: _known(name, list(STUDENT_GRADIENTS))
+    )
+    _weighting = field_validator("fake_weighting")(lambda name: _known(name, list(WEIGHTINGS)))
+
+
+class DisBackSection(StrictModel):
+    """What the arms `disback` and `warm` record, and how `disback` walks the path back."""
+
+    record: RecordConfig
+    schedule: ScheduleSettings = FixedInterval(interval=50)
+    codec: Codec = "full"
+    rounding: Rounding = "stochastic"
+
+
+class EvaluationConfig(StrictModel):
+    """Metrics of the student's EMA; `thresholds`, of `primary`, are fixed beforehand."""
+
+    every: int = Field(gt=0)
+    num_samples: int = Field(default=1000, gt=1)
+    num_saved: int = Field(default=256, ge=0)
+    primary: str
+    thresholds: tuple[float, ...] = ()
+    metrics: tuple[str, ...] | None = None  # default: all that the problem's evaluator gives
+
+
+class CheckpointConfig(StrictModel):
+    """A checkpoint every `every` steps, of which the newest `keep` stay."""
+
+    every: int = Field(default=500, gt=0)
+    keep: int = Field(default=2, gt=0)
+
+
+class WandbConfig(StrictModel):
+    """Weights & Biases; `auto` is online only where an API key is configured."""
+
+    project: str = "disback"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+
+class LoggingConfig(StrictModel):
+    """A line in metrics.jsonl every `every` steps; a progress bar on a terminal."""
+
+    every: int = Field(default=10, gt=0)
+    progress: bool = True
+    wandb: WandbConfig | None = None
+
+
+class ExperimentConfig(StrictModel):
+    """One experiment: everything but the arm and the seed of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    problem: ProblemConfig
+    teacher: TeacherConfig
+    student: StudentConfig
+    distill: DistillConfig
+    disback: DisBackSection
+    evaluation: EvaluationConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExperimentConfig":
+        if self.disback.record.num_steps >= self.distill.num_steps:
+            raise ValueError(
+                f"disback.record.num_steps={self.disback.record.num_steps} counts towards"
+                f" distill.num_steps={self.distill.num_steps} and must be less"
+            )
+        self.disback.schedule.check(len(self.disback.record.node_steps))
+        names = self.problem.metric_names
+        chosen = self.evaluation
+        for metric in (chosen.primary, *(chosen.metrics or ())):
+            if metric not in names:
+                hint = nearest(metric, list(names))
+                raise ValueError(f"problem {self.problem.kind!r} has no metric {metric!r}; {hint}")
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved settings as YAML that `load_config` reads back to an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read and validate a YAML file, after `overrides` such as `distill.student_lr=1e-4`.
+
+    Raises ConfigError naming the file, the key, the value seen and, for an unknown key, the nearest
+    valid one.
+    """
+    return parse_config(read_yaml(Path(file)), str(file), overrides)
+
+
+def parse_config(data: Any, source: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """As `load_config`, from data already read (a config embedded in the package)."""
+    return parse_settings(ExperimentConfig, apply_overrides(data, overrides), source)

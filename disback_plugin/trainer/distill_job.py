@@ -1,0 +1,190 @@
+"""One arm with one seed as a job for the driver: builds the roles, attaches DisBack, evaluates."""
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from disback_plugin.config import Arm, DisBackConfig
+from disback_plugin.diffusion import Denoiser
+from disback_plugin.metrics import Evaluator
+from disback_plugin.path import NodeEntry
+from disback_plugin.session import DisBack
+from disback_plugin.trainer.build import Problem, latent_shape, make_student
+from disback_plugin.trainer.checkpoint import Checkpoint
+from disback_plugin.trainer.config import ExperimentConfig
+from disback_plugin.trainer.draws import Drawer
+from disback_plugin.trainer.driver import Line
+from disback_plugin.trainer.evaluation import (
+    choose_metrics,
+    draw_samples,
+    evaluation_labels,
+    evaluation_noise,
+    save_samples,
+)
+from disback_plugin.trainer.loop import Distillation, Networks, StepResult
+from disback_plugin.trainer.rng import Noise
+from disback_plugin.trainer.trainee import Tensors, Trainee
+
+
+def make_networks(
+    config: ExperimentConfig,
+    teacher: Denoiser,
+    problem: Problem,
+    seed: int,
+    accelerator: Accelerator,
+) -> Networks:
+    """The roles at step 0: the fake score starts as the teacher, the student from `seed`."""
+    distill = config.distill
+    student = make_student(config.student, teacher, problem.data_shape, seed)
+    fake_score = copy.deepcopy(teacher).requires_grad_(True)
+    return Networks(
+        teacher=teacher.to(accelerator.device),
+        fake_score=Trainee(
+            "fake_score", fake_score, accelerator, distill.fake_betas, distill.weight_decay
+        ),
+        student=Trainee(
+            "student",
+            student,
+            accelerator,
+            distill.student_betas,
+            distill.weight_decay,
+            distill.student_ema_decay,
+        ),
+    )
+
+
+def attach(
+    config: ExperimentConfig, arm: Arm, networks: Networks, path: Path | None
+) -> DisBack | None:
+    """The session of an arm; none for `fixed`, the loop without the plugin."""
+    if arm == "fixed":
+        return None
+    roles = {
+        "teacher": networks.teacher,
+        "fake_score": networks.fake_score.network,
+        "student": networks.student.network,
+    }
+    section = config.disback
+    settings = DisBackConfig(
+        path=path,
+        arm=arm,
+        record=section.record,
+        schedule=section.schedule,
+        codec=section.codec,
+        rounding=section.rounding,
+    )
+    return DisBack.attach(roles=roles, config=settings)
+
+
+def make_drawer(
+    config: ExperimentConfig, problem: Problem, seed: int, accelerator: Accelerator
+) -> Drawer:
+    """The draws of seed `seed` for this process."""
+    return Drawer(
+        noise=Noise(seed, accelerator.process_index, accelerator.num_processes),
+        batch_size=config.distill.batch_size,
+        latent_shape=latent_shape(config.student, problem.data_shape),
+        data_shape=problem.data_shape,
+        num_classes=problem.num_classes,
+        device=accelerator.device,
+    )
+
+
+class DistillJob:
+    """A distillation run, as a job for the driver."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        problem: Problem,
+        seed: int,
+        folder: Path,
+        accelerator: Accelerator,
+        loop: Distillation,
+        evaluator: Evaluator | None,
+    ) -> None:
+        self.num_steps, self.passes = config.distill.num_steps, 0
+        self.config, self.problem, self.folder = config, problem, folder
+        self.accelerator, self.loop, self.evaluator = accelerator, loop, evaluator
+        num, shape = config.evaluation.num_samples, loop.drawer.latent_shape
+        self._z = evaluation_noise(seed, num, shape)
+        self._cond = evaluation_labels(num, problem.num_classes)
+        self._last: StepResult | None = None
+
+    def train_step(self, step: int) -> list[Line]:
+        result = self._last = self.loop.train_step(step)
+        self.passes += result.passes
+        lines: list[Line] = []
+        if result.turn is not None and result.turn.switch is not None:
+            lines.append({"kind": "switch", **asdict(result.turn.switch)})
+        if result.entry is not None:
+            lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
+        return lines
+
+    def status(self) -> Line:
+        last = self._last
+        assert last is not None
+        return {
+            "stage": "teacher" if last.turn is None else last.turn.stage,
+            "node": 0 if last.turn is None else last.turn.node,
+            "fake_loss": self._mean(last.fake_loss),
+            "student_loss": self._mean(last.student_loss),
+            "fake_grad_norm": self._mean(last.fake_grad_norm),
+            "grad_norm": self._mean(last.student_grad_norm),
+        }
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        assert self.evaluator is not None
+        ema = self.loop.networks.student.ema
+        assert ema is not None
+        samples = draw_samples(ema, self._z, self._cond, self.accelerator.device)
+        chosen = self.config.evaluation
+        file = self.folder / "samples" / f"step_{step:06d}.safetensors"
+        save_samples(file, samples, chosen.num_saved)
+        return choose_metrics(self.evaluator(samples), chosen.metrics)
+
+    def state(self) -> tuple[dict[str, Any], Tensors]:
+        disback = self.loop.disback
+        plain: dict[str, Any] = {"disback": disback and disback.state_dict()}
+        groups: Tensors = {}
+        for trainee in (self.loop.networks.student, self.loop.networks.fake_score):
+            more, tensors = trainee.state()
+            plain.update(more)
+            groups.update(tensors)
+        return plain, groups
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        self.loop.networks.student.restore(checkpoint)
+        self.loop.networks.fake_score.restore(checkpoint)
+        disback = self.loop.disback
+        if disback is not None:
+            disback.load_state_dict(checkpoint.state["disback"])
+            # The node of the step before is installed again here: that is no switch of this run.
+            disback.begin_step(checkpoint.step - 1)
+
+    def _mean(self, value: Tensor | None) -> float | None:
+        """Of the global batch: the mean over processes. None while the student is held still."""
+        return None if value is None else float(self.accelerator.reduce(value, reduction="mean"))
+
+
+def student_tensors(networks: Networks) -> dict[str, torch.Tensor]:
+    """What `student.safetensors` holds: the averaged weights as `ema.*`, the last as `raw.*`."""
+    student = networks.student
+    assert student.ema is not None
+    ema = {f"ema.{name}": value for name, value in student.ema.module.state_dict().items()}
+    return ema | {f"raw.{name}": value for name, value in student.raw.state_dict().items()}
+
+
+def _node_line(entry: NodeEntry) -> Line:
+    return {
+        "index": entry.index,
+        "distance": entry.distance,
+        "bf16_distance": entry.bf16_distance,
+        "bf16_survives": entry.bf16_survives,
+        "bytes": entry.bytes,
+    }

@@ -1,0 +1,49 @@
+"""What a training step draws: latents, labels, noise levels and noise of the global batch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from disback_plugin.diffusion import SigmaSampler
+from disback_plugin.trainer.rng import Noise
+
+
+@dataclass(frozen=True)
+class Draw:
+    """z (B, *latent), eps (B, *data), sigma (B,), cond (B,) int64 or None."""
+
+    z: Tensor
+    eps: Tensor
+    sigma: Tensor
+    cond: Tensor | None
+
+    def split(self, num: int) -> list["Draw"]:
+        """`num` equal parts of the batch, for gradient accumulation."""
+        conds = [None] * num if self.cond is None else self.cond.chunk(num)
+        parts = zip(self.z.chunk(num), self.eps.chunk(num), self.sigma.chunk(num), strict=True)
+        return [Draw(*part, cond) for part, cond in zip(parts, conds, strict=True)]
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws this rank's rows of the global batch of `batch_size`."""
+
+    noise: Noise
+    batch_size: int
+    latent_shape: tuple[int, ...]
+    data_shape: tuple[int, ...]
+    num_classes: int
+    device: torch.device
+
+    def draw(self, step: int, stream: str, sigmas: SigmaSampler) -> Draw:
+        """The draw of `stream` at `step`: independent of every other stream and step."""
+        noise, size = self.noise, self.batch_size
+        cond = noise.labels(step, f"{stream}/label", size, self.num_classes)
+        levels = sigmas.sample(size, noise.generator(step, f"{stream}/sigma"))
+        return Draw(
+            z=noise.normal(step, f"{stream}/z", (size, *self.latent_shape)).to(self.device),
+            eps=noise.normal(step, f"{stream}/eps", (size, *self.data_shape)).to(self.device),
+            sigma=noise.share(levels).to(self.device),
+            cond=None if cond is None else cond.to(self.device),
+        )

@@ -1,0 +1,143 @@
+"""One distillation step: the student's turn (Eq. 6), then the fake score's (Eq. 5).
+
+This is a host's loop as a user would write it; DisBack's part is three calls. Without a session it
+is plain score distillation, the arm `fixed`.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from disback_plugin.diffusion import (
+    SigmaSampler,
+    denoising_score_matching,
+    diffuse,
+    get_student_gradient,
+    student_loss,
+)
+from disback_plugin.path import NodeEntry
+from disback_plugin.session import DisBack, Turn
+from disback_plugin.trainer.config import DistillConfig
+from disback_plugin.trainer.draws import Draw, Drawer
+from disback_plugin.trainer.trainee import Trainee
+
+# Forward passes per sample, a backward counted as two.
+STUDENT_TURN_PASSES = 5  # student forward and backward, fake score, real score
+FAKE_TURN_PASSES = 4  # student forward, fake score forward and backward
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The three roles; the teacher is frozen, the others are in training."""
+
+    teacher: nn.Module
+    fake_score: Trainee
+    student: Trainee
+
+
+@dataclass
+class StepResult:
+    """Losses and gradient norms as tensors (reading them waits for the device); None: no update."""
+
+    turn: Turn | None
+    entry: NodeEntry | None = None
+    fake_loss: Tensor | None = None
+    fake_grad_norm: Tensor | None = None
+    student_loss: Tensor | None = None
+    student_grad_norm: Tensor | None = None
+    passes: int = 0
+
+
+class Distillation:
+    """The loop's body; `disback` is None for the baseline. All randomness comes from `drawer`."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        config: DistillConfig,
+        sigma_data: float,
+        drawer: Drawer,
+        accelerator: Accelerator,
+        disback: DisBack | None,
+    ) -> None:
+        self.networks, self.config, self.sigma_data = networks, config, sigma_data
+        self.drawer, self.accelerator, self.disback = drawer, accelerator, disback
+        self.gradient = get_student_gradient(config.student_gradient)
+        self.fake_sigmas = config.fake_sigmas or config.sigmas
+        self._max_norm = config.clip_grad_norm
+
+    def train_step(self, step: int) -> StepResult:
+        """Run host step `step`, counted from 0."""
+        self.drawer.noise.seed_global(step)
+        turn = self.disback.begin_step(step) if self.disback else None
+        result = StepResult(turn)
+        if turn is None or turn.update_student:
+            result.student_loss, result.student_grad_norm = self._update_student(step)
+            result.passes += STUDENT_TURN_PASSES
+        lr = self._fake_lr(step, turn)
+        for number in range(self.config.num_fake_updates):
+            result.fake_loss, result.fake_grad_norm = self._update_fake_score(step, number, lr)
+            result.passes += FAKE_TURN_PASSES
+        result.entry = self.disback.end_step(step) if self.disback else None
+        return result
+
+    def _update_student(self, step: int) -> tuple[Tensor, Tensor]:
+        student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
+        for draw, sync in self._parts(step, "student", self.config.sigmas, student):
+            with sync:
+                x0 = student.network(draw.z, draw.cond)
+                loss = student_loss(x0, self._student_gradient(x0.detach(), draw))
+                loss = loss / self.config.num_accumulation_steps
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        config = self.config
+        lr = config.student_lr * config.student_lr_schedule.factor(step, config.num_steps)
+        return total, student.update(lr, self._max_norm)
+
+    @torch.no_grad()
+    def _student_gradient(self, x0: Tensor, draw: Draw) -> Tensor:
+        """w(t) (D_fake - D_real) at x_t, Eq. 6; with a node as the real score, Eq. 8."""
+        x_t = diffuse(x0, draw.sigma, draw.eps)
+        fake_x0 = self.networks.fake_score.network(x_t, draw.sigma, draw.cond)
+        with self._real_score() as real_score, self.accelerator.autocast():
+            real_x0 = real_score(x_t, draw.sigma, draw.cond)
+        return self.gradient(fake_x0, real_x0, x0, draw.sigma)
+
+    def _update_fake_score(self, step: int, number: int, lr: float) -> tuple[Tensor, Tensor]:
+        """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
+        fake, total = self.networks.fake_score, torch.zeros((), device=self.drawer.device)
+        for draw, sync in self._parts(step, f"fake/{number}", self.fake_sigmas, fake):
+            with torch.no_grad():
+                x0 = self.networks.student.network(draw.z, draw.cond)
+            with sync:
+                x0_hat = fake.network(diffuse(x0, draw.sigma, draw.eps), draw.sigma, draw.cond)
+                loss = denoising_score_matching(
+                    x0_hat, x0, draw.sigma, self.config.fake_weighting, self.sigma_data
+                )
+                loss = loss / self.config.num_accumulation_steps
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total, fake.update(lr, self._max_norm)
+
+    def _real_score(self) -> AbstractContextManager[nn.Module]:
+        return self.disback.real_score() if self.disback else nullcontext(self.networks.teacher)
+
+    def _parts(
+        self, step: int, stream: str, sigmas: SigmaSampler, trainee: Trainee
+    ) -> Iterator[tuple[Draw, AbstractContextManager[None]]]:
+        """The batch in accumulation parts; processes exchange gradients in the last one only."""
+        num = self.config.num_accumulation_steps
+        draws = self.drawer.draw(step, stream, sigmas).split(num)
+        for index, draw in enumerate(draws, start=1):
+            last = index == num
+            yield draw, nullcontext() if last else self.accelerator.no_sync(trainee.network)
+
+    def _fake_lr(self, step: int, turn: Turn | None) -> float:
+        config = self.config
+        if config.record_lr is not None and turn is not None and turn.stage == "record":
+            return config.record_lr
+        return config.fake_lr * config.fake_lr_schedule.factor(step, config.num_steps)

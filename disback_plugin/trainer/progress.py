@@ -1,0 +1,86 @@
+"""Progress of a run: a bar on a terminal, or messages for the process that started this one."""
+
+import json
+import sys
+from contextlib import suppress
+from io import RawIOBase
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Told about every step, and about numbers now and then."""
+
+    def start(self, name: str, num_steps: int, step: int) -> None: ...
+
+    def step(self, step: int, numbers: dict[str, Any] | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """No progress."""
+
+    def start(self, name: str, num_steps: int, step: int) -> None:
+        pass
+
+    def step(self, step: int, numbers: dict[str, Any] | None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A tqdm bar with stage, node and losses."""
+
+    def start(self, name: str, num_steps: int, step: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=num_steps, initial=step, desc=name, unit="step", leave=False)
+
+    def step(self, step: int, numbers: dict[str, Any] | None) -> None:
+        self._bar.update(step - self._bar.n)
+        if numbers is not None:
+            self._bar.set_postfix_str(describe(numbers), refresh=False)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Messages:
+    """JSON lines on a pipe: `{"event": "step", "step": 10, ...}`, when there are numbers.
+
+    A reader that is gone is no error here: see the worker, which then stops with a checkpoint.
+    """
+
+    def __init__(self, stream: RawIOBase) -> None:
+        self._stream = stream
+
+    def start(self, name: str, num_steps: int, step: int) -> None:
+        self.send({"event": "step", "step": step, "num_steps": num_steps})
+
+    def step(self, step: int, numbers: dict[str, Any] | None) -> None:
+        if numbers is not None:
+            self.send({"event": "step", "step": step, "numbers": describe(numbers)})
+
+    def close(self) -> None:
+        pass
+
+    def send(self, event: dict[str, Any]) -> None:
+        with suppress(BrokenPipeError):
+            self._stream.write(json.dumps(event).encode() + b"\n")
+
+
+def make_progress(enabled: bool, is_main: bool) -> Progress:
+    """A bar for the main process where stderr is a terminal, else silence."""
+    return Bar() if enabled and is_main and sys.stderr.isatty() else Silent()
+
+
+def describe(numbers: dict[str, Any]) -> str:
+    """`stage=record node=0 fake_loss=0.123`: a train line's words and losses."""
+    shown = {k: v for k, v in numbers.items() if k in {"stage", "node"} or k.endswith("loss")}
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in shown.items()
+        if value is not None
+    )
