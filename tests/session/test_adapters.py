@@ -68,7 +68,7 @@ def test_an_installed_package_registers_through_its_entry_point(monkeypatch):
     point = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert get_adapter("toy-host").__qualname__ == "HostAdapter"
-    assert list_adapters() == ["generic", "toy-host"]
+    assert {"generic", "toy-host"} <= set(list_adapters())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""What `demo` and `run` share: run an experiment, then its report; stop and resume cleanly."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from disback_plugin.config import Arm
+from disback_plugin.distributed import is_main
+
+if TYPE_CHECKING:
+    from disback_plugin.trainer import ExperimentConfig
+
+
+def run_and_report(
+    config: "ExperimentConfig",
+    out: Path,
+    arms: Sequence[Arm],
+    num_seeds: int,
+    resume: bool,
+    jobs: int,
+    resume_command: Sequence[str],
+) -> int:
+    """Run all arms and seeds into `out`, write the report, print the table; returns an exit code.
+
+    After Ctrl-C, `resume_command` is printed: what the user types to go on.
+    """
+    from disback_plugin.report import build_report, print_table
+    from disback_plugin.trainer import RunInterrupted, run_experiment
+
+    try:
+        results = run_experiment(config, out, arms, tuple(range(num_seeds)), resume, jobs)
+    except RunInterrupted as stop:
+        if is_main():
+            print(f"\nstopped at step {stop.step} of {stop.num_steps}; nothing is lost.")
+            print(f"resume with: {shlex.join(resume_command)}")
+        return 130
+    if not is_main():
+        return 0
+    for result in results:
+        if result.was_complete:
+            print(result, file=sys.stderr)
+    summary = build_report([out], out)
+    print_table(summary)
+    print(f"\nreport: {out / 'report.html'}")
+    return 0

@@ -1,0 +1,63 @@
+"""Parses the command line and turns what a user can cause into one clear message."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import disback_plugin
+from disback_plugin.cli import demo, doctor, path, report, run
+from disback_plugin.errors import DisBackError
+
+COMMANDS = (demo, run, path, report, doctor)
+
+DESCRIPTION = "Distribution Backtracking (DisBack) for one-step diffusion distillation."
+EXAMPLES = """examples:
+  disback demo                                    the method on real images, in a few minutes
+  disback run experiments/digits/ddpm.yaml        every arm of an experiment
+  disback path show RUN/path                      the recorded nodes
+  disback doctor                                  what is installed, what is missing
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 1 a check failed, 2 a user's error, 130)."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(args, "overrides") or any(text[0] == "-" for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # key=value may also come after options
+        args.overrides += rest
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return args.command(args)
+    except DisBackError as error:
+        print(f"disback: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "disback_plugin":
+            raise
+        print(
+            f"disback: error: the package {error.name!r} is missing, which this command needs: "
+            "pip install 'disback_plugin[train]' (see: disback doctor)",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("disback: stopped", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="disback",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=disback_plugin.__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser

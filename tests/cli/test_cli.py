@@ -1,0 +1,247 @@
+"""The console script: every command on a tiny experiment, and the words for what goes wrong."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from disback_plugin.cli import demo, doctor, main
+from disback_plugin.cli.main import COMMANDS
+from disback_plugin.trainer import parse_config
+
+TINY = {
+    "name": "tiny",
+    "problem": {"kind": "gaussians", "num_components": 3, "std": 0.1},
+    "teacher": {
+        "denoiser": {"kind": "edm", "sigma_data": 0.6},
+        "network": {"kind": "residual-mlp", "hidden": 16, "num_blocks": 1},
+        "training": {"num_steps": 20, "batch_size": 32},
+    },
+    "student": {"kind": "generator", "hidden": 16, "offset": [2.0, 2.0]},
+    "distill": {"num_steps": 24, "batch_size": 32},
+    "disback": {
+        "record": {"num_steps": 6, "at": [2, 4, 6]},
+        "schedule": {"name": "fixed", "interval": 3},
+    },
+    "evaluation": {
+        "every": 8,
+        "num_samples": 64,
+        "primary": "sliced_wasserstein",
+        "thresholds": [1.0, 0.01],
+    },
+    "checkpoint": {"every": 5},
+    "logging": {"every": 4, "progress": False},
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished experiment with all arms and two seeds."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    arguments = ["run", str(folder / "tiny.yaml"), "--seeds", "2", "--jobs", "1"]
+    assert main([*arguments, "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_run_writes_report_summary_and_every_run(finished):
+    assert sorted(run.name for run in (finished / "runs").iterdir()) == [
+        *("disback-seed0", "disback-seed1", "fixed-seed0", "fixed-seed1"),
+        *("warm-seed0", "warm-seed1"),
+    ]
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["budget"] == 24
+    assert set(summary["arms"]) == {"fixed", "warm", "disback"}
+    assert "<html" in (finished / "report.html").read_text()
+
+
+def test_run_prints_the_table_and_where_the_report_is(finished, capsys):
+    assert main(["report", str(finished)]) == 0
+    printed = capsys.readouterr().out
+    for word in ("fixed", "warm", "disback", "sliced_wasserstein", f"{finished}/report.html"):
+        assert word in printed
+
+
+def test_running_again_with_resume_does_nothing_and_says_so(finished, capsys):
+    before = (finished / "runs/disback-seed0/student.safetensors").stat().st_mtime_ns
+    config = str(finished.parent / "tiny.yaml")
+    arguments = ["run", config, "--seeds", "2", "--out", str(finished), "--resume"]
+    assert main(arguments) == 0
+    assert "disback-seed0: was complete already, nothing to do" in capsys.readouterr().err
+    assert (finished / "runs/disback-seed0/student.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_with_results_is_not_overwritten(finished, capsys):
+    config = str(finished.parent / "tiny.yaml")
+    assert main(["run", config, "--out", str(finished)]) == 2
+    assert "is not empty: resume it (--resume)" in capsys.readouterr().err
+
+
+def test_overrides_may_stand_before_and_after_options(config, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["run", str(config), "distill.num_steps=8", "--arm", "fixed", "--out", str(out)]
+    assert main([*arguments, "distill.student_lr=1e-5"]) == 0
+    saved = yaml.safe_load((out / "config.yaml").read_text())["distill"]
+    assert (saved["num_steps"], saved["student_lr"]) == (8, 1e-5)
+    assert [run.name for run in (out / "runs").iterdir()] == ["fixed-seed0"]
+
+
+def test_path_show_prints_a_line_a_node(finished, capsys):
+    assert main(["path", "show", str(finished / "runs/disback-seed0/path")]) == 0
+    printed = capsys.readouterr().out
+    assert "3 nodes, complete, codec full" in printed
+    rows = [line.split() for line in printed.splitlines() if "of changed weights" in line]
+    assert [(int(row[0]), int(row[1])) for row in rows] == [(1, 2), (2, 4), (3, 6)]
+
+
+def test_path_verify_and_repair_tell_damage_by_exit_code(finished, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "path"
+    shutil.copytree(finished / "runs/disback-seed0/path", folder)
+    assert main(["path", "verify", str(folder)]) == 0
+    last = folder / "node_0003.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    assert main(["path", "verify", str(folder)]) == 1
+    assert "node_0003.safetensors is torn" in capsys.readouterr().out
+    assert main(["path", "repair", str(folder)]) == 0
+    assert main(["path", "verify", str(folder)]) == 0
+    assert main(["path", "verify", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml"], "no such config file: nowhere.yaml"),
+        (["run", "CONFIG", "distill.student_ler=1"], "did you mean 'student_lr'"),
+        (["run", "CONFIG", "word"], "'word' is neither an option nor key=value"),
+        (["run", "CONFIG", "distill.num_steps=5"], "must be less"),
+        (["report", "nowhere"], "nowhere"),
+        (["path", "show", "nowhere"], "nowhere is no degradation path"),
+    ],
+)
+def test_user_errors_are_one_message_and_exit_code_2(config, arguments, message, capsys):
+    assert main([str(config) if word == "CONFIG" else word for word in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("disback: error: ")
+    assert message in error
+
+
+def test_unknown_options_are_refused(config, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", str(config), "--seedz", "3"])
+    assert "unrecognized arguments: --seedz" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["run", str(config), "--seeds", "0"])
+    assert "'0' is not a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "path", "report", "doctor"], ids=lambda name: name
+)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"disback {command}" in capsys.readouterr().out.split("examples:")[1]
+    assert command in {module.__name__.rsplit(".", 1)[1] for module in COMMANDS}
+
+
+def test_doctor_names_what_is_missing_and_what_to_install(monkeypatch, capsys):
+    assert main(["doctor"]) == 0
+    real = doctor.version
+
+    def without(package):
+        if package in ("peft", "safetensors"):
+            raise doctor.PackageNotFoundError(package)
+        return real(package)
+
+    monkeypatch.setattr(doctor, "version", without)
+    capsys.readouterr()
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "pip install 'disback_plugin[lora]'" in printed
+    assert "missing: safetensors" in printed
+    assert "generic" in printed
+
+
+def test_a_missing_package_is_named_with_what_to_install(monkeypatch, capsys):
+    def run(args):
+        raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
+
+    monkeypatch.setattr(doctor, "run", run)
+    assert main(["doctor"]) == 2
+    assert "'accelerate' is missing" in capsys.readouterr().err
+
+
+def test_the_demo_settings_are_valid_and_a_short_demo_runs(tmp_path, monkeypatch, capsys):
+    settings = demo.demo_settings()
+    parse_config(settings, "demo.yaml")
+    short = {
+        **settings,
+        "teacher": {**settings["teacher"], "training": {"num_steps": 5}, "num_sampling_steps": 2},
+        "distill": {
+            **settings["distill"],
+            "num_steps": settings["disback"]["record"]["num_steps"] + 3,
+        },
+        "evaluation": {**settings["evaluation"], "every": 1000, "num_samples": 70},
+    }
+    monkeypatch.setattr(demo, "demo_settings", lambda: short)
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--seeds", "1", "--jobs", "1"]) == 0
+    assert {"report.html", "summary.json", "figures", "runs"} <= {f.name for f in out.iterdir()}
+    assert "disback" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_leaves_a_run_that_the_printed_command_resumes(config, tmp_path, jobs):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "disback_plugin", "run", str(config), "--out", str(out)]
+    command += ["distill.num_steps=4000", "evaluation.every=4000", "--jobs", jobs]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    _wait_for(lambda: list(out.glob("runs/*/checkpoints/step_*")), process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    resume = shlex.split(printed.split("resume with: ")[1])
+    assert resume[:2] == ["disback", "run"]
+    assert "--resume" in resume
+    process = subprocess.Popen(
+        [sys.executable, "-m", "disback_plugin", *resume[1:]],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+    started = time.time()
+    _wait_for(lambda: time.time() - started > 4, process)  # it is running again, not refusing
+    process.kill()
+    process.communicate()
+
+
+def _environment():
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+
+
+def _wait_for(condition, process, seconds=60):
+    end = time.time() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.time() < end, "nothing happened in time"
+        time.sleep(0.05)
