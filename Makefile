@@ -6,15 +6,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-OUT ?= out/demo
 # tiny tensors only lose time to more threads
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check lint clean
 
 demo: $(INSTALLED)
-	rm -rf $(OUT)
-	$(BIN)/disback demo --out $(OUT)
+	$(BIN)/disback demo --out out/demo --resume
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2

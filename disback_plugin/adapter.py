@@ -4,6 +4,7 @@ Writing one means naming the roles; a host with special needs also overrides `in
 Packages of users register through the entry-point group `disback.adapters`.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -16,6 +17,7 @@ from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import InPlace, Installation, SeparateModule
 
+logger = logging.getLogger("disback")
 ENTRY_POINT_GROUP = "disback.adapters"
 
 
@@ -26,6 +28,26 @@ class Roles:
     teacher: nn.Module
     fake_score: nn.Module
     student: nn.Module
+
+
+def refuse_shared_weights(roles: Roles) -> None:
+    """Raise AdapterError where two roles share parameters: a node would end up in both.
+
+    Teacher and fake score may be one module with a LoRA adapter.
+    """
+    pairs = [("student", "teacher"), ("student", "fake_score")]
+    if roles.teacher is not roles.fake_score:
+        pairs.append(("teacher", "fake_score"))
+    for first, second in pairs:
+        shared = _storage(getattr(roles, first)) & _storage(getattr(roles, second))
+        if shared:
+            raise AdapterError(
+                f"{first} and {second} share {len(shared)} parameters: give each role its own copy"
+            )
+
+
+def _storage(module: nn.Module) -> set[int]:
+    return {value.data_ptr() for value in module.parameters()} - {0}
 
 
 class Adapter(ABC):
@@ -85,4 +107,7 @@ def list_adapters() -> list[str]:
 
 def _load_entry_points() -> None:
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        register_adapter(point.load())
+        try:
+            register_adapter(point.load())
+        except Exception as error:  # somebody else's package: it must not take ours down
+            logger.warning("adapter %r of %s cannot be used: %s", point.name, point.value, error)

@@ -82,6 +82,11 @@ class DisBackConfig(StrictModel):
         if self.arm != "fixed" and self.path is None:
             raise ValueError(f"arm {self.arm!r} needs 'path', the folder of the degradation path")
         if self.record is not None and self.arm == "disback":
+            if len(self.record.node_steps) < 2:
+                raise ValueError(
+                    "a path of one node has nothing to walk back: the fake score starts at it and "
+                    "the teacher answers at once. Record more nodes, or use arm 'warm'"
+                )
             self.schedule.check(len(self.record.node_steps))
         return self
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -19,7 +19,23 @@ def nearest(name: str, valid: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
 
 
-class StrictModel(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _RaisesConfigError(ModelMetaclass):
+    """One kind of error, whether settings come from a file or are constructed in code."""
+
+    def __call__(cls, *args: Any, **data: Any) -> Any:
+        try:
+            return super().__call__(*args, **data)
+        except ValidationError as error:
+            raise ConfigError(_describe(error, cls.__name__)) from None
+
+
+class StrictModel(BaseModel, metaclass=_RaisesConfigError):
     """Base of every settings class: keyword-only, frozen, validated at construction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -15,6 +15,11 @@ def is_main() -> bool:
     return not _active() or distributed.get_rank() == 0
 
 
+def rank() -> int:
+    """This process's number; 0 where there is one process only."""
+    return distributed.get_rank() if _active() else 0
+
+
 def on_main(work: Callable[[], Result], what: str) -> Result:
     """Run `work` on rank 0 while the others wait; all get its (small) result, or its error."""
     if not _active():
@@ -32,6 +37,15 @@ def on_main(work: Callable[[], Result], what: str) -> Result:
     if outcome[0]:
         raise DisBackError(f"rank 0 failed while {outcome[0]}")
     return outcome[1]
+
+
+def gather(value: Result) -> list[Result]:
+    """Every rank's (small) value, in order of rank, on every rank."""
+    if not _active():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def _active() -> bool:

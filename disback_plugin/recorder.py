@@ -4,10 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import on_main
+from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.path import DegradationPath, NodeEntry
-from disback_plugin.real_score import Installation
+from disback_plugin.path.inspection import remove_strays
+from disback_plugin.path.manifest import FILE_NAME
+from disback_plugin.real_score import Installation, is_sharded
 
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -22,8 +24,8 @@ class Recorder:
         self.node_steps = config.record.node_steps
         self.num_steps = config.record.num_steps
 
-    def start(self) -> DegradationPath:
-        """Create the path's folder."""
+    def start(self, student_checksum: int) -> DegradationPath:
+        """Create the path's folder, for the initial student of that checksum."""
         assert self.config.path is not None
         folder, reference = self.config.path, self.installation.reference
 
@@ -33,26 +35,37 @@ class Recorder:
                 reference,
                 codec=self.config.codec,
                 method=self.method,
-                recording=self.config.recording_settings(),
+                recording={**self.config.recording_settings(), "student": student_checksum},
                 keep_teacher=self.config.keep_teacher,
             )
 
         on_main(create, "creating the path")
+        if not (folder / FILE_NAME).exists():
+            raise SessionError(
+                f"rank 0 has created {folder}, but rank {rank()} does not see it: the path must "
+                "lie on a file system that all ranks share"
+            )
         return DegradationPath.open(folder, reference)
 
     def resume(self, path: DegradationPath, num_done: int) -> None:
         """Drop nodes recorded after the checkpoint that was `num_done` recording steps old."""
         keep = sum(step <= num_done for step in self.node_steps)
-        if len(path) < keep:
-            raise SessionError(
-                f"the checkpoint was made after {keep} nodes, but {path.folder} holds {len(path)}: "
-                "restore the folder, or start again"
-            )
-        whole = keep == len(path) and (num_done < self.num_steps or path.complete)
-        if not whole:
-            on_main(lambda: path.truncate(keep), "dropping nodes after the checkpoint")
-        if num_done >= self.num_steps and not path.complete:
-            on_main(path.finish, "completing the path")
+
+        def mend() -> None:
+            path.refresh()
+            if len(path) < keep:
+                raise SessionError(
+                    f"the checkpoint was made after {keep} nodes, but {path.folder} holds "
+                    f"{len(path)}: restore the folder, or start again"
+                )
+            if len(path) > keep or (path.complete and num_done < self.num_steps):
+                path.truncate(keep)
+            remove_strays(path)
+            if num_done >= self.num_steps and not path.complete:
+                path.finish()
+
+        # on rank 0 alone: a rank that looks later would see less to do, and not wait for the others
+        on_main(mend, "dropping nodes after the checkpoint")
         path.refresh()
 
     def end_step(self, path: DegradationPath, num_done: int) -> NodeEntry | None:
@@ -69,6 +82,11 @@ class Recorder:
             self._append(path, tensors, num_done)
             entry = path.nodes[-1]
         if num_done == self.num_steps:
+            if len(path) != len(self.node_steps):
+                raise SessionError(
+                    f"recording ends with {len(path)} of {len(self.node_steps)} nodes: steps were "
+                    "skipped; call begin_step and end_step at every step"
+                )
             on_main(path.finish, "completing the path")
             path.refresh()
         return entry
@@ -82,9 +100,14 @@ class Recorder:
 
 
 def parameters_checksum(module: nn.Module) -> int:
-    """A checksum over the bits of all parameters, made on their device: any training changes it."""
+    """A checksum over the bits of all parameters, made on their device: any training changes it.
+
+    The same on every rank; of a sharded module, over all shards.
+    """
     total = 0
     for position, parameter in enumerate(module.parameters(), start=1):
         bits = parameter.detach().contiguous().view(-1).view(_INTEGER[parameter.element_size()])
         total += position * int(bits.sum(dtype=torch.int64))
+    if is_sharded(module):
+        total = sum(gather(total))
     return total % (1 << 63)

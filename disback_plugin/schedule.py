@@ -48,6 +48,8 @@ AnySchedule = TypeVar("AnySchedule", bound=type[Schedule])
 
 def register_schedule(cls: AnySchedule) -> AnySchedule:
     """Class decorator: make a schedule available under its `name`; a taken name is an error."""
+    if not isinstance(getattr(cls, "name", None), str):
+        raise ConfigError(f"{cls.__qualname__} has no `name`: give it one, a string")
     if cls.name in _SCHEDULES:
         raise ConfigError(
             f"schedule {cls.name!r} is already registered by {_SCHEDULES[cls.name].__qualname__}"
@@ -118,8 +120,8 @@ class PerNode(Schedule):
         if len(self.intervals) != num_nodes - 1:
             raise ConfigError(
                 f"schedule 'per-node' has {len(self.intervals)} intervals, but a path of "
-                f"{num_nodes} nodes is walked through {num_nodes - 1} of them (the fake score starts "
-                f"at the last, the teacher has no interval): give {num_nodes - 1} intervals"
+                f"{num_nodes} nodes is walked through {num_nodes - 1} of them (the fake score "
+                f"starts at the last, the teacher has no interval): give {num_nodes - 1} intervals"
             )
 
     def num_steps(self, num_nodes: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from disback_plugin import session_state
-from disback_plugin.adapter import Roles, get_adapter
+from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
@@ -23,6 +23,7 @@ from disback_plugin.real_score import (
     Switch,
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
+from disback_plugin.reuse import open_recorded
 
 logger = logging.getLogger("disback")
 Stage = Literal["record", "backtrack", "teacher"]
@@ -80,6 +81,7 @@ class DisBack:
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
+        refuse_shared_weights(found)
         return cls(found, chosen.installation(found, config), config, chosen.name)
 
     # -- the host's step ------------------------------------------------------------------------
@@ -91,8 +93,6 @@ class DisBack:
             self._start(step)
         local = self._local(step)
         if local < self._progress.num_record_steps:
-            if self._progress.student_checksum is None:
-                self._progress.student_checksum = parameters_checksum(self._student)
             return Turn(step, "record", 0, update_student=False)
         if self._path is None or not self._path.complete:
             raise SessionError(
@@ -130,7 +130,7 @@ class DisBack:
     def metrics(self, step: int) -> dict[str, float]:
         """Numbers for a host's log: stage (0 record, 1 backtrack, 2 teacher), node, distance."""
         recording = self.active and self._local(step) < self._progress.num_record_steps
-        node = self._strategy.installed or 0
+        node = self.installed_node
         stage = 0 if recording else 1 if node else 2
         distance = self._path.nodes[node - 1].distance if node and self._path else 0.0
         return {"disback/stage": stage, "disback/node": node, "disback/distance": distance}
@@ -140,6 +140,11 @@ class DisBack:
     def active(self) -> bool:
         """False for the arm `fixed`: the host runs as it would without the plugin."""
         return self.config.arm != "fixed"
+
+    @property
+    def installed_node(self) -> int:
+        """The node in the real score's place; 0 is the teacher."""
+        return self._strategy.installed or 0
 
     @property
     def path(self) -> DegradationPath | None:
@@ -166,6 +171,7 @@ class DisBack:
         if self._recorder and self._progress.num_record_steps:
             self._recorder.resume(self._path, self._progress.num_done())
         if self._path.complete:
+            self._path.check_files()
             self._backtrack()
         self._strategy.forget()
 
@@ -193,7 +199,7 @@ class DisBack:
         folder = self.config.path
         assert folder is not None
         if on_main(lambda: (folder / FILE_NAME).exists(), "looking for a path"):
-            self._path = self._reuse()
+            self._path = open_recorded(self.config, self.installation, self._student)
             self._backtrack()
         elif self._recorder is None:
             raise ConfigError(
@@ -201,40 +207,30 @@ class DisBack:
                 "folder of a recorded path"
             )
         else:
-            self._path = self._recorder.start()
+            self.installation.check_start()
+            self._progress.student_checksum = parameters_checksum(self._student)
+            self._path = self._recorder.start(self._progress.student_checksum)
             self._progress.num_record_steps = self._recorder.num_steps
         self._progress.first_step = step
-
-    def _reuse(self) -> DegradationPath:
-        assert self.config.path is not None
-        path = DegradationPath.open(self.config.path, self.installation.reference)
-        if not path.complete:
-            raise SessionError(
-                f"{path.folder} holds an unfinished path ({len(path)} nodes): resume the run that "
-                "records it from its checkpoint, or give another folder"
-            )
-        if self.config.record and path.manifest.recording != self.config.recording_settings():
-            raise ConfigError(
-                f"{path.folder} was recorded with {path.manifest.recording}, the settings say "
-                f"{self.config.recording_settings()}: leave 'record' out to reuse it, or give "
-                "another folder"
-            )
-        self.installation.load_fake_score(path.read(len(path)))
-        logger.info("reusing %s: the fake score starts from node %d", path.folder, len(path))
-        return path
 
     def _end_record_step(self, num_done: int) -> NodeEntry | None:
         assert self._recorder is not None
         assert self._path is not None
+        last = num_done == self._progress.num_record_steps
+        if last or num_done in self._recorder.node_steps:  # before anything is written
+            self._check_student()
         entry = self._recorder.end_step(self._path, num_done)
-        if num_done == self._progress.num_record_steps:
-            if parameters_checksum(self._student) != self._progress.student_checksum:
-                raise SessionError(
-                    "the student changed during recording, so the path leads elsewhere: skip its "
-                    "update while turn.update_student is False (Eq. 7 holds the student still)"
-                )
+        if last:
             self._backtrack()
         return entry
+
+    def _check_student(self) -> None:
+        if parameters_checksum(self._student) != self._progress.student_checksum:
+            raise SessionError(
+                "the student changed during recording, so the path leads elsewhere: skip its "
+                "update while turn.update_student is False (Eq. 7 holds the student still). Delete "
+                f"{self.config.path} before the next try"
+            )
 
     def _backtrack(self) -> None:
         assert self._path is not None

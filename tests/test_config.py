@@ -48,6 +48,7 @@ def test_bad_recording_settings_are_refused(settings, message):
             },
             "give 3 intervals",
         ),
+        ({"path": "p", "record": {"num_steps": 4, "at": [4]}}, "nothing to walk back"),
     ],
 )
 def test_bad_session_settings_are_refused(settings, message):
@@ -72,3 +73,10 @@ def test_settings_are_frozen_and_keyword_only():
         config.arm = "warm"
     with pytest.raises(TypeError):
         DisBackConfig("fixed")
+
+
+def test_settings_constructed_in_code_raise_the_projects_own_error():
+    with pytest.raises(ConfigError, match="DisBackConfig: unknown key 'shedule'.*'schedule'"):
+        DisBackConfig(path="p", shedule={})
+    with pytest.raises(ConfigError, match="RecordConfig: every: .*greater than 0 .seen: -1"):
+        RecordConfig(num_steps=3, every=-1)

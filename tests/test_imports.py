@@ -14,7 +14,7 @@ ORDER = [
     {"schedule", "path", "distributed", "diffusion", "networks", "metrics", "data"},
     {"config", "real_score"},
     {"recorder"},
-    {"adapter"},
+    {"adapter", "reuse"},
     {"session_state", "session"},
     {"adapters"},
     {"trainer"},

@@ -109,3 +109,12 @@ def test_schedules_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         FixedInterval(interval=3).interval = 4
     assert parse_settings(FixedInterval, {"interval": 3}, "here").interval == 3
+
+
+def test_a_schedule_without_a_name_is_refused():
+    class Nameless(Schedule):
+        def node_at(self, step: int, num_nodes: int) -> int:
+            return 0
+
+    with pytest.raises(ConfigError, match="Nameless has no `name`"):
+        register_schedule(Nameless)

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     config = parse_config(demo_settings(), CONFIG)
     print(INTRODUCTION, flush=True)
-    command = ["disback", "demo", "--out", str(args.out), "--seeds", str(args.seeds), "--resume"]
+    command = ["demo", "--out", str(args.out), "--seeds", str(args.seeds), "--resume"]
+    command += ["--jobs", str(args.jobs)] if args.jobs else []
     jobs = number_of_jobs(args.jobs, config.device)
     return run_and_report(config, args.out, ARMS, args.seeds, args.resume, jobs, command)
 

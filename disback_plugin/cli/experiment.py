@@ -1,5 +1,6 @@
 """What `demo` and `run` share: run an experiment, then its report; stop and resume cleanly."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def run_and_report(
 ) -> int:
     """Run all arms and seeds into `out`, write the report, print the table; returns an exit code.
 
-    After Ctrl-C, `resume_command` is printed: what the user types to go on.
+    After Ctrl-C, `resume_command`, what follows `disback`, is printed as the user types it.
     """
     from disback_plugin.report import build_report, print_table
     from disback_plugin.trainer import RunInterrupted, run_experiment
@@ -34,7 +35,7 @@ def run_and_report(
     except RunInterrupted as stop:
         if is_main():
             print(f"\nstopped at step {stop.step} of {stop.num_steps}; nothing is lost.")
-            print(f"resume with: {shlex.join(resume_command)}")
+            print(f"resume with: {shlex.join([*_launcher(), *resume_command])}")
         return 130
     if not is_main():
         return 0
@@ -45,3 +46,13 @@ def run_and_report(
     print_table(summary)
     print(f"\nreport: {out / 'report.html'}")
     return 0
+
+
+def _launcher() -> list[str]:
+    """How this run was started: the console script, or torchrun over several processes."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return ["disback"]
+    local = os.environ.get("LOCAL_WORLD_SIZE", str(world))
+    nodes = [] if local == str(world) else ["--nnodes", str(world // int(local))]
+    return ["torchrun", *nodes, "--nproc_per_node", local, "-m", "disback_plugin"]

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     out = args.out or Path("runs") / config.name
     arms = ARMS if args.arm == "all" else (args.arm,)
-    command = ["disback", "run", str(args.config), *args.overrides]
+    command = ["run", str(args.config), *args.overrides]
     command += ["--arm", args.arm, "--seeds", str(args.seeds), "--out", str(out), "--resume"]
+    command += ["--jobs", str(args.jobs)] if args.jobs else []
     jobs = number_of_jobs(args.jobs, config.device)
     return run_and_report(config, out, arms, args.seeds, args.resume, jobs, command)

@@ -13,9 +13,10 @@ from disback_plugin.metrics.frechet import (
 )
 from disback_plugin.metrics.sliced_wasserstein import sliced_wasserstein
 from disback_plugin.metrics.statistics import (
+    MIN_SEEDS,
     Interval,
     Spread,
-    bootstrap_interval,
+    mean_interval,
     paired_ratios,
     ratio_interval,
     spread,
@@ -23,6 +24,7 @@ from disback_plugin.metrics.statistics import (
 from disback_plugin.metrics.thresholds import CurvePoint, Reach, time_to_threshold
 
 __all__ = [
+    "MIN_SEEDS",
     "CurvePoint",
     "DigitClassifier",
     "DigitsEvaluator",
@@ -32,7 +34,6 @@ __all__ = [
     "Interval",
     "Reach",
     "Spread",
-    "bootstrap_interval",
     "class_coverage",
     "digit_classifier",
     "energy_distance",
@@ -40,6 +41,7 @@ __all__ = [
     "frechet_between",
     "frechet_distance",
     "higher_is_better",
+    "mean_interval",
     "mode_coverage",
     "paired_ratios",
     "ratio_interval",

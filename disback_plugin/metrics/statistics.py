@@ -1,4 +1,4 @@
-"""Statistics over a few paired seeds: spread, ratios, seeded bootstrap intervals."""
+"""Statistics over a few paired seeds: spread, ratios, Student t intervals."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from disback_plugin.errors import DisBackError
+
+MIN_SEEDS = 3  # below, the t interval is so wide (12.7 standard errors) that none is given
 
 
 class Spread(NamedTuple):
@@ -18,11 +20,15 @@ class Spread(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An estimate with its bootstrap interval; low and high are None for fewer than two values."""
+    """An estimate with its t interval; low and high are None for fewer than MIN_SEEDS values."""
 
     estimate: float
     low: float | None
     high: float | None
+
+    def excludes(self, value: float) -> bool:
+        """Whether there is an interval and `value` lies strictly outside of it."""
+        return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -45,26 +51,34 @@ def paired_ratios(
     ]
 
 
-def bootstrap_interval(
-    values: Sequence[float], level: float = 0.95, num_resamples: int = 4000, seed: int = 0
+def mean_interval(
+    values: Sequence[float], level: float = 0.95, min_half_width: float = 0.0
 ) -> Interval:
-    """Mean with its percentile bootstrap interval, from a generator of its own.
+    """Mean with its Student t interval, mean +- t(n - 1) std / sqrt(n), for normal values.
 
-    With three seeds it is little more than the range of the values: read it with their number.
+    Equal values would give zero width: `min_half_width` is what the measurement can tell apart.
     """
-    mean = spread(values).mean
-    if len(values) < 2:
+    mean, std, num = spread(values)
+    if std is None or num < MIN_SEEDS:
         return Interval(mean, None, None)
-    data = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(len(data), size=(num_resamples, len(data)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(data[picks].mean(axis=1), [tail, 1 - tail])
-    return Interval(mean, float(low), float(high))
+    from scipy.special import stdtrit  # Student's quantile; comes with the `train` extra
+
+    half = float(stdtrit(num - 1, (1 + level) / 2)) * std / math.sqrt(num)
+    half = max(half, min_half_width)
+    return Interval(mean, mean - half, mean + half)
 
 
-def ratio_interval(ratios: Sequence[float], level: float = 0.95, seed: int = 0) -> Interval:
-    """Geometric mean of positive ratios with its interval: 2x and 0.5x average to 1x."""
-    on_log = bootstrap_interval([math.log(ratio) for ratio in ratios], level=level, seed=seed)
+def ratio_interval(
+    ratios: Sequence[float], level: float = 0.95, resolution: float = 0.0
+) -> Interval:
+    """Geometric mean of positive ratios with the t interval of their logs: 2x and 0.5x give 1x.
+
+    `resolution`: the relative difference that can be told apart (0.1: 10 %); the interval reaches
+    at least as far to either side, also where all ratios are equal.
+    """
+    on_log = mean_interval(
+        [math.log(ratio) for ratio in ratios], level=level, min_half_width=math.log1p(resolution)
+    )
     if on_log.low is None or on_log.high is None:
         return Interval(math.exp(on_log.estimate), None, None)
     return Interval(math.exp(on_log.estimate), math.exp(on_log.low), math.exp(on_log.high))

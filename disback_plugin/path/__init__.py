@@ -3,7 +3,7 @@
 from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
 from disback_plugin.path.degradation_path import DegradationPath
 from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
-from disback_plugin.path.precision import NodePrecision, cast, measure_precision
+from disback_plugin.path.precision import NodePrecision, cast, measure_precision, rounding_error
 from disback_plugin.path.reference import TeacherReference, check_tensors
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "get_codec",
     "measure_precision",
     "register_codec",
+    "rounding_error",
 ]

@@ -141,6 +141,10 @@ class DegradationPath:
         check_tensors(own, tensors, f"node {index} of {self.folder} for this module")
         module.load_state_dict(tensors)
 
+    def check_files(self) -> None:
+        """Raise PathError unless every node's file is there in its size; reads no tensor."""
+        inspection.check_files(self)
+
     def verify(self) -> list[str]:
         """Every problem found, as sentences; an empty list means that the path is whole."""
         return inspection.find_problems(self)
@@ -158,6 +162,8 @@ class DegradationPath:
         equal to the one before it or to the teacher (then the fake score is not being trained).
         `measure` replaces `measure_precision` where weights are compared in another way (LoRA).
         """
+        if self.complete:
+            raise PathError(f"{self.folder} is complete: its recording has ended")
         index, teacher = len(self) + 1, self._teacher_tensors("a new node")
         check_tensors(teacher, tensors, f"node {index} of {self.folder}")
         if self.nodes and step <= self.nodes[-1].step:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from disback_plugin.errors import PathError
 from disback_plugin.path.atomic import leftover_temps
-from disback_plugin.path.node_file import read_node, read_tensors
+from disback_plugin.path.node_file import check_file, read_node, read_tensors
 
 if TYPE_CHECKING:
     from disback_plugin.path.degradation_path import DegradationPath
@@ -25,12 +25,24 @@ def find_problems(path: DegradationPath) -> list[str]:
     return problems + [f"{file}: left behind by a killed writer" for file in _strays(path)]
 
 
-def repair(path: DegradationPath) -> list[str]:
-    """See `DegradationPath.repair`."""
+def check_files(path: DegradationPath) -> None:
+    """See `DegradationPath.check_files`: damage is found now, not when a node is due."""
+    for entry in path.nodes:
+        check_file(path.folder / entry.file, entry.bytes)
+
+
+def remove_strays(path: DegradationPath) -> list[str]:
+    """Delete temp files and unlisted nodes of a killed writer; returns what was dropped."""
     dropped = []
     for file in _strays(path):
         file.unlink()
         dropped.append(f"{file.name}: left behind by a killed writer")
+    return dropped
+
+
+def repair(path: DegradationPath) -> list[str]:
+    """See `DegradationPath.repair`."""
+    dropped = remove_strays(path)
     damaged = _damaged_nodes(path)
     first = min(damaged, default=None)
     if first is not None and first != len(path):

@@ -31,12 +31,17 @@ def read_node(
     return stored
 
 
-def read_tensors(file: Path, digest: str | None, size: int | None = None) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; raises PathError where it is not what was written."""
+def check_file(file: Path, size: int | None) -> None:
+    """Raise PathError if a listed file is missing or of another size."""
     if not file.exists():
         raise PathError(f"{file} is missing, though the manifest lists it")
     if size is not None and file.stat().st_size != size:
         raise PathError(f"{file} is torn: {file.stat().st_size} bytes, the manifest says {size}")
+
+
+def read_tensors(file: Path, digest: str | None, size: int | None = None) -> dict[str, Tensor]:
+    """All tensors of a safetensors file; raises PathError where it is not what was written."""
+    check_file(file, size)
     if digest is not None and atomic.sha256(file) != digest:
         raise PathError(f"{file} is damaged: its SHA-256 is not the manifest's")
     try:

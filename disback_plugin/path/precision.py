@@ -48,6 +48,19 @@ def measure_precision(node: Mapping[str, Tensor], teacher: Mapping[str, Tensor])
     )
 
 
+def rounding_error(
+    installed: Mapping[str, Tensor], node: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
+) -> float:
+    """|installed - node| / |node - teacher|, 2-norms over floating tensors; 0 for the teacher."""
+    error = change = 0.0
+    for name, value in installed.items():
+        if value.is_floating_point():
+            own, exact = value.detach().cpu().float(), node[name].detach().cpu().float()
+            error += (own - exact).double().square().sum().item()
+            change += (exact - teacher[name].cpu().float()).double().square().sum().item()
+    return (error / change) ** 0.5 if change else 0.0
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else (float("inf") if part else 0.0)
 

@@ -2,6 +2,7 @@
 
 from disback_plugin.real_score.installation import Installation, InstallReport
 from disback_plugin.real_score.modules import InPlace, SeparateModule
+from disback_plugin.real_score.sharded import ShardedInPlace, is_sharded
 from disback_plugin.real_score.strategy import FixedTeacher, PathNodeScheduler, RealScore, Switch
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "PathNodeScheduler",
     "RealScore",
     "SeparateModule",
+    "ShardedInPlace",
     "Switch",
+    "is_sharded",
 ]

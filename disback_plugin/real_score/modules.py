@@ -4,10 +4,12 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
+from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
-from disback_plugin.path import TeacherReference
+from disback_plugin.path import TeacherReference, measure_precision, rounding_error
 from disback_plugin.real_score.installation import (
     Installation,
     InstallReport,
@@ -17,14 +19,60 @@ from disback_plugin.real_score.installation import (
 )
 
 
-class _WholeNetwork(Installation):
-    """Teacher and fake score are two networks of the same architecture."""
+def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
+    """The module's state dict, made sure to be the weights themselves: written to, they change.
 
-    def __init__(self, teacher: nn.Module, fake_score: nn.Module, rounding: str) -> None:
+    Raises InstallError for a state dict of copies (FSDP, custom hooks): a node copied into those
+    would change nothing, silently.
+    """
+    weights = [*module.parameters(), *module.buffers()]
+    if any(hasattr(value, "full_tensor") for value in weights):
+        raise InstallError(f"the {role} is sharded (FSDP2, DTensor), which is not supported yet")
+    storage = {value.data_ptr() for value in weights}
+    state = module.state_dict()
+    copies = [name for name, value in state.items() if value.data_ptr() not in storage]
+    if copies:
+        raise InstallError(
+            f"the {role}'s state_dict() gives copies of its weights ({len(copies)} of "
+            f"{len(state)}, first: {copies[:3]}), so a node cannot be installed through it: give "
+            "the plain module"
+        )
+    return state
+
+
+def _same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    """Whether all `tensors` equal the others of that name, in the coarser dtype of the two."""
+    return all(_equal(value, others[name]) for name, value in tensors.items())
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    coarse = one.dtype if one.element_size() < other.element_size() else other.dtype
+    return torch.equal(one.detach().cpu().to(coarse), other.detach().cpu().to(coarse))
+
+
+class _WholeNetwork(Installation):
+    """Teacher and fake score are two networks of the same architecture.
+
+    `reference`: the teacher, where it is not what the module holds now (a host loaded a
+    checkpoint). Cast to nearest it must give the module's own bytes: for a 16-bit teacher the
+    default is the fake score's start, the same network in more precision, so that distances
+    measure the path.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        fake_score: nn.Module,
+        rounding: str,
+        reference: TeacherReference | None = None,
+    ) -> None:
         self.teacher, self.fake_score = unwrap(teacher), unwrap(fake_score)
         self.rounding = rounding
-        self.reference = TeacherReference.of(self.teacher.state_dict())
-        own, fake = self.reference.tensors, self.fake_score.state_dict()
+        own, fake = (
+            live_tensors(self.teacher, "teacher"),
+            live_tensors(self.fake_score, "fake score"),
+        )
+        self._dtypes = {name: value.dtype for name, value in own.items()}
         missing, extra = sorted(set(own) - set(fake)), sorted(set(fake) - set(own))
         reshaped = [name for name in own if name in fake and own[name].shape != fake[name].shape]
         if missing or extra or reshaped:
@@ -34,19 +82,42 @@ class _WholeNetwork(Installation):
                 f"(first: {missing[:3]}), {len(extra)} are only there (first: {extra[:3]}), "
                 f"{len(reshaped)} have another shape (first: {reshaped[:3]})"
             )
+        self.reference = reference or TeacherReference.of(fake if _same(fake, own) else own)
 
     def read_fake_score(self) -> dict[str, Tensor]:
-        return snapshot(self.fake_score)
+        return snapshot(self.fake_score) if is_main() else {}  # rank 0 alone writes nodes
+
+    def check_start(self) -> None:
+        own, fake = self.reference.tensors, live_tensors(self.fake_score, "fake score")
+        if not _same(fake, own):
+            first = next(name for name in own if not _same({name: fake[name]}, own))
+            raise InstallError(
+                f"the fake score does not start as the teacher (tensor {first!r} differs): copy "
+                "the teacher's weights into it first, recording degrades from there"
+            )
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
-        copy_tensors(self.fake_score.state_dict(), tensors, "nearest", "fake_score")
+        copy_tensors(live_tensors(self.fake_score, "fake score"), tensors, "nearest", "fake_score")
 
     def _copy_into(
         self, module: nn.Module, node: int, tensors: Mapping[str, Tensor]
     ) -> InstallReport:
-        own = module.state_dict()
-        changed = copy_tensors(own, tensors, self.rounding, f"node {node}")
-        return InstallReport(changed, len(own), self.measure(own).distance)
+        own, reference = live_tensors(module, "teacher"), self.reference.tensors
+        cast = [name for name, value in own.items() if value.dtype != self._dtypes.get(name)]
+        if cast:
+            raise InstallError(
+                f"the teacher was {self._dtypes[cast[0]]} when DisBack was attached and is "
+                f"{own[cast[0]].dtype} now: cast it before attaching"
+            )
+        rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
+        changed = copy_tensors(own, tensors, rounding, f"node {node}")
+        teacher = {name: reference[name].to(own[name].dtype) for name in own}
+        return InstallReport(
+            changed,
+            len(own),
+            measure_precision(own, teacher).distance,
+            rounding_error(own, tensors, reference),
+        )
 
 
 class InPlace(_WholeNetwork):
@@ -73,8 +144,14 @@ class SeparateModule(_WholeNetwork):
 
     name = "separate"
 
-    def __init__(self, teacher: nn.Module, fake_score: nn.Module, rounding: str) -> None:
-        super().__init__(teacher, fake_score, rounding)
+    def __init__(
+        self,
+        teacher: nn.Module,
+        fake_score: nn.Module,
+        rounding: str,
+        reference: TeacherReference | None = None,
+    ) -> None:
+        super().__init__(teacher, fake_score, rounding, reference)
         self._node_module: nn.Module | None = None
         self._node = 0
 

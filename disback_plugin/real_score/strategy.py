@@ -13,6 +13,7 @@ from disback_plugin.real_score.installation import Installation
 from disback_plugin.schedule import Schedule
 
 logger = logging.getLogger("disback")
+LOST = 0.5  # rounding error, relative to the node, above which the cast is warned about
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Switch:
     """A node became the real score.
 
     distance: of the node as recorded, relative to the teacher; installed_distance: the same after
-    the cast to the network's dtype. Both are 0 for the teacher.
+    the cast to the network's dtype; rounding_error: see InstallReport. All are 0 for the teacher.
     """
 
     node: int
@@ -29,6 +30,7 @@ class Switch:
     num_tensors: int
     distance: float
     installed_distance: float
+    rounding_error: float
 
 
 class RealScore(ABC):
@@ -78,7 +80,7 @@ class FixedTeacher(RealScore):
         assert node == 0, "a fixed teacher has no other node"
         report = self.installation.install(0, self.installation.reference.tensors)
         self._installed = 0
-        return Switch(0, 0, report.changed_tensors, report.num_tensors, 0.0, report.distance)
+        return Switch(0, 0, report.changed_tensors, report.num_tensors, 0.0, report.distance, 0.0)
 
 
 class PathNodeScheduler(RealScore):
@@ -88,6 +90,11 @@ class PathNodeScheduler(RealScore):
         self, installation: Installation, path: DegradationPath, schedule: Schedule
     ) -> None:
         super().__init__(installation)
+        if len(path) < 2:
+            raise InstallError(
+                f"{path.folder} has {len(path)} nodes: with fewer than 2 there is nothing to walk "
+                "back, the fake score starts at the last one"
+            )
         schedule.check(len(path))
         self.path, self.schedule = path, schedule
 
@@ -105,11 +112,12 @@ class PathNodeScheduler(RealScore):
                 "A teacher in 16 bits can lose a close node to rounding: use rounding 'stochastic'"
             )
         distance = self.path.nodes[node - 1].distance if node else 0.0
-        if report.distance < 0.5 * distance:
+        if report.rounding_error > LOST:
             logger.warning(
-                "node %d is erased by the cast to the teacher's dtype: distance to the teacher "
-                "%.3g before, %.3g after; use rounding 'stochastic'",
-                *(node, distance, report.distance),
+                "node %d is mostly lost to rounding in the teacher's dtype: the rounding error is "
+                "%.2g times the node's own distance to the teacher (%.3g before the cast, %.3g "
+                "after). Keep the teacher in float32, or record later nodes",
+                *(node, report.rounding_error, distance, report.distance),
             )
         self._installed = node
         logger.info(
@@ -124,4 +132,5 @@ class PathNodeScheduler(RealScore):
             report.num_tensors,
             distance,
             report.distance,
+            report.rounding_error,
         )

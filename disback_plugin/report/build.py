@@ -9,6 +9,7 @@ from typing import Any
 from disback_plugin.errors import RunError
 from disback_plugin.report.axes import save
 from disback_plugin.report.curves import Unit, convergence_figure
+from disback_plugin.report.formatting import SECONDS_NOTE
 from disback_plugin.report.nodes import node_rows
 from disback_plugin.report.page import Picture, render_page
 from disback_plugin.report.runs import Run, read_runs
@@ -86,6 +87,8 @@ def _draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) 
             reference = summary["reference"].get(metric)
             width = save(convergence_figure(runs, metric, unit, thresholds, reference), file)
             caption = f"{metric} over {unit}: median over seeds, band from worst to best seed."
+            if unit == "seconds":
+                caption += f" {SECONDS_NOTE}"
             if main and unit == "steps":
                 caption += " Vertical lines: the network that answers as real score from there on."
             pictures.append(

@@ -1,22 +1,28 @@
-"""DisBack against one control: paired speed-ups, and whether a difference exceeds the spread.
+"""DisBack against one control, paired by seed: speed-ups, finals, and which of both decides.
 
-The rule for an outcome is simple enough to check from the tables: a difference of means counts when
-it is larger than either arm's standard deviation over seeds (and, for times, than one evaluation).
+One criterion is fixed before any number is seen: steps to the hardest threshold that all seeds of
+both arms reached. It counts where the 95 % t interval of the paired log ratios excludes 1x and the
+mean steps differ by more than one evaluation interval. Without such a threshold the finals decide.
+The finals at equal budget (t interval of the paired differences excludes 0) are told in any case,
+with an outcome of their own. Fewer than MIN_SEEDS seeds decide nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from disback_plugin.metrics import (
+    MIN_SEEDS,
     Interval,
     higher_is_better,
+    mean_interval,
     paired_ratios,
     ratio_interval,
     spread,
 )
 
 CONTROLS = ("fixed", "warm")
-Outcome = Literal["better", "worse", "tie", "unknown"]
+COSTS = ("steps", "passes")  # exact; seconds depend on what else the machine did
+Outcome = Literal["better", "worse", "no clear difference", "unknown"]
 
 
 def speedups(disback: Mapping[str, Any], control: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -28,22 +34,26 @@ def speedups(disback: Mapping[str, Any], control: Mapping[str, Any]) -> list[dic
 
 
 def compare(disback: Mapping[str, Any], control: Mapping[str, Any], primary: str) -> dict[str, Any]:
-    """Outcomes at the end of the budget and in time to a threshold, and both together."""
-    final = _compare_finals(disback["finals"][primary], control["finals"][primary], primary)
+    """Outcomes in steps to a threshold and at the end of the budget, on the seeds both arms have.
+
+    `speed` is None where no threshold was reached by all seeds of both arms; `short_of` is the
+    easiest threshold that some seed did not reach; `decided_on` names what `outcome` stands for.
+    """
     speed = _compare_speed(disback, control)
-    return {"final": final, "speed": speed, "outcome": together(final["outcome"], speed["outcome"])}
-
-
-def together(final: Outcome, speed: Outcome) -> str:
-    """helped, hurt, mixed (better in one and worse in the other), tie or unknown."""
-    seen = {final, speed}
-    if {"better", "worse"} <= seen:
-        return "mixed"
-    if "better" in seen:
-        return "helped"
-    if "worse" in seen:
-        return "hurt"
-    return "tie" if "tie" in seen else "unknown"
+    final = _compare_finals(disback["finals"][primary], control["finals"][primary], primary)
+    short_of = next(
+        (e for e in speedups(disback, control) if _reached(e) < 2 * e["of"]),
+        None,
+    )
+    by_steps = speed is not None and speed["steps"]["pairs"] == speed["of"]
+    return {
+        "num_seeds": len(_common_seeds(disback["seeds"], control["seeds"])),
+        "decided_on": "steps" if by_steps else "final",
+        "outcome": speed["outcome"] if speed is not None and by_steps else final["outcome"],
+        "speed": speed,
+        "final": final,
+        "short_of": short_of,
+    }
 
 
 def _speedup(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,69 +64,86 @@ def _speedup(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, An
         "disback_reached": sum(ours["seeds"][seed] is not None for seed in seeds),
         "control_reached": sum(theirs["seeds"][seed] is not None for seed in seeds),
     }
-    for cost in ("steps", "seconds", "passes"):
+    for cost in COSTS:
         ratios = paired_ratios(
             [_cost(theirs, seed, cost) for seed in seeds],
             [_cost(ours, seed, cost) for seed in seeds],
         )
-        known = [ratio for ratio in ratios if ratio is not None]
-        interval = ratio_interval(known) if known else Interval(float("nan"), None, None)
+        known = {seed: r for seed, r in zip(seeds, ratios, strict=True) if r is not None}
+        resolution = _resolution(ours, theirs, list(known))
+        interval = ratio_interval(list(known.values()), resolution=resolution) if known else None
         entry[cost] = {
-            "ratio": interval.estimate if known else None,
-            "low": interval.low,
-            "high": interval.high,
+            "ratio": interval.estimate if interval else None,
+            "low": interval.low if interval else None,
+            "high": interval.high if interval else None,
             "pairs": len(known),
             "seeds": dict(zip(seeds, ratios, strict=True)),
         }
     return entry
 
 
-def _compare_finals(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], primary: str
-) -> dict[str, Any]:
-    seeds = _common_seeds(ours["seeds"], theirs["seeds"])
-    mine = [ours["seeds"][seed] for seed in seeds]
-    other = [theirs["seeds"][seed] for seed in seeds]
-    entry: dict[str, Any] = {"num_seeds": len(seeds), "disback": None, "control": None}
-    diverged, control_diverged = mine.count(None), other.count(None)
-    if not seeds or diverged or control_diverged:
-        entry["outcome"] = _more(control_diverged, diverged)
-        return entry
-    entry["disback"], entry["control"] = _mean_std(mine), _mean_std(other)
-    sign = 1 if higher_is_better(primary) else -1
-    entry["outcome"] = _beyond_spread([sign * v for v in mine], [sign * v for v in other])
-    return entry
+def _resolution(ours: Mapping[str, Any], theirs: Mapping[str, Any], seeds: Sequence[str]) -> float:
+    """One evaluation interval over the mean steps of the sooner arm (for passes too)."""
+    if not seeds:
+        return 0.0
+    return _gap(ours, theirs, seeds) / min(_mean_steps(arm, seeds) for arm in (ours, theirs))
 
 
-def _compare_speed(disback: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, Any]:
-    """Steps to the hardest threshold that decides: one that all seeds of an arm reached, while of
-    the other arm all did too (then the costs are compared) or none did."""
+def _compare_speed(disback: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, Any] | None:
     pairs = list(zip(disback["thresholds"], control["thresholds"], strict=True))
     for ours, theirs in reversed(pairs):
         entry = _speedup(ours, theirs)
-        counts = (entry["disback_reached"], entry["control_reached"])
-        if entry["of"] == 0 or set(counts) - {0, entry["of"]} or not any(counts):
+        if entry["of"] == 0 or _reached(entry) < 2 * entry["of"]:
             continue
-        if counts[0] != counts[1]:
-            return entry | {"outcome": _more(*counts)}
-        seeds = list(entry["steps"]["seeds"])
-        mine = [-ours["seeds"][seed]["steps"] for seed in seeds]
-        other = [-theirs["seeds"][seed]["steps"] for seed in seeds]
-        gap = max(arm["seeds"][seed]["gap"] for arm in (ours, theirs) for seed in seeds)
-        return entry | {"outcome": _beyond_spread(mine, other, at_least=gap)}
-    return {"outcome": "unknown"}
+        steps = entry["steps"]
+        if steps["pairs"] < entry["of"]:  # some seed was as good at step 0, where ratios end
+            return entry | {"outcome": "unknown"}
+        seeds = list(steps["seeds"])
+        interval = Interval(steps["ratio"], steps["low"], steps["high"])
+        outcome = _outcome(interval, 1.0, better_above=True)
+        difference = abs(_mean_steps(ours, seeds) - _mean_steps(theirs, seeds))
+        if outcome != "unknown" and difference <= _gap(ours, theirs, seeds):
+            outcome = "no clear difference"
+        return entry | {"outcome": outcome}
+    return None
 
 
-def _beyond_spread(mine: Sequence[float], other: Sequence[float], at_least: float = 0.0) -> Outcome:
-    """Whether the means (higher is better) differ by more than the larger standard deviation."""
-    (mean, std, _), (other_mean, other_std, _) = spread(mine), spread(other)
-    if abs(mean - other_mean) <= max(std or 0.0, other_std or 0.0, at_least):
-        return "tie"
-    return "better" if mean > other_mean else "worse"
+def _compare_finals(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], primary: str
+) -> dict[str, Any]:
+    """Paired differences, DisBack's final minus the control's.
+
+    Where samples were not finite there is no difference; then only all seeds of one arm against
+    none of the other decide, which arms equally prone to it show in at most 1 of 32 cases.
+    """
+    seeds = _common_seeds(ours["seeds"], theirs["seeds"])
+    mine = [ours["seeds"][seed] for seed in seeds]
+    other = [theirs["seeds"][seed] for seed in seeds]
+    diverged, control_diverged = mine.count(None), other.count(None)
+    entry: dict[str, Any] = {
+        "num_seeds": len(seeds), "disback": None, "control": None, "difference": None,
+        "diverged": diverged, "control_diverged": control_diverged, "outcome": "unknown",
+    }  # fmt: skip
+    if diverged or control_diverged or not seeds:
+        if len(seeds) >= MIN_SEEDS and {diverged, control_diverged} == {0, len(seeds)}:
+            entry["outcome"] = "worse" if diverged else "better"
+        return entry
+    interval = mean_interval([a - b for a, b in zip(mine, other, strict=True)])
+    return entry | {
+        "disback": _mean_std(mine),
+        "control": _mean_std(other),
+        "difference": interval._asdict(),
+        "outcome": _outcome(interval, 0.0, better_above=higher_is_better(primary)),
+    }
 
 
-def _more(mine: int, other: int) -> Outcome:
-    return "unknown" if mine == other else "better" if mine > other else "worse"
+def _outcome(interval: Interval, none: float, *, better_above: bool) -> Outcome:
+    """On which side of `none`, the value of no difference, the whole interval lies."""
+    if interval.low is None:
+        return "unknown"
+    if not interval.excludes(none):
+        return "no clear difference"
+    return "better" if (interval.estimate > none) == better_above else "worse"
 
 
 def _mean_std(values: Sequence[float]) -> dict[str, float | None]:
@@ -124,10 +151,22 @@ def _mean_std(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean, "std": std}
 
 
-def _common_seeds(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def _common_seeds(ours: Sequence[Any] | Mapping[str, Any], theirs: Any) -> list[Any]:
     return [seed for seed in ours if seed in theirs]
+
+
+def _reached(entry: Mapping[str, Any]) -> int:
+    return entry["disback_reached"] + entry["control_reached"]
 
 
 def _cost(entry: Mapping[str, Any], seed: str, cost: str) -> float | None:
     reach = entry["seeds"][seed]
     return None if reach is None else reach[cost]
+
+
+def _mean_steps(entry: Mapping[str, Any], seeds: Sequence[str]) -> float:
+    return spread([entry["seeds"][seed]["steps"] for seed in seeds]).mean
+
+
+def _gap(ours: Mapping[str, Any], theirs: Mapping[str, Any], seeds: Sequence[str]) -> float:
+    return max(arm["seeds"][seed]["gap"] for arm in (ours, theirs) for seed in seeds)

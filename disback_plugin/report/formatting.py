@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NO_VALUE = "not finite"
+SECONDS_NOTE = (
+    "Wall-clock seconds, runs may have shared the machine: compare steps and passes instead."
+)
 
 
 def number(value: float | None) -> str:
@@ -21,13 +24,20 @@ def mean_std(entry: Mapping[str, Any]) -> str:
     return f"{number(mean)} ± {number(std) if std >= 99.5 else f'{std:#.2g}'.rstrip('.')}"
 
 
+def interval(low: float | None, high: float | None, unit: str = "") -> str:
+    """`1.52x to 2.10x` for ratios, three digits for values; where there is none, why."""
+    if low is None or high is None:
+        return "too few seeds for an interval"
+    if unit:
+        return f"{low:.2f}{unit} to {high:.2f}{unit}"
+    return f"{number(low)} to {number(high)}"
+
+
 def ratio(entry: Mapping[str, Any], of: int) -> str:
-    """`1.80x (1.52 to 2.10)`, with the number of pairs where it is not all of them."""
+    """`1.80x (1.52x to 2.10x)`, with the number of pairs where it is not all of them."""
     if entry["ratio"] is None:
         return "no ratio"
-    text = f"{entry['ratio']:.2f}x"
-    if entry["low"] is not None:
-        text += f" ({entry['low']:.2f} to {entry['high']:.2f})"
+    text = f"{entry['ratio']:.2f}x ({interval(entry['low'], entry['high'], 'x')})"
     return text if entry["pairs"] == of else f"{text}, {entry['pairs']} of {of} seeds"
 
 

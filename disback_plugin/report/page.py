@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from disback_plugin.report import formatting
-from disback_plugin.report.table import final_rows
+from disback_plugin.report.table import difference_rows, final_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,8 @@ def render_page(
         environment=flat(environment),
         configs=configs,
         finals=final_rows(summary),
+        differences=difference_rows(summary),
+        seconds_note=formatting.SECONDS_NOTE,
     )
 
 

@@ -9,7 +9,7 @@ from disback_plugin.report.arms import arm_numbers
 from disback_plugin.report.comparison import CONTROLS, compare, speedups
 from disback_plugin.report.runs import Run
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ARM_ORDER = ("disback", "fixed", "warm")
 
 

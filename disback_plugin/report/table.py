@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disback_plugin.report.formatting import mean_std, number, ratio, reach_seeds, reached
+from disback_plugin.report.formatting import (
+    SECONDS_NOTE,
+    interval,
+    mean_std,
+    number,
+    ratio,
+    reach_seeds,
+    reached,
+)
 from disback_plugin.report.verdict import verdict
 
 
@@ -18,11 +26,19 @@ def format_table(summary: Mapping[str, Any]) -> str:
         f"{summary['experiment']}: finals at {number(summary['budget'])} steps, recording counted",
         _aligned(final_rows(summary)),
     ]
+    if summary["comparisons"]:
+        blocks += [
+            f"final {summary['primary']}, disback minus control, paired by seed",
+            _aligned(difference_rows(summary)),
+        ]
     if summary["thresholds"]:
         blocks += [f"steps to {summary['primary']}, per seed", _aligned(_threshold_rows(summary))]
     if summary["thresholds"] and summary["speedups"]:
-        blocks += ["speed-up of disback in steps (95 % interval)", _aligned(_speedup_rows(summary))]
-    blocks += [f"note: {note}" for note in summary["notes"]]
+        blocks += [
+            "speed-up of disback in steps (95 % t interval)",
+            _aligned(_speedup_rows(summary)),
+        ]
+    blocks += [f"note: {note}" for note in [*summary["notes"], SECONDS_NOTE]]
     return "\n\n".join([*blocks, verdict(summary)])
 
 
@@ -40,6 +56,18 @@ def final_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     if reference and metrics:
         values = [number(reference[metric]) if metric in reference else "" for metric in metrics]
         rows.append(["teacher, many steps", "", *values, "", ""])
+    return rows
+
+
+def difference_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Header and one row a control: mean paired difference of the finals, interval, outcome."""
+    rows = [["over", "mean difference", "95 % t interval", "seeds", "outcome"]]
+    for control, entry in summary["comparisons"].items():
+        final = entry["final"]
+        difference = final["difference"] or {"estimate": None, "low": None, "high": None}
+        width = interval(difference["low"], difference["high"]) if final["difference"] else ""
+        seeds, outcome = str(final["num_seeds"]), final["outcome"].replace("unknown", "undecided")
+        rows.append([control, number(difference["estimate"]), width, seeds, outcome])
     return rows
 
 

@@ -1,35 +1,18 @@
-"""One plain sentence: whether DisBack helped here, by how much, against which control."""
+"""The headline: one plain sentence per control, about speed and about the end of the budget."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from disback_plugin.report.formatting import mean_std, number
+from disback_plugin.metrics import MIN_SEEDS
+from disback_plugin.report.formatting import interval, mean_std, number
 
-OPENINGS = {
-    "helped": "DisBack helped here against {control}",
-    "hurt": "DisBack hurt here against {control}",
-    "mixed": "DisBack is mixed here against {control}",
-    "tie": "DisBack made no difference beyond the spread over seeds here against {control}",
-    "unknown": "DisBack cannot be judged here against {control}",
-}
-FOLLOWINGS = {
-    "helped": "against {control} it helped",
-    "hurt": "against {control} it hurt",
-    "mixed": "against {control} it is mixed",
-    "tie": "against {control} it made no difference beyond the spread over seeds",
-    "unknown": "against {control} it cannot be judged",
-}
-CONCLUSIONS = {
-    ("helped", "helped"): "so part of the gain is the path itself",
-    ("helped", "tie"): "so the gain is the warm fake score more than the path",
-    ("helped", "hurt"): "so the warm fake score alone does better than with the path",
-}
+NAMES = {"fixed": "the fixed teacher", "warm": "the warm fake score"}
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Whether DisBack helped, hurt, or made no difference beyond the spread, from `summarise`.
+    """Faster, slower, better, worse or no clear difference, from `summarise`; one line a control.
 
-    `fixed` is compared first, then `warm`, which tells how much is the warm fake score's doing.
+    The criteria are those of `compare`; nothing is claimed from fewer than MIN_SEEDS seeds.
     """
     if "disback" not in summary["arms"]:
         return "No disback run is counted here, so whether DisBack helped cannot be said."
@@ -37,63 +20,105 @@ def verdict(summary: Mapping[str, Any]) -> str:
     if not comparisons:
         return (
             "There is no fixed or warm run to compare with, so whether DisBack helped cannot be "
-            f"said; {_setting(summary)}."
+            "said."
         )
-    clauses = [
-        f"{(FOLLOWINGS if index else OPENINGS)[entry['outcome']].format(control=control)}: "
-        f"{_facts(summary, control, entry)}"
-        for index, (control, entry) in enumerate(comparisons.items())
-    ]
-    outcomes = tuple(entry["outcome"] for entry in comparisons.values())
-    conclusion = f", {CONCLUSIONS[outcomes]}" if outcomes in CONCLUSIONS else ""
-    return f"{'; '.join(clauses)}{conclusion} ({_setting(summary)})."
-
-
-def _facts(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]) -> str:
-    facts = [_speed(summary, control, entry["speed"]), _final(entry["final"])]
-    told = " and ".join(fact for fact in facts if fact)
-    num_seeds = entry["final"]["num_seeds"]
-    if num_seeds < len(summary["arms"]["disback"]["seeds"]):
-        told += f" on the {num_seeds} seeds both have"
-    return told
-
-
-def _speed(summary: Mapping[str, Any], control: str, speed: Mapping[str, Any]) -> str:
-    if "threshold" not in speed:
-        return "no threshold tells them apart" if summary["thresholds"] else ""
-    goal = f"{summary['primary']} {number(speed['threshold'])}"
-    if speed["disback_reached"] != speed["control_reached"]:
-        return (
-            f"{goal} was reached with {speed['disback_reached']} of {speed['of']} seeds, "
-            f"by {control} with {speed['control_reached']} of {speed['of']}"
-        )
-    steps = speed["steps"]
-    if steps["ratio"] is None:
-        return f"both began at {goal} or better"
-    interval = ""
-    if steps["low"] is not None:
-        interval = f", 95 % interval {steps['low']:.2f}x to {steps['high']:.2f}x"
-    if speed["outcome"] == "tie":
-        return f"no clear difference in steps to {goal} ({steps['ratio']:.2f}x{interval})"
-    word = "faster" if steps["ratio"] >= 1 else "as fast"
-    return f"{steps['ratio']:.2f}x {word} to {goal} (in steps{interval})"
-
-
-def _final(final: Mapping[str, Any]) -> str:
-    if final["disback"] is None:
-        return "" if not final["num_seeds"] else "at the end samples were not finite for some seed"
-    within = ", within the spread" if final["outcome"] == "tie" else ""
-    return f"ended at {mean_std(final['disback'])} against {mean_std(final['control'])}{within}"
-
-
-def _setting(summary: Mapping[str, Any]) -> str:
-    num_seeds = len(summary["arms"]["disback"]["seeds"])
-    seeds = "one seed only, so the spread is unknown" if num_seeds == 1 else f"{num_seeds} seeds"
-    better = "higher" if summary["higher_is_better"] else "lower"
-    text = (
-        f"{summary['experiment']}, {summary['primary']}, {better} is better; {seeds}; "
-        f"{number(summary['budget'])} steps each, recording counted"
-    )
+    lines = [_headline(summary, NAMES[control], entry) for control, entry in comparisons.items()]
     if any(not run["complete"] for run in summary["runs"]):
-        text += "; preliminary, not all runs are complete"
-    return text
+        lines.insert(0, "Preliminary, not all runs are complete:")
+    return "\n".join(lines)
+
+
+def _headline(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]) -> str:
+    num_seeds = entry["num_seeds"]
+    if num_seeds == 0:
+        return f"DisBack and {control} have no seed in common: nothing can be said."
+    if num_seeds < MIN_SEEDS:
+        facts = f"{_few_steps(summary, entry)}{_final(summary, entry['final'])}"
+        if num_seeds == 1:
+            return f"One seed only: nothing can be said of DisBack against {control} ({facts})."
+        return f"Against {control}: too few seeds to say ({num_seeds} seeds; {facts})."
+    if entry["decided_on"] == "steps":
+        text = f"{_speed(summary, entry['speed'])}; {_final(summary, entry['final'])}: "
+        text += entry["final"]["outcome"].replace("unknown", "undecided")
+        return f"Against {control}, DisBack was {text}.{_short_of(summary, control, entry)}"
+    return f"Against {control}, {_end(summary, entry)}.{_no_threshold(summary, control, entry)}"
+
+
+def _few_steps(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    if entry["decided_on"] != "steps":
+        return ""
+    speed = entry["speed"]
+    return f"{speed['steps']['ratio']:.2f}x in steps to {_goal(summary, speed)}; "
+
+
+def _speed(summary: Mapping[str, Any], speed: Mapping[str, Any]) -> str:
+    steps, goal, outcome = speed["steps"], _goal(summary, speed), speed["outcome"]
+    ratio, low, high = steps["ratio"], steps["low"], steps["high"]
+    tail = f"recording counted; 95 % interval {{}}, {speed['of']} seeds)"
+    if outcome == "worse":
+        text = f"{1 / ratio:.2f}x slower to {goal} (steps, {tail}"
+        return text.format(interval(1 / high, 1 / low, "x"))
+    if outcome == "better":
+        text = f"{ratio:.2f}x faster to {goal} (steps, {tail}"
+    else:
+        apart = "" if low <= 1 <= high else ", at most one evaluation apart"
+        text = f"not clearly faster or slower to {goal} ({ratio:.2f}x in steps{apart}, {tail}"
+    return text.format(interval(low, high, "x"))
+
+
+def _final(summary: Mapping[str, Any], final: Mapping[str, Any]) -> str:
+    if final["disback"] is None:
+        return (
+            f"final samples not finite for {final['diverged']} of {final['num_seeds']} seeds "
+            f"against {final['control_diverged']}"
+        )
+    values = f"{mean_std(final['disback'])} against {mean_std(final['control'])}"
+    return f"final {values} at {number(summary['budget'])} steps"
+
+
+def _end(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """The finals as the claim: where no threshold can be compared."""
+    final = entry["final"]
+    claim = {
+        "better": "DisBack ended better",
+        "worse": "DisBack ended worse",
+        "no clear difference": "DisBack ended with no clear difference",
+        "unknown": "the end decides nothing about DisBack",
+    }[final["outcome"]]
+    told = _final(summary, final).removeprefix("final ")
+    if final["difference"] is None:
+        return f"{claim} ({told})"
+    width = interval(final["difference"]["low"], final["difference"]["high"])
+    facts = f"paired difference, 95 % interval {width}, {final['num_seeds']} seeds"
+    return f"{claim}: {told} ({facts})"
+
+
+def _short_of(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]) -> str:
+    """How many seeds reached the next harder threshold, where any did."""
+    short_of = entry["short_of"]
+    if short_of is None or not (short_of["disback_reached"] or short_of["control_reached"]):
+        return ""
+    return f" {_counts(summary, control, short_of)}."
+
+
+def _no_threshold(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]) -> str:
+    if entry["speed"] is not None:
+        goal = _goal(summary, entry["speed"])
+        return f" Some seed began at {goal} or better, so speed cannot be compared."
+    if entry["short_of"] is None:
+        return ""
+    return (
+        " No threshold was reached by all seeds of both: "
+        f"{_counts(summary, control, entry['short_of'])}."
+    )
+
+
+def _counts(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]) -> str:
+    return (
+        f"{_goal(summary, entry)} was reached by {entry['disback_reached']} of {entry['of']} "
+        f"seeds with DisBack, {entry['control_reached']} of {entry['of']} with {control}"
+    )
+
+
+def _goal(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    return f"{summary['primary']} {number(entry['threshold'])}"

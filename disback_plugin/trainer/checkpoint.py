@@ -76,7 +76,8 @@ class CheckpointFolder:
         return [folder for folder in self.folder.iterdir() if _NAME.fullmatch(folder.name)]
 
     def _prune(self) -> None:
-        for old in sorted(self._all(), key=_step_of)[: -self.keep]:
+        whole = sorted((f for f in self._all() if _torn(f) is None), key=_step_of)
+        for old in set(self._all()) - set(whole[-self.keep :]):
             shutil.rmtree(old)
         for leftover in self.folder.glob(".step_*.tmp"):
             shutil.rmtree(leftover)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from disback_plugin.errors import RunError
+
 
 class MetricsLog:
     """Appends lines to `file` after its first `offset` bytes; later ones were never saved."""
@@ -13,6 +15,12 @@ class MetricsLog:
     def __init__(self, file: Path, offset: int = 0) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream = file.open("ab")
+        size = os.fstat(self._stream.fileno()).st_size
+        if size < offset:
+            raise RunError(
+                f"{file} has {size} bytes, but the checkpoint was made when it had {offset}: "
+                "restore the file, or start the run again in another folder"
+            )
         self._stream.truncate(offset)
 
     def write(self, line: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def ensure_teacher(
 ) -> None:
     """Train (or go on training, or load) the teacher into `out`/teacher, unless it is there."""
     folder = out / FOLDER
-    if (folder / REFERENCE).exists():
+    if on_main(lambda: (folder / REFERENCE).exists(), "looking for the teacher"):
         return
     training = config.teacher.training
     if training is None:

@@ -210,28 +210,48 @@ def test_the_demo_settings_are_valid_and_a_short_demo_runs(tmp_path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_leaves_a_run_that_the_printed_command_resumes(config, tmp_path, jobs):
+def test_ctrl_c_leaves_a_run_that_the_printed_command_goes_on_with(config, tmp_path, jobs):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "disback_plugin", "run", str(config), "--out", str(out)]
-    command += ["distill.num_steps=4000", "evaluation.every=4000", "--jobs", jobs]
+    command += ["distill.num_steps=1500", "evaluation.every=1500", "--jobs", jobs]
+    command += ["--arm", "disback"] if jobs == "1" else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
     _wait_for(lambda: list(out.glob("runs/*/checkpoints/step_*")), process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
+    stopped = {file.parts[-2] for file in out.glob("runs/*/checkpoints")}
+    steps = {name: _last_step(out / "runs" / name) for name in stopped}
+    assert all(0 < step < 1500 for step in steps.values())
+
     resume = shlex.split(printed.split("resume with: ")[1])
     assert resume[:2] == ["disback", "run"]
-    assert "--resume" in resume
-    process = subprocess.Popen(
-        [sys.executable, "-m", "disback_plugin", *resume[1:]],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=_environment(),
-    )
-    started = time.time()
-    _wait_for(lambda: time.time() - started > 4, process)  # it is running again, not refusing
-    process.kill()
-    process.communicate()
+    assert resume[-3:] == ["--resume", "--jobs", jobs]
+    process = subprocess.Popen([*command[:3], *resume[1:]], env=_environment())
+    _wait_for(lambda: all(_last_step(out / "runs" / n) > s for n, s in steps.items()), process)
+    # it went on: lines of before are still there, once
+    for name in stopped:
+        lines = (out / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        trained = [line for line in map(json.loads, lines[:-1]) if line["kind"] == "train"]
+        assert [line["step"] for line in trained] == [4 * (k + 1) for k in range(len(trained))]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+
+
+def test_under_torchrun_the_command_to_resume_is_torchruns(monkeypatch):
+    from disback_plugin.cli.experiment import _launcher
+
+    assert _launcher() == ["disback"]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert _launcher() == ["torchrun", "--nproc_per_node", "4", "-m", "disback_plugin"]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert _launcher()[:3] == ["torchrun", "--nnodes", "2"]
+
+
+def _last_step(run):
+    steps = [int(f.name.removeprefix("step_")) for f in run.glob("checkpoints/step_*")]
+    return max(steps, default=0)
 
 
 def _environment():

@@ -10,8 +10,8 @@ from disback_plugin.metrics import (
     CurvePoint,
     Interval,
     Reach,
-    bootstrap_interval,
     higher_is_better,
+    mean_interval,
     paired_ratios,
     ratio_interval,
     spread,
@@ -88,25 +88,38 @@ def test_ratios_average_geometrically() -> None:
     assert ratio_interval([2.0, 8.0]).estimate == pytest.approx(4.0)
 
 
-def test_interval_of_three_values_is_their_range_and_of_one_is_unknown() -> None:
-    """All three picks fall on the smallest value in 1 of 27 resamples, more than 2.5 %."""
-    assert ratio_interval([1.5, 2.0, 3.0]) == pytest.approx(Interval(9 ** (1 / 3), 1.5, 3.0))
-    assert bootstrap_interval([5.0]) == Interval(5.0, None, None)
+def test_interval_of_three_values_is_that_of_student_with_two_degrees() -> None:
+    """t(2) at 97.5 % is 4.30265; std of 1, 2, 3 is 1."""
+    half = 4.30265 / math.sqrt(3)
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - half, 2 + half), rel=1e-5)
+    interval = ratio_interval([math.exp(1), math.exp(2), math.exp(3)])
+    expected = (math.exp(2), math.exp(2 - half), math.exp(2 + half))
+    assert interval == pytest.approx(expected, rel=1e-4)
 
 
-def test_interval_of_many_values_is_about_the_normal_one() -> None:
-    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
-    interval = bootstrap_interval(list(values))
-    half = 1.96 * values.std(ddof=1) / 20
-    assert interval.estimate == pytest.approx(values.mean())
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.05 * half)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.05 * half)
+def test_fewer_than_three_values_have_no_interval() -> None:
+    assert mean_interval([5.0]) == Interval(5.0, None, None)
+    assert mean_interval([5.0, 7.0]) == Interval(6.0, None, None)
+    assert ratio_interval([4.0, 9.0]) == (pytest.approx(6.0), None, None)
+    assert not mean_interval([5.0, 7.0]).excludes(0.0)
 
 
-def test_bootstrap_is_seeded_whatever_the_global_rng() -> None:
-    values = [math.sqrt(number) for number in range(30)]
-    np.random.seed(0)
-    first = bootstrap_interval(values)
-    np.random.seed(1)
-    assert bootstrap_interval(values) == first
-    assert bootstrap_interval(values, seed=1) != first
+def test_equal_ratios_are_known_only_to_the_resolution() -> None:
+    assert ratio_interval([2.0] * 3, resolution=0.25) == pytest.approx((2.0, 1.6, 2.5))
+    wide = ratio_interval([1.0, 2.0, 4.0])
+    assert ratio_interval([1.0, 2.0, 4.0], resolution=0.25) == wide
+
+
+def test_an_interval_excludes_only_what_lies_outside() -> None:
+    interval = Interval(2.0, 1.0, 3.0)
+    assert [interval.excludes(value) for value in (0.9, 1.0, 2.5, 3.1)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("num", [3, 5])
+def test_95_percent_intervals_hold_the_truth_in_95_percent_of_cases(num: int) -> None:
+    rng = np.random.default_rng(0)
+    intervals = [ratio_interval(list(np.exp(rng.normal(0.2, 0.1, size=num)))) for _ in range(2000)]
+    missed = np.mean([interval.excludes(math.exp(0.2)) for interval in intervals])
+    assert missed == pytest.approx(0.05, abs=0.015)

@@ -1,6 +1,7 @@
 """The path on disk: round trips, exact file sets, and a clear error for every kind of damage."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -318,3 +319,22 @@ def edit(folder, change):
     data = json.loads(file.read_text())
     change(data)
     file.write_text(json.dumps(data))
+
+
+def test_files_reach_the_disk_before_they_get_their_names(tmp_path, teacher, nodes, monkeypatch):
+    events = []
+    real_fsync, real_replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("sync"), real_fsync(fd)))
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (events.append(str(b).split("/")[-1]), real_replace(a, b))
+    )
+    path = DegradationPath.create(tmp_path / "p", teacher)
+    events.clear()
+    path.append(nodes[0], step=1)
+    # file, then its name, then the folder; the manifest last
+    assert events == [*("sync", "node_0001.safetensors", "sync"), *("sync", "path.json", "sync")]
+
+
+def test_a_complete_path_takes_no_more_nodes(path, nodes):
+    with pytest.raises(PathError, match="is complete"):
+        path.append(nodes[0], step=99)

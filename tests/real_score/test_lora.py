@@ -1,40 +1,21 @@
 """Nodes as LoRA states: base and trained adapter stay untouched, only the real score changes."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 pytest.importorskip("peft")
 
-from peft import LoraConfig, get_peft_model, inject_adapter_in_model
+from peft import LoraConfig, inject_adapter_in_model
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig, PathNodeScheduler, RecordConfig
 from disback_plugin.errors import InstallError
 from disback_plugin.real_score.lora import LoRAAdapter
 from disback_plugin.schedule import FixedInterval
 from tests.hosts.toy import same, tensors_of
-
-
-class Base(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 4)
-
-    def forward(self, x):
-        return self.second(torch.nn.functional.silu(self.first(x)))
-
-
-def injected():
-    torch.manual_seed(0)
-    base = Base()
-    base.requires_grad_(False)
-    config = LoraConfig(r=2, target_modules=["first", "second"])
-    return inject_adapter_in_model(config, base, adapter_name="default")
-
-
-def peft_model():
-    torch.manual_seed(0)
-    return get_peft_model(Base(), LoraConfig(r=2, target_modules=["first", "second"]))
+from tests.real_score.lora_host import Base, injected, peft_model, train, trainable
 
 
 @pytest.fixture(params=[injected, peft_model])
@@ -45,19 +26,6 @@ def model(request):
 @pytest.fixture
 def x():
     return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
-
-
-def trainable(model):
-    return {name for name, p in model.named_parameters() if p.requires_grad}
-
-
-def train(model, steps=3, lr=0.005):
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
-    generator = torch.Generator().manual_seed(5)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.randn(8, 4, generator=generator)).square().sum().backward()
-        optimizer.step()
 
 
 def test_attaching_changes_neither_outputs_nor_flags_nor_random_state(model, x):
@@ -133,24 +101,70 @@ def test_one_module_without_lora_is_refused():
         LoRAAdapter(Base(), "nearest")
 
 
-def test_a_session_with_a_shared_base_records_and_walks_back(tmp_path, x):
-    model, student = injected(), nn.Linear(4, 4)
-    with torch.no_grad():
-        base_out = model(x)
+def attach(model, folder):
+    torch.manual_seed(9)
     config = DisBackConfig(
-        path=tmp_path / "path",
+        path=folder,
         record=RecordConfig(num_steps=3, every=1),
         schedule={"name": "fixed", "interval": 2},
     )
-    disback = DisBack.attach(
-        roles={"teacher": model, "fake_score": model, "student": student}, config=config
-    )
-    nodes = []
-    for step in range(8):
-        turn = disback.begin_step(step)
-        nodes.append(turn.node)
-        train(model, steps=1)
-        disback.end_step(step)
-    assert nodes == [0, 0, 0, 2, 2, 1, 1, 0]
+    roles = {"teacher": model, "fake_score": model, "student": nn.Linear(4, 4)}
+    return DisBack.attach(roles=roles, config=config)
+
+
+def one_step(disback, model, step, x):
+    """Returns the node that answers and its output; the fake score trains."""
+    turn = disback.begin_step(step)
     with disback.real_score() as real, torch.no_grad():
-        assert torch.equal(real(x), base_out)
+        out = real(x)
+    train(model, steps=1)
+    disback.end_step(step)
+    return turn.node, out
+
+
+def test_a_session_with_a_shared_base_records_and_walks_back(model, tmp_path, x):
+    with torch.no_grad():
+        base_out = model(x)
+    disback = attach(model, tmp_path / "path")
+    steps = [one_step(disback, model, step, x) for step in range(8)]
+    assert [node for node, _ in steps] == [0, 0, 0, 2, 2, 1, 1, 0]
+    assert torch.equal(steps[7][1], base_out)
+
+
+@pytest.mark.parametrize("last", [1, 3, 5])  # while recording; at the first node; at the second
+def test_a_resumed_session_answers_as_an_uninterrupted_one(last, model, tmp_path, x):
+    again = copy.deepcopy(model)
+    disback = attach(model, tmp_path / "path")
+    for step in range(last + 1):
+        one_step(disback, model, step, x)
+    weights, state = tensors_of(model), disback.state_dict()
+    expected = [one_step(disback, model, step, x) for step in range(last + 1, 8)]
+    resumed = attach(again, tmp_path / "path")
+    again.load_state_dict(weights, strict=True)
+    resumed.load_state_dict(state)
+    found = [one_step(resumed, again, step, x) for step in range(last + 1, 8)]
+    for (node, out), (expected_node, expected_out) in zip(found, expected, strict=True):
+        assert node == expected_node
+        assert torch.equal(out, expected_out)
+    assert same(tensors_of(again), tensors_of(model))
+
+
+def test_coming_back_to_a_node_from_the_teacher_counts_as_a_change(model):
+    installation = LoRAAdapter(model, "nearest")
+    untrained = installation.read_fake_score()
+    assert installation.install(1, untrained).changed_tensors == 0  # B = 0: still the base
+    installation.install(0, {})
+    train(model)
+    node = installation.read_fake_score()
+    assert [installation.install(k, node).changed_tensors for k in (2, 2, 0, 2)] == [4, 0, 4, 4]
+
+
+def test_an_adapter_named_like_a_module_keeps_its_nodes_names():
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, target_modules=["first", "second"])
+    model = inject_adapter_in_model(config, Base(), adapter_name="first")
+    installation = LoRAAdapter(model, "nearest")
+    node = installation.read_fake_score()
+    assert set(node) == {f"{m}.lora_{ab}.weight" for m in ("first", "second") for ab in "AB"}
+    train(model)
+    assert installation.install(1, installation.read_fake_score()).distance > 0

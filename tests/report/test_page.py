@@ -14,8 +14,8 @@ from disback_plugin.report.formatting import mean_std, number, size
 from disback_plugin.report.samples import image_grid, run_samples
 
 VERDICT = (
-    "DisBack helped here against fixed: fd_pixel 5 was reached with 2 of 2 seeds, "
-    "by fixed with 0 of 2"
+    "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in steps to fd_pixel 10; "
+    "final 4.5 ± 0.71 against 8.5 ± 0.71 at 40 steps)."
 )
 
 
@@ -66,14 +66,15 @@ def test_summary_json_holds_the_exact_numbers(report) -> None:
     assert finals["fixed"]["fd_feature"]["mean"] == 9
     assert written["reference"] == {"fd_pixel": 2.0}
     assert written["speedups"]["fixed"][1]["steps"]["ratio"] == pytest.approx(2.0)
-    assert written["verdict"].startswith(VERDICT)
+    assert VERDICT in written["verdict"]
 
 
 def test_page_names_every_run_and_leads_with_the_verdict(page: str) -> None:
     for name in ("disback-seed0", "disback-seed1", "fixed-seed0", "fixed-seed1", "warm-seed0"):
         assert name in page
-    verdict = re.search(r'class="verdict">(.*?)</p>', page).group(1)
-    assert verdict.startswith(VERDICT)
+    verdict = re.search(r'class="verdict">(.*?)</div>', page, flags=re.DOTALL).group(1)
+    lines = re.findall(r"<p>(.*?)</p>", verdict)
+    assert lines == ["Preliminary, not all runs are complete:", VERDICT]
     assert "warm-seed0 is incomplete" in page
 
 
@@ -97,6 +98,16 @@ def test_page_tells_seeds_that_never_reached(page: str) -> None:
     row = "<td>disback</td>\n<td>2 of 2 seeds</td><td>40, 40</td>"
     assert row in page
     assert "<td>fixed</td>\n<td>0 of 2 seeds</td><td>never, never</td>" in page
+
+
+def test_page_gives_speedups_in_steps_and_passes_and_warns_of_seconds(page: str) -> None:
+    speedups = page.split("Speed-up of disback")[1].split("</table>")[0]
+    assert re.findall(r"<th>(.*?)</th>", speedups) == [
+        "fd_pixel", "over", "in steps", "in passes", "both reached it",
+    ]  # fmt: skip
+    assert speedups.count("2.00x (too few seeds for an interval)") == 2
+    warnings = page.count("Wall-clock seconds, runs may have shared the machine")
+    assert warnings == 3 + 2 * 2  # three tables; two figures, each with its alternative text
 
 
 def test_a_bare_run_folder_is_enough(make_experiment) -> None:
@@ -137,7 +148,10 @@ def test_terminal_table_has_finals_times_and_verdict(report, capsys) -> None:
     assert re.search(r"disback +2 +4.5 ± 0.71 +7 ± 0.0 +4.5 ± 0.71 +20\n", text)
     assert re.search(r"teacher, many steps +2\n", text)
     assert re.search(r"\n5 +40, 40 \(2 of 2\) +never, never \(0 of 2\)\n", text)
-    assert re.search(r"\n10 +2.00x \(2.00 to 2.00\)\n", text)
+    assert "speed-up of disback in steps (95 % t interval)" in text
+    assert re.search(r"\n10 +2.00x \(too few seeds for an interval\)\n", text)
+    assert re.search(r"\nfixed +-4 +too few seeds for an interval +2 +undecided\n", text)
+    assert "Wall-clock seconds, runs may have shared the machine" in text
     assert text.rstrip().endswith(summary["verdict"])
 
 

@@ -112,3 +112,22 @@ def test_the_installation_can_be_chosen(tmp_path):
             assert (real is host.teacher) == shares
             assert isinstance(real, nn.Module)
             assert torch.is_tensor(real(torch.zeros(1, 4)))
+
+
+def test_roles_that_share_weights_are_refused():
+    host = ToyHost()
+    shared = nn.Sequential(host.teacher)  # another object, the same parameters
+    roles = {**host.roles, "student": shared}
+    with pytest.raises(AdapterError, match="student and teacher share 6 parameters"):
+        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
+    roles = {**host.roles, "fake_score": shared}
+    with pytest.raises(AdapterError, match="teacher and fake_score share 6 parameters"):
+        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
+
+
+def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeypatch, caplog):
+    broken = EntryPoint("broken", "no_such_module:Adapter", registry.ENTRY_POINT_GROUP)
+    good = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, good])
+    assert "toy-host" in list_adapters()
+    assert "'broken' of no_such_module:Adapter cannot be used" in caplog.text

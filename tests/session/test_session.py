@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig, RecordConfig
-from disback_plugin.errors import ConfigError, PathError, SessionError
+from disback_plugin.errors import ConfigError, InstallError, PathError, SessionError
 from tests.hosts.toy import ToyHost, network, same, tensors_of
 
 RECORD = RecordConfig(num_steps=6, at=(1, 2, 4, 6))
@@ -220,6 +220,103 @@ def test_a_student_that_moves_during_recording_is_noticed(tmp_path):
             disback.begin_step(step)
             host.train_step(step, update_student=True)  # ignores turn.update_student
             disback.end_step(step)
+
+
+def test_a_path_led_astray_by_a_moving_student_is_never_complete(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    for step in range(2):
+        host.run(disback, range(step, step + 1))
+    disback.begin_step(2)
+    host.train_step(2, update_student=True)
+    disback.end_step(2)  # no node is due here, so it shows at the next one
+    disback.begin_step(3)
+    host.train_step(3, update_student=False)
+    with pytest.raises(SessionError, match="the student changed"):
+        disback.end_step(3)
+    path = DegradationPath.open(tmp_path / "path")
+    assert (len(path), path.complete) == (2, False)
+
+
+def test_a_fake_score_that_does_not_start_as_the_teacher_is_refused(tmp_path):
+    host = ToyHost()
+    with torch.no_grad():
+        host.fake_score[3].bias[0] += 1e-3
+    with pytest.raises(InstallError, match=r"does not start as the teacher \(tensor '3.bias'"):
+        attach(host, settings(tmp_path)).begin_step(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_of_another_initial_student_is_not_reused_unasked(tmp_path):
+    host = ToyHost()
+    host.run(attach(host, settings(tmp_path)), range(6))
+    other = ToyHost()
+    other.student = network(7)
+    with pytest.raises(ConfigError, match="another initial student: leave 'record' out"):
+        attach(other, settings(tmp_path)).begin_step(0)
+    assert attach(other, settings(tmp_path, record=None)).begin_step(0).node == 3
+
+
+def test_reusing_a_path_is_said_aloud(tmp_path, caplog):
+    host = ToyHost()
+    host.run(attach(host, settings(tmp_path)), range(6))
+    attach(ToyHost(), settings(tmp_path)).begin_step(0)
+    assert "nothing is recorded, the fake score starts from node 4" in caplog.text
+
+
+def test_a_missing_node_is_found_when_the_path_is_opened_not_when_it_is_due(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    host.run(disback, range(7))
+    state = disback.state_dict()
+    (tmp_path / "path" / "node_0001.safetensors").unlink()
+    with pytest.raises(PathError, match="node_0001.safetensors is missing"):
+        attach(ToyHost(), settings(tmp_path, record=None)).begin_step(0)
+    with pytest.raises(PathError, match="node_0001.safetensors is missing"):
+        attach(ToyHost(), settings(tmp_path)).load_state_dict(state)
+
+
+def test_leftovers_of_a_kill_are_gone_after_the_resume(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    host.run(disback, range(3))
+    (tmp_path / "path" / ".tmp-1-node_0003.safetensors").write_bytes(b"half")
+    again = attach(ToyHost(), settings(tmp_path))
+    again.load_state_dict(disback.state_dict())
+    assert again.path.verify() == []
+
+
+def test_recording_that_skipped_its_last_nodes_is_not_complete(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path, record=RecordConfig(num_steps=6, at=(2, 4, 5))))
+    for step in (0, 1, 2, 5):
+        turn = disback.begin_step(step)
+        host.train_step(step, turn.update_student)
+        if step < 5:
+            disback.end_step(step)
+    with pytest.raises(SessionError, match="ends with 1 of 3 nodes: steps were skipped"):
+        disback.end_step(5)
+    assert not disback.path.complete
+
+
+@pytest.mark.parametrize("codec", ["full", "delta"])
+def test_distances_of_a_bfloat16_teacher_are_the_paths_not_the_roundings(tmp_path, codec):
+    # the same recording with a float32 and a bfloat16 teacher tells the same distances
+    hosts = [ToyHost(), ToyHost(teacher_dtype=torch.bfloat16)]
+    nodes = []
+    for number, host in enumerate(hosts):
+        disback = attach(host, settings(tmp_path / str(number), codec=codec))
+        host.run(disback, range(6))
+        nodes.append([entry.distance for entry in disback.path])
+    assert nodes[0] == pytest.approx(nodes[1], rel=1e-6)
+
+
+def test_a_fake_score_that_does_not_train_is_noticed_under_a_bfloat16_teacher_too(tmp_path):
+    host = ToyHost(teacher_dtype=torch.bfloat16)
+    disback = attach(host, settings(tmp_path))
+    disback.begin_step(0)
+    with pytest.raises(PathError, match="equals the teacher"):
+        disback.end_step(0)
 
 
 def test_a_fake_score_that_does_not_train_is_noticed(tmp_path):

@@ -1,0 +1,85 @@
+"""Every shipped config is valid and trains; every experiment folder says what it is."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from disback_plugin.cli import demo, main
+from disback_plugin.trainer import load_config, parse_config
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+CONFIGS = sorted((EXPERIMENTS / "gaussians").glob("*.yaml")) + sorted(
+    (EXPERIMENTS / "digits").glob("*.yaml")
+)
+SHORT = [
+    *("teacher.training.num_steps=3", "teacher.training.batch_size=16"),
+    *("teacher.num_sampling_steps=2", "distill.num_steps=16", "distill.batch_size=16"),
+    *("evaluation.every=16", "evaluation.num_samples=70", "logging.progress=false"),
+    *("disback.schedule={name: fixed, interval: 1}", "checkpoint.every=8"),
+]
+
+
+def test_there_are_the_experiments_of_the_readme():
+    assert [config.relative_to(EXPERIMENTS).as_posix() for config in CONFIGS] == [
+        *("gaussians/far.yaml", "gaussians/near.yaml", "digits/ddpm.yaml", "digits/edm.yaml")
+    ]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
+def test_a_shipped_config_records_and_walks_back_to_the_teacher(config, tmp_path):
+    assert load_config(config).name == f"{config.parent.name}-{config.stem}"
+    out = tmp_path / "out"
+    command = ["run", str(config), *SHORT, "--arm", "disback", "--out", str(out)]
+    assert main([*command, "--jobs", "1"]) == 0
+    text = (out / "runs" / "disback-seed0" / "metrics.jsonl").read_text()
+    switches = [yaml.safe_load(line) for line in text.splitlines() if '"kind": "switch"' in line]
+    assert [line["node"] for line in switches] == [4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
+def test_a_shipped_network_has_under_a_million_parameters(config):
+    from disback_plugin.trainer.build import make_problem, make_teacher
+
+    settings = load_config(config)
+    problem = make_problem(settings.problem)
+    teacher = make_teacher(settings.teacher.denoiser, settings.teacher.network, problem, 0)
+    assert sum(value.numel() for value in teacher.parameters()) < 1_000_000
+
+
+def test_the_demo_is_the_ddpm_experiment_with_fewer_steps():
+    short = parse_config(demo.demo_settings(), "demo.yaml")
+    full = load_config(EXPERIMENTS / "digits" / "ddpm.yaml")
+    assert (short.teacher, short.student, short.disback) == (
+        full.teacher,
+        full.student,
+        full.disback,
+    )
+    fewer = full.distill.model_copy(update={"num_steps": short.distill.num_steps})
+    assert short.distill == fewer
+
+
+def test_the_score_fields_point_the_right_way(tmp_path, capsys):
+    out = tmp_path / "out"
+    overrides = [text for text in SHORT if not text.startswith("teacher.training")]
+    overrides += ["teacher.training.num_steps=300", "teacher.network.hidden=32"]
+    config = str(EXPERIMENTS / "gaussians" / "near.yaml")
+    command = ["run", config, *overrides, "--arm", "disback", "--out", str(out), "--jobs", "1"]
+    assert main(command) == 0
+    script = EXPERIMENTS / "gaussians" / "score_fields.py"
+    spec = importlib.util.spec_from_file_location("score_fields", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    capsys.readouterr()
+    assert module.draw(out, "disback", 0, 1.0).read_bytes().startswith(b"\x89PNG")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "  teacher " in line]
+    shares = [int(line.split("%")[0].split()[-1]) for line in lines]
+    assert len(shares) == 2  # two checkpoints
+    assert min(shares) > 90
+
+
+@pytest.mark.parametrize("folder", ["gaussians", "digits"])
+def test_every_experiment_folder_has_a_readme_with_the_command(folder):
+    text = (EXPERIMENTS / folder / "README.md").read_text()
+    assert f"disback run experiments/{folder}/" in text

@@ -1,0 +1,52 @@
+"""Two processes: what one of them does to the path, the other waits for."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from disback_plugin import DisBack, DisBackConfig, RecordConfig
+from disback_plugin.distributed import gather, rank
+from disback_plugin.recorder import parameters_checksum
+from tests.hosts.toy import ToyHost
+
+
+def settings(folder: Path) -> DisBackConfig:
+    return DisBackConfig(
+        path=folder / "path",
+        record=RecordConfig(num_steps=6, at=(1, 2, 4, 6)),
+        schedule={"name": "fixed", "interval": 1},
+    )
+
+
+def resume_late(number: int, folder: str, state: dict) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
+    )
+    host = ToyHost()
+    disback = DisBack.attach(roles=host.roles, config=settings(Path(folder)))
+    if number == 1:
+        time.sleep(1.0)  # rank 0 has dropped the late nodes by now, and waits
+    disback.load_state_dict(state)
+    host.run(disback, range(3, 10))
+    path = disback.path
+    assert path is not None
+    assert [entry.step for entry in path] == [1, 2, 4, 6]
+    assert gather(rank()) == [0, 1]
+    checksum = parameters_checksum(host.student)
+    assert gather(checksum) == [checksum, checksum]
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_rank_that_resumes_later_than_the_other_still_meets_it(tmp_path: Path) -> None:
+    host = ToyHost()
+    disback = DisBack.attach(roles=host.roles, config=settings(tmp_path))
+    host.run(disback, range(3))
+    state = disback.state_dict()
+    host.run(disback, range(3, 5))  # node 3, after the checkpoint; then killed
+    multiprocessing.spawn(resume_late, args=(str(tmp_path), state), nprocs=2)
