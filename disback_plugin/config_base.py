@@ -28,11 +28,11 @@ else:
 class _RaisesConfigError(ModelMetaclass):
     """One kind of error, whether settings come from a file or are constructed in code."""
 
-    def __call__(cls, *args: Any, **data: Any) -> Any:
+    def __call__(self, *args: Any, **data: Any) -> Any:
         try:
             return super().__call__(*args, **data)
         except ValidationError as error:
-            raise ConfigError(_describe(error, cls.__name__)) from None
+            raise ConfigError(_describe(error, self.__name__)) from None
 
 
 class StrictModel(BaseModel, metaclass=_RaisesConfigError):

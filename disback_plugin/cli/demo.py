@@ -12,8 +12,8 @@ from disback_plugin.cli.experiment import run_and_report
 
 CONFIG = "demo.yaml"
 EXAMPLES = """  disback demo
-  disback demo --seeds 3 --out demo3
-  disback demo --out demo3 --seeds 3 --resume     after Ctrl-C
+  disback demo --seeds 5 --out demo5
+  disback demo --out demo5 --seeds 5 --resume     after Ctrl-C
 """
 INTRODUCTION = """DisBack demo: one-step digits from a diffusion teacher.
 1. train a small diffusion teacher on 1,797 real 8x8 images
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("disback-demo"), help="folder (default: disback-demo)"
     )
-    parser.add_argument("--seeds", type=positive, default=2, metavar="N", help="seeds 0..N-1")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0..N-1")
     parser.add_argument("--resume", action="store_true", help="go on in a folder with results")
     add_jobs(parser)
     parser.set_defaults(command=run)
