@@ -9,7 +9,8 @@ from disback_plugin.errors import SessionError
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import remove_strays
 from disback_plugin.path.manifest import FILE_NAME
-from disback_plugin.real_score import Installation, is_sharded
+from disback_plugin.real_score import Installation
+from disback_plugin.real_score.installation import is_sharded
 
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

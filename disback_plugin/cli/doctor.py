@@ -21,6 +21,7 @@ OPTIONAL = {
     "tqdm": ("progress bars", "train"),
     "peft": ("nodes as LoRA adapters", "lora"),
     "wandb": ("logging to Weights & Biases", "wandb"),
+    "libcst": ("patching a DMD2 checkout", "dmd2"),
 }
 EXAMPLES = "  disback doctor\n"
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 import disback_plugin
-from disback_plugin.cli import demo, doctor, path, report, run
+from disback_plugin.cli import demo, dmd2, doctor, path, report, run
 from disback_plugin.errors import DisBackError
 
-COMMANDS = (demo, run, path, report, doctor)
+COMMANDS = (demo, run, path, dmd2, report, doctor)
 
 DESCRIPTION = "Distribution Backtracking (DisBack) for one-step diffusion distillation."
 EXAMPLES = """examples:

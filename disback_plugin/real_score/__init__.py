@@ -2,7 +2,6 @@
 
 from disback_plugin.real_score.installation import Installation, InstallReport
 from disback_plugin.real_score.modules import InPlace, SeparateModule
-from disback_plugin.real_score.sharded import ShardedInPlace, is_sharded
 from disback_plugin.real_score.strategy import FixedTeacher, PathNodeScheduler, RealScore, Switch
 
 __all__ = [
@@ -13,7 +12,5 @@ __all__ = [
     "PathNodeScheduler",
     "RealScore",
     "SeparateModule",
-    "ShardedInPlace",
     "Switch",
-    "is_sharded",
 ]

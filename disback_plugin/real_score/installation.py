@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from disback_plugin.errors import InstallError
 from disback_plugin.path import NodePrecision, TeacherReference, cast, measure_precision
@@ -75,6 +75,15 @@ def unwrap(module: nn.Module) -> nn.Module:
             module = inner
         else:
             return module
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether the module is, or holds, a FullyShardedDataParallel one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FullyShardedDataParallel  # slow to import, seldom needed
+
+    return any(isinstance(part, FullyShardedDataParallel) for part in module.modules())
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:

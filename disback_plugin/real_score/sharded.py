@@ -24,11 +24,6 @@ from disback_plugin.real_score.installation import Installation, InstallReport
 _WRAPPER = "_fsdp_wrapped_module."
 
 
-def is_sharded(module: nn.Module) -> bool:
-    """Whether the module is, or holds, a FullyShardedDataParallel one."""
-    return any(isinstance(part, FullyShardedDataParallel) for part in module.modules())
-
-
 class ShardedInPlace(Installation):
     """`root` is the FSDP module that holds teacher and fake score under these attribute names.
 

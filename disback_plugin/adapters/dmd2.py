@@ -1,0 +1,79 @@
+"""DMD2's networks by role: `guidance_model.real_unet`, `.fake_unet` and `feedforward_model`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from disback_plugin.adapter import Adapter, Roles, register_adapter
+from disback_plugin.config import DisBackConfig
+from disback_plugin.errors import AdapterError
+from disback_plugin.path import TeacherReference
+from disback_plugin.real_score import InPlace, Installation
+from disback_plugin.real_score.installation import is_sharded, unwrap
+
+
+@dataclass(frozen=True)
+class DMD2Host:
+    """DMD2's model, wrapped or not, and its teacher as it was built.
+
+    A checkpoint made on the way back holds a node as teacher, so `teacher` is taken before one is
+    loaded: by `remember_teacher`.
+    """
+
+    model: nn.Module
+    teacher: TeacherReference
+
+
+def remember_teacher(model: Any) -> TeacherReference:
+    """The teacher of a just-built model, in the fake score's precision where it was cast from it.
+
+    Both networks start from one file. `--use_fp16` casts the teacher to bfloat16; nodes are
+    compared with what it was before, and node 0 cast again gives its exact bytes.
+    """
+    real = model.guidance_model.real_unet.state_dict()
+    fake = model.guidance_model.fake_unet.state_dict()
+    if real.keys() != fake.keys():
+        raise AdapterError("DMD2's real_unet and fake_unet have different tensors")
+    same = all(torch.equal(fake[name].to(real[name].dtype), real[name]) for name in real)
+    return TeacherReference.of(fake if same else real)
+
+
+class _DMD2Adapter(Adapter):
+    def roles(self, host: Any) -> Roles:
+        if not isinstance(host, DMD2Host):
+            raise AdapterError(f"{self.name} attaches to a DMD2Host (seen: {type(host).__name__})")
+        self._host = host
+        guidance: Any = unwrap(host.model.get_submodule("guidance_model"))
+        student = host.model.get_submodule("feedforward_model")
+        for name in ("real_unet", "fake_unet"):
+            if not isinstance(getattr(guidance, name, None), nn.Module):
+                raise AdapterError(f"DMD2's guidance_model has no {name}: --gan_alone deletes it")
+        return Roles(guidance.real_unet, guidance.fake_unet, student)
+
+    def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
+        if config.installation not in (None, "in-place"):
+            raise AdapterError(f"{self.name} installs in place (asked: {config.installation!r})")
+        root = unwrap(self._host.model.get_submodule("guidance_model"))
+        if is_sharded(root):
+            from disback_plugin.real_score.sharded import ShardedInPlace  # needs FSDP, so only here
+
+            return ShardedInPlace(
+                root, "real_unet", "fake_unet", config.rounding, self._host.teacher
+            )
+        return InPlace(roles.teacher, roles.fake_score, config.rounding, self._host.teacher)
+
+
+@register_adapter
+class DMD2SDAdapter(_DMD2Adapter):
+    """`main/train_sd.py`: SDXL and SD1.5."""
+
+    name = "dmd2-sd"
+
+
+@register_adapter
+class DMD2EDMAdapter(_DMD2Adapter):
+    """`main/edm/train_edm.py`: ImageNet-64."""
+
+    name = "dmd2-edm"

@@ -1,0 +1,147 @@
+"""Resuming a host as if it had not been killed: the next step, every rank's random state, its data.
+
+DMD2's checkpoints are made after a step and resumed at that same step, with rank 0's random state
+only and every data loader back at its start. This adds one safetensors file to a checkpoint.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from disback_plugin.distributed import gather, rank
+from disback_plugin.errors import SessionError
+from disback_plugin.path.atomic import write_tensors
+from disback_plugin.path.node_file import read_tensors
+
+FILE_NAME = "exact_resume.safetensors"
+logger = logging.getLogger("disback")
+
+
+class Cycle(Iterator[Any]):
+    """A data loader's batches, epoch after epoch; knows where it is.
+
+    Reads the loader exactly as a loop over it does, so random numbers are drawn at the same places.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._batches: Iterator[Any] | None = None
+        self._start: dict[str, Tensor] = {}
+        self._num_drawn = 0
+
+    def __next__(self) -> Any:
+        while True:
+            if self._batches is None:
+                self._start, self._num_drawn = self._random_state(), 0
+                self._batches = iter(self._loader)
+            for batch in self._batches:
+                self._num_drawn += 1
+                return batch
+            self._batches = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Random state at the epoch's start, and how many batches were drawn since."""
+        started = self._batches is not None
+        return {**self._start, "num_drawn": torch.tensor(self._num_drawn)} if started else {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go where `state` was; disturbs the random state, so restore that one last."""
+        if not state:
+            return
+        torch.set_rng_state(state["torch"])
+        generator = self._generator()
+        if generator is not None:
+            generator.set_state(state["generator"])
+        if "epoch" in state:
+            self._loader.iteration = int(state["epoch"])
+        for _ in range(int(state["num_drawn"])):
+            next(self)
+
+    def _random_state(self) -> dict[str, Tensor]:
+        generator = self._generator()
+        state = {"torch": torch.get_rng_state()}
+        if generator is not None:
+            state["generator"] = generator.get_state()
+        epoch = getattr(self._loader, "iteration", None)  # seeds accelerate's own sampler
+        if isinstance(epoch, int):
+            state["epoch"] = torch.tensor(epoch)
+        return state
+
+    def _generator(self) -> torch.Generator | None:
+        """What accelerate keeps equal over ranks for a shuffling loader."""
+        return getattr(self._loader, "synchronized_generator", None)
+
+
+def collect(trainer: Any) -> None:
+    """After a step, on every rank: note where all ranks are, if the trainer is about to save."""
+    args = trainer.args
+    trainer.exact_resume_states = None
+    if not args.no_save and trainer.step % args.log_iters == 0 and not getattr(args, "fsdp", False):
+        trainer.exact_resume_states = gather(_rank_state(trainer))
+
+
+def save(trainer: Any, folder: str) -> None:
+    """Write what was collected into the checkpoint, on rank 0."""
+    if trainer.exact_resume_states is not None:
+        tensors = {
+            f"{number}/{name}": value
+            for number, state in enumerate(trainer.exact_resume_states)
+            for name, value in state.items()
+        }
+        write_tensors(Path(folder) / FILE_NAME, tensors)
+
+
+def load(trainer: Any, folder: str) -> None:
+    """On every rank, after the trainer loaded the checkpoint: go on with the step after it."""
+    file = Path(folder) / FILE_NAME
+    if not file.exists():
+        logger.warning("%s has no %s: the trainer resumes in its own way", folder, FILE_NAME)
+        return
+    tensors = read_tensors(file, None)
+    number, num_saved = rank(), 1 + max(int(name.split("/")[0]) for name in tensors)
+    if num_saved != len(gather(number)):
+        raise SessionError(
+            f"{folder} was made by {num_saved} processes, now there are {len(gather(number))}: "
+            f"resume with as many, or remove {file} to resume in the trainer's own way"
+        )
+    own = {
+        name.split("/", 1)[1]: value
+        for name, value in tensors.items()
+        if name.startswith(f"{number}/")
+    }
+    for name, cycle in _cycles(trainer):
+        prefix = f"{name}/"
+        cycle.restore(
+            {
+                key.removeprefix(prefix): value
+                for key, value in own.items()
+                if key.startswith(prefix)
+            }
+        )
+    _set_random_state(own)
+    trainer.step += 1
+
+
+def _cycles(trainer: Any) -> list[tuple[str, Cycle]]:
+    return [
+        (name, value) for name, value in sorted(vars(trainer).items()) if isinstance(value, Cycle)
+    ]
+
+
+def _rank_state(trainer: Any) -> dict[str, Tensor]:
+    state = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    for name, cycle in _cycles(trainer):
+        state.update({f"{name}/{key}": value for key, value in cycle.state().items()})
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

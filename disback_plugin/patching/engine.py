@@ -1,0 +1,97 @@
+"""Applies patches to sources in memory: all of them, or an error and nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import libcst as cst
+
+from disback_plugin.errors import DisBackError
+from disback_plugin.patching.edits import Edit
+
+
+class PatchError(DisBackError):
+    """A checkout cannot be patched or reverted as asked."""
+
+
+class AnchorError(PatchError):
+    """The place a patch looks for is not there, or not as often as it should be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """Edits that belong together. `repair`s can be chosen one by one; `feature`s come together."""
+
+    name: str
+    kind: Literal["feature", "repair"]
+    summary: str
+    edits: tuple[Edit, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it changes, relative to the checkout."""
+        return tuple(sorted({edit.file for edit in self.edits}))
+
+
+class _Walker(cst.CSTTransformer):
+    """Offers every node of the edit's function to the edit, innermost first."""
+
+    def __init__(self, edit: Edit, module: cst.Module) -> None:
+        super().__init__()
+        self.edit, self.module = edit, module
+        self.found = 0
+        self._scope: list[str] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.ClassDef | cst.FunctionDef):
+            self._scope.append(node.name.value)
+            # other functions are passed over: walking them costs most of the time
+            return f"{self.edit.function}.".startswith(f"{'.'.join(self._scope)}.")
+        return True
+
+    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        changed = None
+        if ".".join(self._scope) == self.edit.function:
+            changed = self.edit.change(updated_node, self.module)
+        if isinstance(original_node, cst.ClassDef | cst.FunctionDef):
+            self._scope.pop()
+        if changed is None:
+            return updated_node
+        self.found += 1
+        return changed
+
+
+def _apply_edit(module: cst.Module, edit: Edit, patch: Patch) -> cst.Module:
+    walker = _Walker(edit, module)
+    changed = module.visit(walker)
+    if walker.found != edit.times:
+        where = edit.function or "the module's own level"
+        raise AnchorError(
+            f"patch {patch.name!r}, file {edit.file}, in {where}: looked for {edit.looks_for}, "
+            f"{edit.times} time(s), found {walker.found}; the file is not the one this patch was "
+            "written for"
+        )
+    return changed
+
+
+def apply_patches(sources: Mapping[str, bytes], patches: Sequence[Patch]) -> dict[str, bytes]:
+    """The changed files (relative path -> bytes); files that no patch touches are left out.
+
+    Raises PatchError for a file that is missing or no Python, AnchorError where a place moved.
+    """
+    modules: dict[str, cst.Module] = {}
+    for patch in patches:
+        for edit in patch.edits:
+            if edit.file not in modules:
+                modules[edit.file] = _parse(sources, edit.file, patch)
+            modules[edit.file] = _apply_edit(modules[edit.file], edit, patch)
+    return {file: module.bytes for file, module in modules.items()}
+
+
+def _parse(sources: Mapping[str, bytes], file: str, patch: Patch) -> cst.Module:
+    if file not in sources:
+        raise PatchError(f"patch {patch.name!r} changes {file}, which is not in this checkout")
+    try:
+        return cst.parse_module(sources[file])
+    except cst.ParserSyntaxError as error:
+        raise PatchError(f"patch {patch.name!r}: {file} is no valid Python: {error}") from None

@@ -1,0 +1,205 @@
+"""A checkout is patched as a whole or not at all, and reverted to the byte."""
+
+from pathlib import Path
+
+import pytest
+
+from disback_plugin.patching import (
+    AppendTo,
+    Assigns,
+    Calls,
+    Checkout,
+    Guard,
+    Insert,
+    Patch,
+    PatchError,
+)
+from disback_plugin.patching.ledger import digest
+
+FIRST = b"def train():\r\n    # keep me\r\n    step()   # odd  spacing\r\n    return 1\r\n"
+SECOND = b"x = 1\ndef save( a,b ):\n\twrite(a)\n"
+PATCHES = (
+    Patch(
+        name="close",
+        kind="feature",
+        summary="two files",
+        edits=(
+            Insert(file="a.py", function="train", shape=Calls("step"), where="after", code="end()"),
+            AppendTo(file="sub/b.py", function="save", code="close()"),
+        ),
+    ),
+    Patch(
+        name="guard",
+        kind="repair",
+        summary="only sometimes",
+        edits=(Guard(file="a.py", function="train", shape=Calls("step"), condition="may"),),
+    ),
+)
+NAMES = [patch.name for patch in PATCHES]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.py").write_bytes(FIRST)
+    (tmp_path / "sub" / "b.py").write_bytes(SECOND)
+    (tmp_path / "a.py").chmod(0o755)
+    return tmp_path
+
+
+def open_tree(tree: Path, patches: tuple[Patch, ...] = PATCHES) -> Checkout:
+    return Checkout(tree, "Host", patches, {"a.py": digest(FIRST), "sub/b.py": digest(SECOND)})
+
+
+def files(tree: Path) -> set[str]:
+    return {str(file.relative_to(tree)) for file in tree.rglob("*") if file.is_file()}
+
+
+def test_apply_changes_only_what_it_says_and_revert_restores_every_byte(tree: Path) -> None:
+    before = files(tree)
+    assert open_tree(tree).apply(NAMES) == ["a.py", "sub/b.py"]
+    # line ends, spacing, comments and tabs of the host stay
+    assert (tree / "a.py").read_bytes() == (
+        b"def train():\r\n    # keep me\r\n    if may:  # disback\r\n        step()"
+        b"   # odd  spacing\r\n    end()  # disback\r\n    return 1\r\n"
+    )
+    assert (tree / "sub/b.py").read_bytes() == SECOND + b"\tclose()  # disback\n"
+    assert (tree / "a.py").stat().st_mode & 0o777 == 0o755
+    assert open_tree(tree).revert() == ["a.py", "sub/b.py"]
+    assert (tree / "a.py").read_bytes() == FIRST
+    assert (tree / "sub/b.py").read_bytes() == SECOND
+    assert files(tree) == before
+    assert open_tree(tree).revert() == []
+
+
+def test_applying_again_does_nothing_and_another_choice_replaces_the_first(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    once = (tree / "a.py").read_bytes()
+    assert open_tree(tree).apply(NAMES) == []
+    assert (tree / "a.py").read_bytes() == once
+    open_tree(tree).apply(["guard"])
+    assert (tree / "sub/b.py").read_bytes() == SECOND
+    assert b"end()" not in (tree / "a.py").read_bytes()
+    assert [state.state for state in open_tree(tree).status()] == ["applicable", "applied"]
+    open_tree(tree).revert()
+    assert (tree / "a.py").read_bytes() == FIRST
+
+
+def test_a_place_that_moved_is_named_and_nothing_is_written(tree: Path) -> None:
+    lost = Patch(
+        name="lost",
+        kind="repair",
+        summary="",
+        edits=(
+            Insert(
+                file="sub/b.py",
+                function="save",
+                shape=Assigns("self.gone"),
+                where="after",
+                code="pass",
+            ),
+        ),
+    )
+    checkout = open_tree(tree, (*PATCHES, lost))
+    with pytest.raises(PatchError, match=r"'lost'.*sub/b\.py.*save.*assignment to self\.gone"):
+        checkout.apply([*NAMES, "lost"])
+    assert (tree / "a.py").read_bytes() == FIRST
+    assert not (tree / ".disback").exists()
+    states = checkout.status()
+    assert [state.state for state in states] == ["applicable", "applicable", "conflicting"]
+    assert "self.gone" in states[2].reason
+
+
+def test_an_unknown_tree_is_refused_unless_forced(tree: Path) -> None:
+    (tree / "a.py").write_bytes(FIRST.replace(b"return 1", b"return 2"))
+    with pytest.raises(PatchError, match=r"a\.py is not the known release's.*--force"):
+        open_tree(tree).apply(NAMES)
+    assert open_tree(tree).apply(NAMES, force=True) == ["a.py", "sub/b.py"]
+    open_tree(tree).revert()
+    assert b"return 2" in (tree / "a.py").read_bytes()
+
+
+def test_line_ends_alone_do_not_make_a_tree_unknown(tree: Path) -> None:
+    (tree / "sub/b.py").write_bytes(SECOND.replace(b"\n", b"\r\n"))
+    assert open_tree(tree).differences() == []
+
+
+def test_a_change_after_patching_is_never_lost_silently(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    own = (tree / "a.py").read_bytes() + b"# mine\n"
+    (tree / "a.py").write_bytes(own)
+    for act in (lambda: open_tree(tree).revert(), lambda: open_tree(tree).apply(NAMES, force=True)):
+        with pytest.raises(PatchError, match=r"a\.py was changed after it was patched"):
+            act()
+        assert (tree / "a.py").read_bytes() == own
+    open_tree(tree).revert(force=True)
+    assert (tree / "a.py").read_bytes() == FIRST
+
+
+def test_a_write_that_fails_leaves_the_tree_as_it_was(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from disback_plugin.patching import checkout as module
+
+    replace, failed = module._replace, []
+
+    def fail_once(file: Path, content: bytes) -> None:
+        if file.name == "b.py" and not failed:
+            failed.append(file)
+            raise OSError("disk full")
+        replace(file, content)
+
+    monkeypatch.setattr(module, "_replace", fail_once)
+    with pytest.raises(PatchError, match="disk full"):
+        open_tree(tree).apply(NAMES)
+    assert (tree / "a.py").read_bytes() == FIRST
+    assert (tree / "sub/b.py").read_bytes() == SECOND
+    assert open_tree(tree).apply(NAMES) == ["a.py", "sub/b.py"]
+
+
+def test_an_interrupted_apply_is_finished_or_undone(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    (tree / "sub/b.py").write_bytes(SECOND)  # killed before the second file
+    assert [state.state for state in open_tree(tree).status()] == ["applicable", "applied"]
+    assert open_tree(tree).apply(NAMES) == ["a.py", "sub/b.py"]
+    (tree / "sub/b.py").write_bytes(SECOND)
+    open_tree(tree).revert()
+    assert (tree / "a.py").read_bytes() == FIRST
+
+
+def test_a_damaged_original_is_noticed_before_it_is_restored(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    (tree / ".disback" / "originals" / "a.py.orig").write_bytes(b"")
+    patched = (tree / "a.py").read_bytes()
+    with pytest.raises(PatchError, match=r"a\.py\.orig is missing or damaged"):
+        open_tree(tree).revert()
+    assert (tree / "a.py").read_bytes() == patched
+
+
+def test_a_patched_tree_without_its_ledger_says_so(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    import shutil
+
+    shutil.rmtree(tree / ".disback")
+    with pytest.raises(PatchError, match=r"is patched, but the folder \.disback is gone"):
+        open_tree(tree).apply(NAMES)
+
+
+def test_the_diff_is_the_one_that_apply_makes(tree: Path) -> None:
+    lines = open_tree(tree).diff(["close"]).splitlines()
+    changes = [line.rstrip() for line in lines if line[0] in "+-"]
+    assert changes == [
+        *("--- a/a.py", "+++ b/a.py", "+    end()  # disback"),
+        *("--- a/sub/b.py", "+++ b/sub/b.py", "+\tclose()  # disback"),
+    ]
+    open_tree(tree).apply(NAMES)
+    assert [line.rstrip() for line in open_tree(tree).diff(["close"]).splitlines()] == [
+        line.rstrip() for line in lines
+    ]
+
+
+def test_no_checkout_and_unknown_patches_are_refused(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(PatchError, match="no checkout of Host"):
+        open_tree(tmp_path / "sub")
+    with pytest.raises(PatchError, match="did you mean 'close'"):
+        open_tree(tree).apply(["clos"])
