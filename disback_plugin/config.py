@@ -1,5 +1,6 @@
 """Settings of a DisBack session: what is recorded, where, and how the path is walked back."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,7 +40,7 @@ class RecordConfig(StrictModel):
         if self.every is not None and self.every > self.num_steps:
             raise ValueError(f"every={self.every} is more than num_steps={self.num_steps}: no node")
         if self.at is not None:
-            rising = all(a < b for a, b in zip(self.at, self.at[1:], strict=False))
+            rising = all(a < b for a, b in pairwise(self.at))
             if not self.at or not rising or self.at[0] < 1 or self.at[-1] > self.num_steps:
                 raise ValueError(
                     f"'at' must rise within 1..num_steps={self.num_steps} (seen: {list(self.at)})"

@@ -44,8 +44,8 @@ def _do(out: Path, arm: Arm, seed: int, interrupt: Interrupt, messages: Messages
         messages.send({"event": "interrupted", "step": stop.step})
     except DisBackError as error:
         messages.send({"event": "error", "message": str(error)})
-    except Exception:
-        messages.send({"event": "error", "message": traceback.format_exc()})
+    except Exception as error:  # told to the process that shows it, with where it came from
+        messages.send({"event": "error", "message": "".join(traceback.format_exception(error))})
     else:
         messages.send({"event": "complete"})
         return True

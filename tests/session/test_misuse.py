@@ -1,0 +1,114 @@
+"""What a host can do wrong, and that it is noticed before anything is lost."""
+
+import pytest
+import torch
+
+from disback_plugin import DegradationPath, RecordConfig
+from disback_plugin.errors import ConfigError, InstallError, PathError, SessionError
+from tests.hosts.toy import ToyHost
+from tests.session.common import attach, settings
+
+
+def test_no_path_and_no_recording_settings_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="holds no path and no recording is configured"):
+        attach(ToyHost(), settings(tmp_path, record=None)).begin_step(0)
+
+
+def test_a_student_that_moves_during_recording_is_noticed(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    with pytest.raises(SessionError, match="the student changed during recording"):
+        for step in range(6):
+            disback.begin_step(step)
+            host.train_step(step, update_student=True)  # ignores turn.update_student
+            disback.end_step(step)
+
+
+def test_a_path_led_astray_by_a_moving_student_is_never_complete(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    for step in range(2):
+        host.run(disback, range(step, step + 1))
+    disback.begin_step(2)
+    host.train_step(2, update_student=True)
+    disback.end_step(2)  # no node is due here, so it shows at the next one
+    disback.begin_step(3)
+    host.train_step(3, update_student=False)
+    with pytest.raises(SessionError, match="the student changed"):
+        disback.end_step(3)
+    path = DegradationPath.open(tmp_path / "path")
+    assert (len(path), path.complete) == (2, False)
+
+
+def test_a_fake_score_that_does_not_start_as_the_teacher_is_refused(tmp_path):
+    host = ToyHost()
+    with torch.no_grad():
+        host.fake_score[3].bias[0] += 1e-3
+    with pytest.raises(InstallError, match=r"does not start as the teacher \(tensor '3.bias'"):
+        attach(host, settings(tmp_path)).begin_step(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recording_that_skipped_its_last_nodes_is_not_complete(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path, record=RecordConfig(num_steps=6, at=(2, 4, 5))))
+    for step in (0, 1, 2, 5):
+        turn = disback.begin_step(step)
+        host.train_step(step, turn.update_student)
+        if step < 5:
+            disback.end_step(step)
+    with pytest.raises(SessionError, match="ends with 1 of 3 nodes: steps were skipped"):
+        disback.end_step(5)
+    assert not disback.path.complete
+
+
+def test_a_fake_score_that_does_not_train_is_noticed_under_a_bfloat16_teacher_too(tmp_path):
+    host = ToyHost(teacher_dtype=torch.bfloat16)
+    disback = attach(host, settings(tmp_path))
+    disback.begin_step(0)
+    with pytest.raises(PathError, match="equals the teacher"):
+        disback.end_step(0)
+
+
+def test_a_fake_score_that_does_not_train_is_noticed(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    disback.begin_step(0)
+    with pytest.raises(PathError, match="equals the teacher: the fake score is not being trained"):
+        disback.end_step(0)
+
+
+def test_skipped_recording_steps_are_noticed(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    host.run(disback, range(1))
+    disback.begin_step(3)
+    host.train_step(3, False)
+    with pytest.raises(SessionError, match="node 3 is due .* holds 1 nodes: steps were skipped"):
+        disback.end_step(3)
+    with pytest.raises(SessionError, match="recording has not ended"):
+        disback.begin_step(6)
+
+
+def test_calls_out_of_order_are_refused(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    with pytest.raises(SessionError, match="before the first begin_step"):
+        disback.end_step(0)
+    disback.begin_step(5)
+    with pytest.raises(SessionError, match="step 4 comes before the first"):
+        disback.begin_step(4)
+    with pytest.raises(SessionError, match="before the first begin_step"):
+        disback.load_state_dict(disback.state_dict())
+
+
+def test_a_session_that_never_switched_warns_at_the_end(tmp_path, caplog):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    host.run(disback, range(4))
+    disback.close()
+    assert "never installed a node" in caplog.text
+    caplog.clear()
+    host.run(disback, range(4, 8))
+    disback.close()
+    assert caplog.text == ""
