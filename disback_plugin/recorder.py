@@ -1,5 +1,7 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 
+logger = logging.getLogger("disback")
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -24,6 +27,7 @@ class Recorder:
         self.config, self.installation, self.method = config, installation, method
         self.node_steps = config.record.node_steps
         self.num_steps = config.record.num_steps
+        self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
     def start(self, student_checksum: int) -> DegradationPath:
         """Create the path's folder, for the initial student of that checksum."""
@@ -49,7 +53,11 @@ class Recorder:
         return DegradationPath.open(folder, reference)
 
     def resume(self, path: DegradationPath, num_done: int) -> None:
-        """Drop nodes recorded after the checkpoint that was `num_done` recording steps old."""
+        """Go on from a checkpoint that was made after `num_done` recording steps.
+
+        Nodes recorded after it are dropped when recording really goes on, at the next step's end:
+        loading an old checkpoint alone destroys nothing.
+        """
         keep = sum(step <= num_done for step in self.node_steps)
 
         def mend() -> None:
@@ -59,19 +67,31 @@ class Recorder:
                     f"the checkpoint was made after {keep} nodes, but {path.folder} holds "
                     f"{len(path)}: restore the folder, or start again"
                 )
-            if len(path) > keep or (path.complete and num_done < self.num_steps):
-                path.truncate(keep)
             remove_strays(path)
             if num_done >= self.num_steps and not path.complete:
                 path.finish()
 
         # on rank 0 alone: a rank that looks later would see less to do, and not wait for the others
-        on_main(mend, "dropping nodes after the checkpoint")
+        on_main(mend, "mending the path")
         path.refresh()
+        self._keep = keep if num_done < self.num_steps else None
+
+    def _drop_newer(self, path: DegradationPath, keep: int) -> None:
+        path.refresh()
+        if len(path) > keep:
+            logger.warning(
+                "%s: nodes %d to %d were recorded after the checkpoint; they are recorded again",
+                *(path.folder, keep + 1, len(path)),
+            )
+        path.truncate(keep)
 
     def end_step(self, path: DegradationPath, num_done: int) -> NodeEntry | None:
         """Keep a node if one is due after `num_done` steps; completes the path after the last."""
         entry = None
+        if self._keep is not None:
+            keep, self._keep = self._keep, None
+            on_main(lambda: self._drop_newer(path, keep), "dropping nodes after the checkpoint")
+            path.refresh()
         if num_done in self.node_steps:
             expected = self.node_steps.index(num_done)
             if len(path) != expected:

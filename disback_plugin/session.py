@@ -170,7 +170,7 @@ class DisBack:
         self._path = DegradationPath.open(self.config.path, self.installation.reference)
         if self._recorder and self._progress.num_record_steps:
             self._recorder.resume(self._path, self._progress.num_done())
-        if self._path.complete:
+        if self._progress.num_done() >= self._progress.num_record_steps:
             self._path.check_files()
             self._backtrack()
         self._strategy.forget()

@@ -201,7 +201,7 @@ class DegradationPath:
         if not 0 <= num_nodes <= len(self):
             raise PathError(f"cannot keep {num_nodes} of {len(self)} nodes of {self.folder}")
         dropped = self.nodes[num_nodes:]
-        if dropped:
+        if dropped or self.complete:
             self._replace(nodes=self.nodes[:num_nodes], complete=False)
         for entry in dropped:
             (self.folder / entry.file).unlink(missing_ok=True)

@@ -112,8 +112,8 @@ def copy_tensors(
                 f"{tuple(own.shape)}"
             )
     changed = 0
-    for name, own in target.items():
-        value = cast(source[name].to(own.device), own.dtype, rounding, f"{seed}/{name}")
-        changed += not torch.equal(own, value)
+    for name, own in target.items():  # cast on the CPU: the device needs no memory for it
+        value = cast(source[name].cpu(), own.dtype, rounding, f"{seed}/{name}")
+        changed += not torch.equal(own.cpu(), value)
         own.copy_(value)
     return changed

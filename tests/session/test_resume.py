@@ -164,3 +164,24 @@ def test_resuming_without_the_nodes_is_refused(tmp_path):
     disback.path.truncate(1)
     with pytest.raises(SessionError, match="made after 3 nodes, but .* holds 1"):
         attach(ToyHost(), settings(tmp_path)).load_state_dict(state)
+
+
+def test_loading_an_old_checkpoint_alone_destroys_no_node(tmp_path, caplog):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    host.run(disback, range(3))
+    early = json.loads(json.dumps(disback.state_dict()))
+    fake_score = tensors_of(host.fake_score)
+    host.run(disback, range(3, 7))
+    again = ToyHost()
+    again.fake_score.load_state_dict(fake_score)
+    resumed = attach(again, settings(tmp_path))
+    resumed.load_state_dict(early)
+    resumed.begin_step(3)
+    assert len(DegradationPath.open(tmp_path / "path")) == 4
+    assert DegradationPath.open(tmp_path / "path").complete
+    assert "recorded again" not in caplog.text
+    again.run(resumed, range(3, 4))
+    assert "nodes 3 to 4 were recorded after the checkpoint" in caplog.text
+    path = DegradationPath.open(tmp_path / "path")
+    assert ([entry.step for entry in path], path.complete) == ([1, 2, 4], False)
