@@ -62,6 +62,7 @@ class DisBack:
         self._path: DegradationPath | None = None
         self._progress = session_state.Progress()
         self._num_switches = 0
+        self._num_evaluations = 0
 
     @classmethod
     def attach(
@@ -101,6 +102,8 @@ class DisBack:
             )
         switch = self._strategy.begin_step(local - self._progress.num_record_steps)
         self._num_switches += switch is not None
+        if switch is not None and switch.node == 0:
+            self._check_used(switch.num_nodes)
         node = self._strategy.installed
         assert node is not None
         return Turn(step, "backtrack" if node else "teacher", node, True, switch)
@@ -125,6 +128,7 @@ class DisBack:
 
         Needed for the installations `separate` and `lora`; in place, it is the host's own teacher.
         """
+        self._num_evaluations += 1
         return self._strategy.evaluate()
 
     def metrics(self, step: int) -> dict[str, float]:
@@ -188,7 +192,24 @@ class DisBack:
                 "recording, or begin_step was not called"
             )
 
+        if self.config.arm == "disback" and self.installed_node and is_main():
+            logger.warning(
+                "training ended while node %d answers as the real score, before the teacher's "
+                "turn: train longer, or shorten the schedule; restore_teacher() brings the teacher back",
+                self.installed_node,
+            )
+
     # -- helpers --------------------------------------------------------------------------------
+    def _check_used(self, num_nodes: int) -> None:
+        """The whole path was walked: with `separate` or `lora` the host must have asked for it."""
+        walked = self._num_switches == num_nodes and self.installation.needs_real_score
+        if walked and self._num_evaluations == 0:
+            raise SessionError(
+                f"every node was installed, but none was used: with installation "
+                f"{self.installation.name!r} call the network of `with disback.real_score() as "
+                "network:` as the real score, not the teacher module"
+            )
+
     def _local(self, step: int) -> int:
         first = self._progress.first_step
         if first is None or step < first:

@@ -1,6 +1,9 @@
 """`disback dmd2`: make `--disback` a flag of a DMD2 checkout's own training scripts."""
 
 import argparse
+import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,40 +48,55 @@ def apply(args: argparse.Namespace) -> int:
     """Patch the checkout."""
     names = _names(args.repairs)
     changed = _open(args.checkout).apply(names, args.force)
-    for file in changed:
-        print(f"patched {file}")
-    print(f"{args.checkout}: {len(names)} patches {'applied' if changed else 'already applied'}")
+    done = f"{len(names)} patches {'applied' if changed else 'already applied'}"
+    _show([*(f"patched {file}" for file in changed), f"{args.checkout}: {done}"])
     return 0
 
 
 def status(args: argparse.Namespace) -> int:
-    """Print the state of every patch; exit code 1 if any conflicts or the tree is unknown."""
+    """Print the state of every patch; exit code 1 if any conflicts or the tree is unknown.
+
+    A tree that was accepted by `apply --force` is called so, and alone is no reason for a 1.
+    """
     tree = _open(args.checkout)
     problems, states = tree.differences(), tree.status()
-    print(f"{args.checkout}: {tree.host}" if not problems else f"{args.checkout}: unknown tree")
-    for problem in problems:
-        print(f"  {problem}")
+    kinds = {problem.kind.name for problem in problems}
+    accepted = "unknown tree, accepted by --force"
+    head = {(): tree.host, ("ACCEPTED",): accepted}.get(tuple(kinds), "unknown tree")
+    lines = [f"{args.checkout}: {head}", *(f"  {problem}" for problem in problems)]
     for state in states:
         patch = state.patch
-        print(f"  {state.state:<11} {patch.kind:<8} {patch.name:<18} {patch.summary}")
+        lines.append(f"  {state.state:<11} {patch.kind:<8} {patch.name:<18} {patch.summary}")
         if state.reason:
-            print(f"              {state.reason}")
-    return 1 if problems or any(state.state == "conflicting" for state in states) else 0
+            lines.append(f"              {state.reason}")
+    _show(lines)
+    conflicting = any(state.state == "conflicting" for state in states)
+    return 1 if conflicting or kinds - {"ACCEPTED"} else 0
 
 
 def diff(args: argparse.Namespace) -> int:
     """Print what the patches change, against the originals."""
-    print(_open(args.checkout).diff(_names(args.repairs)), end="")
+    _show(_open(args.checkout).diff(_names(args.repairs)).split("\n")[:-1])
     return 0
 
 
 def revert(args: argparse.Namespace) -> int:
     """Undo all patches."""
     restored = _open(args.checkout).revert(args.force)
-    for file in restored:
-        print(f"restored {file}")
-    print(f"{args.checkout}: {'as it was' if restored else 'nothing to revert'}")
+    end = "as it was" if restored else "nothing to revert"
+    _show([*(f"restored {file}" for file in restored), f"{args.checkout}: {end}"])
     return 0
+
+
+def _show(lines: Iterable[str]) -> None:
+    """Print lines; a reader that has seen enough (`| head`) is no error."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _patches() -> Any:
@@ -99,7 +117,12 @@ def _open(folder: Path) -> Any:
 def _names(repairs: str) -> list[str]:
     package = _patches()
     valid = [patch.name for patch in package.REPAIRS]
-    chosen = {"all": valid, "none": []}.get(repairs, repairs.split(","))
+    chosen = list(dict.fromkeys(name.strip() for name in repairs.split(",")))
+    if "" in chosen:
+        raise ConfigError(f"--repairs: empty name; all, none, or names: {', '.join(valid)}")
+    if len(chosen) > 1 and {"all", "none"} & set(chosen):
+        raise ConfigError(f"--repairs: 'all' and 'none' stand alone, not in a list: {repairs!r}")
+    chosen = {"all": valid, "none": []}.get(chosen[0], chosen)
     for name in chosen:
         if name not in valid:
             raise ConfigError(f"--repairs: unknown repair {name!r}; {nearest(name, valid)}")

@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except OSError as error:  # a folder where a file should be, no permission, a full disk
+        print(f"disback: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("disback: stopped", file=sys.stderr)
         return 130

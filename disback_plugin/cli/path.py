@@ -40,7 +40,7 @@ def add_import(actions: Any) -> None:
         "--teacher", type=Path, required=True, help="its weights file or diffusers folder"
     )
     sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder to make")
-    sub.add_argument("--codec", choices=["full", "delta"], default="full")
+    sub.add_argument("--codec", choices=["full", "delta"], default="full", help="how to store")
     sub.set_defaults(command=import_folders)
 
 
@@ -57,7 +57,8 @@ def show(args: argparse.Namespace) -> int:
     state = "complete" if path.complete else "unfinished"
     print(f"{path.folder}: {len(path)} nodes, {state}, codec {manifest.codec}, {manifest.method}")
     print(f"teacher {manifest.teacher.fingerprint[:16]}, {len(manifest.tensors)} tensors")
-    print(f"recorded: {manifest.recording}\n")
+    recording = {key: value for key, value in manifest.recording.items() if key != "student"}
+    print(f"recorded: {', '.join(f'{key} {value}' for key, value in recording.items())}\n")
     print(
         f"{'node':>4}  {'step':>7}  {'bytes':>13}  {'distance':>9}  {'in bf16':>9}  survives bf16"
     )

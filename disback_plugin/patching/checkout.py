@@ -1,8 +1,6 @@
 """`Checkout`: a host's source tree on disk, patched and reverted."""
 
 import difflib
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,9 @@ from typing import Literal
 from disback_plugin.config_base import nearest
 from disback_plugin.patching.edits import MARK
 from disback_plugin.patching.engine import Patch, PatchError, apply_patches
-from disback_plugin.patching.ledger import FOLDER, Ledger, digest
+from disback_plugin.patching.ledger import FOLDER, LEDGER, Ledger, digest, original_file
+from disback_plugin.patching.problems import SINCE_PATCHING, Kind, Problem, describe
+from disback_plugin.patching.replacing import replace_all
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PatchState:
 
 
 class Checkout:
-    """A source tree, known by the contents of the files that any patch touches.
+    """A source tree, known by the contents of the files that any patch touches or relies on.
 
     `known` maps each of them to its hash in the release that the patches were written for.
     """
@@ -32,28 +32,39 @@ class Checkout:
     def __init__(self, root: Path, host: str, patches: Sequence[Patch], known: Mapping[str, str]):
         self.root, self.host, self.patches, self.known = root, host, tuple(patches), dict(known)
         self.files = sorted({file for patch in patches for file in patch.files})
-        missing = [file for file in self.files if not (root / file).is_file()]
+        self.watched = sorted({*self.files, *self.known})
+        recorded = Ledger.read(root).originals
+        missing = [
+            file for file in self.files if file not in recorded and not (root / file).is_file()
+        ]
         if missing:
             raise PatchError(f"{root} is no checkout of {host}: it has no {missing[0]}")
 
     # -- looking --------------------------------------------------------------------------------
-    def differences(self) -> list[str]:
+    def differences(self) -> list[Problem]:
         """Why this is not the known tree as it was, or as we patched it; empty if it is."""
-        ledger, found = Ledger.read(self.root), []
-        for file in self.files:
-            content = (self.root / file).read_bytes()
-            own = digest(content)
-            if file in ledger.originals:
-                if own not in (ledger.originals[file], ledger.patched[file]):
-                    found.append(f"{file} was changed after it was patched")
-            elif own != self.known.get(file):
-                gone = MARK.encode() in content
-                found.append(
-                    f"{file} is patched, but the folder {FOLDER} is gone"
-                    if gone
-                    else f"{file} is not the known release's"
-                )
-        return found
+        ledger = Ledger.read(self.root)
+        found = [self._problem(ledger, file) for file in self.watched]
+        return [problem for problem in found if problem is not None]
+
+    def _problem(self, ledger: Ledger, file: str) -> Problem | None:
+        content = self._read(file)
+        own = "" if content is None else digest(content)
+        patched = file in ledger.originals
+        if patched and content is None:
+            return Problem(Kind.DELETED, file, "was deleted after it was patched")
+        if patched and own not in (ledger.originals[file], ledger.patched[file]):
+            return Problem(Kind.CHANGED, file, "was changed after it was patched")
+        if (ledger.originals[file] if patched else own) == self.known.get(file):
+            return None
+        if patched or ledger.accepted.get(file) == own:
+            return Problem(Kind.ACCEPTED, file, "is not the known release's, but was accepted")
+        if content is None:
+            return Problem(Kind.UNKNOWN, file, "is missing, the known release has it")
+        if MARK.encode() in content:
+            gone = "has no original of it" if ledger.originals else "is gone"
+            return Problem(Kind.ORPHANED, file, f"is patched, but the folder {FOLDER} {gone}")
+        return Problem(Kind.UNKNOWN, file, "is not the known release's")
 
     def status(self) -> list[PatchState]:
         """Every patch: applied, applicable on top of those before it, or conflicting."""
@@ -90,44 +101,43 @@ class Checkout:
         that was changed after patching: that would drop the change).
         """
         ledger, problems = Ledger.read(self.root), self.differences()
-        changed = [problem for problem in problems if "not the known" not in problem]
-        if changed or (problems and not force):
-            advice = (
-                "undo that change, or drop it by reverting with --force"
-                if changed
-                else "use the known release, or --force to look for the places all the same"
-            )
-            raise PatchError(f"{self.root}: {'; '.join(changed or problems)}: {advice}")
+        passed = {Kind.ACCEPTED, Kind.UNKNOWN} if force else {Kind.ACCEPTED}
+        if refused := [problem for problem in problems if problem.kind not in passed]:
+            raise PatchError(f"{self.root}: {describe(refused)}")
         chosen, sources = self._chosen(names), self._originals()
+        if not chosen:
+            return self.revert()
         patched = apply_patches(sources, chosen)
-        wanted = Ledger(
-            [patch.name for patch in chosen],
-            {file: digest(sources[file]) for file in patched},
-            {file: digest(content) for file, content in patched.items()},
-        )
-        if wanted == ledger and all(
-            self._current(file) == wanted.patched[file] for file in patched
-        ):
+        wanted = self._ledger(chosen, sources, patched)
+        on_disk = all(self._current(file) == wanted.patched[file] for file in patched)
+        if wanted == ledger and on_disk:
             return []
-        if ledger.originals:
-            self.revert()
-        wanted.write(self.root, {file: sources[file] for file in patched})
-        self._write(patched, fallback=sources)
+        # killed at any point, each file is the original or the one in the ledger on disk
+        replace_all(
+            self.root,
+            [
+                *((file, sources[file]) for file in ledger.originals),
+                *wanted.contents({file: sources[file] for file in patched}).items(),
+                *patched.items(),
+                *((original_file(file), None) for file in ledger.originals if file not in patched),
+            ],
+        )
         return sorted(patched)
 
     def revert(self, force: bool = False) -> list[str]:
         """Restore the exact bytes from before; returns the restored files.
 
-        Refuses where a file was changed after it was patched, unless forced.
+        Refuses where a file was changed or deleted after it was patched, unless forced.
         """
         ledger = Ledger.read(self.root)
-        changed = [problem for problem in self.differences() if "not the known" not in problem]
-        if changed and not (force and ledger.originals):
-            raise PatchError(f"{self.root}: {'; '.join(changed)}: --force drops such a change")
+        kinds = {Kind.ORPHANED} if force else {Kind.ORPHANED, *SINCE_PATCHING}
+        if refused := [problem for problem in self.differences() if problem.kind in kinds]:
+            raise PatchError(f"{self.root}: {describe(refused)}")
+        if not ledger.originals:
+            return []
         originals = {file: ledger.original(self.root, file) for file in ledger.originals}
-        self._write(originals, fallback={})
-        if ledger.originals:
-            Ledger.remove(self.root)
+        replace_all(self.root, [*originals.items(), (LEDGER, None)])
+        Ledger.remove(self.root)
         return sorted(originals)
 
     # -- helpers --------------------------------------------------------------------------------
@@ -138,37 +148,45 @@ class Checkout:
                 raise PatchError(f"unknown patch {name!r}; {nearest(name, valid)}")
         return [patch for patch in self.patches if patch.name in names]
 
+    def _ledger(
+        self, chosen: Sequence[Patch], sources: Mapping[str, bytes], patched: Mapping[str, bytes]
+    ) -> Ledger:
+        now = {
+            file: digest(sources[file]) if file in sources else self._current(file)
+            for file in self.watched
+        }
+        return Ledger(
+            [patch.name for patch in chosen],
+            {file: now[file] for file in patched},
+            {file: digest(content) for file, content in patched.items()},
+            {
+                file: own
+                for file, own in now.items()
+                if file not in patched and own != self.known.get(file)
+            },
+        )
+
     def _originals(self) -> dict[str, bytes]:
         ledger = Ledger.read(self.root)
-        return {
-            file: ledger.original(self.root, file)
-            if file in ledger.originals
-            else (self.root / file).read_bytes()
+        contents = {
+            file: ledger.original(self.root, file) if file in ledger.originals else self._read(file)
             for file in self.files
         }
+        return {file: content for file, content in contents.items() if content is not None}
+
+    def _read(self, file: str) -> bytes | None:
+        """Its bytes; None where it is missing."""
+        try:
+            return (self.root / file).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = error.strerror or error
+            raise PatchError(f"{self.root}: cannot read {file}: {reason}") from error
 
     def _current(self, file: str) -> str:
-        return digest((self.root / file).read_bytes())
+        content = self._read(file)
+        return "" if content is None else digest(content)
 
     def _on_disk(self, ledger: Ledger, patch: Patch) -> bool:
         return all(self._current(file) == ledger.patched.get(file) for file in patch.files)
-
-    def _write(self, contents: Mapping[str, bytes], fallback: Mapping[str, bytes]) -> None:
-        written: list[str] = []
-        try:
-            for file, content in contents.items():
-                written.append(file)
-                _replace(self.root / file, content)
-        except OSError as error:
-            for file in written:
-                if file in fallback:
-                    _replace(self.root / file, fallback[file])
-            raise PatchError(f"{self.root}: cannot write {written[-1]}: {error}") from error
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Replace a file's bytes atomically; its mode stays."""
-    temp = file.with_name(f".{file.name}.disback")
-    temp.write_bytes(content)
-    shutil.copymode(file, temp)
-    os.replace(temp, file)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from disback_plugin.patching.engine import PatchError
-from disback_plugin.path.atomic import write_json
 
 FOLDER = ".disback"
+LEDGER = f"{FOLDER}/ledger.json"
 FORMAT = 1
 
 
@@ -20,38 +21,44 @@ def digest(content: bytes) -> str:
 
 @dataclass
 class Ledger:
-    """Applied patches; file -> hash of the original, file -> hash of the patched content."""
+    """Applied patches; file -> hash of the original, file -> hash of the patched content.
+
+    `accepted` has the unpatched files that are not the known release's, by --force (missing: "").
+    """
 
     applied: list[str] = field(default_factory=list)
     originals: dict[str, str] = field(default_factory=dict)
     patched: dict[str, str] = field(default_factory=dict)
+    accepted: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, root: Path) -> "Ledger":
         """The checkout's ledger; an empty one where nothing was applied."""
-        file = root / FOLDER / "ledger.json"
-        if not file.exists():
-            return cls()
+        file = root / LEDGER
         try:
+            if not file.exists():
+                return cls()
             data = json.loads(file.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise PatchError(f"{file} was written by another release: revert with that one")
             return cls(**data)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise PatchError(f"{file} cannot be read: {error.strerror or error}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise PatchError(f"{file} is damaged: {error}; restore the checkout") from None
 
-    def write(self, root: Path, originals: dict[str, bytes]) -> None:
-        """Store originals first, then the ledger: what is listed can always be restored."""
-        for name, content in originals.items():
-            target = self._original_file(root, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        (root / FOLDER / ".gitignore").write_text("*\n", encoding="utf-8")
-        write_json(root / FOLDER / "ledger.json", {"format": FORMAT, **asdict(self)})
+    def contents(self, originals: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Its files, originals first, then the ledger: what is listed can always be restored."""
+        data = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        return {
+            f"{FOLDER}/.gitignore": b"*\n",
+            **{original_file(name): content for name, content in originals.items()},
+            LEDGER: data.encode(),
+        }
 
     def original(self, root: Path, name: str) -> bytes:
         """The stored original bytes of a file, checked against its hash."""
-        file = self._original_file(root, name)
+        file = root / original_file(name)
         content = file.read_bytes() if file.exists() else b""
         if digest(content) != self.originals[name]:
             raise PatchError(f"{file} is missing or damaged: restore {name} from its archive")
@@ -59,10 +66,17 @@ class Ledger:
 
     @staticmethod
     def remove(root: Path) -> None:
-        """Forget: the checkout is as upstream made it."""
-        shutil.rmtree(root / FOLDER)
+        """Forget: the checkout is as upstream made it. Raises PatchError where it cannot."""
+        try:
+            shutil.rmtree(root / FOLDER)
+        except OSError as error:
+            raise PatchError(
+                f"{root}: all files are restored, but the folder {FOLDER} cannot be removed: "
+                f"{error.strerror or error}; remove it by hand"
+            ) from error
 
-    @staticmethod
-    def _original_file(root: Path, name: str) -> Path:
-        # not *.py: hosts upload their Python files to experiment trackers
-        return root / FOLDER / "originals" / f"{name}.orig"
+
+def original_file(name: str) -> str:
+    """Where a file's original is kept, relative to the checkout."""
+    # not *.py: hosts upload their Python files to experiment trackers
+    return f"{FOLDER}/originals/{name}.orig"

@@ -39,6 +39,7 @@ class Installation(ABC):
     """
 
     name: ClassVar[str]
+    needs_real_score: ClassVar[bool] = False  # the node is not in the host's own teacher module
     reference: TeacherReference
 
     @abstractmethod

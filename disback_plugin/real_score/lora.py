@@ -36,6 +36,7 @@ class LoRAAdapter(Installation):
     """`model` holds the base and the trained adapter; the base alone is the teacher (node 0)."""
 
     name = "lora"
+    needs_real_score = True
 
     def __init__(self, model: nn.Module, rounding: str, trained: str | None = None) -> None:
         self.model, self.rounding = unwrap(model), rounding

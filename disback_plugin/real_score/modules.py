@@ -143,6 +143,7 @@ class SeparateModule(_WholeNetwork):
     """
 
     name = "separate"
+    needs_real_score = True
 
     def __init__(
         self,

@@ -21,6 +21,8 @@ def mean_std(entry: Mapping[str, Any]) -> str:
     mean, std = entry["mean"], entry["std"]
     if mean is None or std is None:
         return number(mean)
+    if std < 1e-3 * abs(mean):
+        return f"{number(mean)} ± 0"
     return f"{number(mean)} ± {number(std) if std >= 99.5 else f'{std:#.2g}'.rstrip('.')}"
 
 

@@ -7,7 +7,7 @@ from disback_plugin.trainer.config import ExperimentConfig
 
 
 class Overview:
-    """Sums the steps of all runs; silent where there is no terminal."""
+    """Sums the steps of all runs; where there is no terminal, a line a finished run."""
 
     def __init__(self, config: ExperimentConfig, num_runs: int) -> None:
         self._steps: dict[str, int] = {}
@@ -24,6 +24,11 @@ class Overview:
         if self._bar is not None:
             self._bar.set_postfix_str(f"{name} {message.get('numbers', '')}", refresh=False)
             self._bar.update(sum(self._steps.values()) - self._bar.n)
+
+    def done(self, name: str) -> None:
+        """Run `name` has come to its end; without a bar, one line says so."""
+        if self._bar is None:
+            print(f"{name}: done", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -102,6 +102,8 @@ class _Pool:
             assert worker.run is not None
             self.overview.step(run_name(*worker.run), message)
         elif message["event"] == "complete":
+            assert worker.run is not None
+            self.overview.done(run_name(*worker.run))
             worker.run = None
             if self.waiting:
                 worker.give(self.waiting.pop(0))

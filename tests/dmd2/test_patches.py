@@ -2,13 +2,15 @@
 
 import ast
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from disback_plugin.cli import main
-from dmd2_patches import FEATURES, PATCHES, REPAIRS
-from tests.dmd2.hosting import SMALL_HOST, copy_checkout
+from dmd2_patches import FEATURES, KNOWN_TREE, PATCHES, REPAIRS
+from tests.dmd2.hosting import ROOT, SMALL_HOST, copy_checkout
 
 pytest.importorskip("libcst")
 
@@ -56,6 +58,36 @@ def test_dmd2_without_its_history_is_known_and_a_changed_one_is_not(
     assert main(["dmd2", "apply", str(copy)]) == 2
     assert "main/train_sd.py is not the known release's" in capsys.readouterr().err
     assert main(["dmd2", "apply", str(copy), "--force"]) == 0
+    capsys.readouterr()
+    assert main(["dmd2", "status", str(copy)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(": unknown tree, accepted by --force")
+    assert lines[1] == "  main/train_sd.py is not the known release's, but was accepted"
+
+
+RELIED_ON = (
+    *(f"main/edm/edm_{name}.py" for name in ("guidance", "network", "unified_model")),
+    *("main/sd_image_dataset.py", "main/sd_unet_forward.py"),
+)
+
+
+def test_files_that_the_patches_rely_on_are_known_too(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in RELIED_ON:
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before + b"# mine\n")
+        assert main(["dmd2", "apply", str(copy)]) == 2
+        message = capsys.readouterr().err
+        assert f": {name} is not the known release's" in message
+        assert "--force" in message
+        (copy / name).write_bytes(before)
+    assert main(["dmd2", "status", str(copy)]) == 0
+
+
+def test_every_patched_file_is_known() -> None:
+    patched = {file for patch in PATCHES for file in patch.files}
+    assert set(KNOWN_TREE) == patched | set(RELIED_ON)
 
 
 @pytest.fixture
@@ -76,6 +108,52 @@ def test_repairs_are_chosen_by_name(small_copy: Path, capsys: pytest.CaptureFixt
     assert "DataLoaderConfiguration" not in (small_copy / "main" / "train_sd.py").read_text()
     assert main([*apply, "wandb"]) == 2
     assert "did you mean 'wandb-mode'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "empty name; all, none, or names: "),
+        (" ", "empty name; all, none, or names: "),
+        ("wandb-mode,", "empty name; all, none, or names: "),
+        ("all,wandb-mode", "'all' and 'none' stand alone"),
+        ("none, all", "'all' and 'none' stand alone"),
+    ],
+)
+def test_a_choice_of_repairs_that_means_nothing_is_refused(
+    small_copy: Path, capsys: pytest.CaptureFixture[str], given: str, message: str
+) -> None:
+    before = contents(small_copy)
+    assert main(["dmd2", "apply", str(small_copy), "--force", "--repairs", given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "empty" not in message or all(patch.name in error for patch in REPAIRS)
+    assert contents(small_copy) == before
+
+
+def test_blanks_and_repetitions_in_a_choice_of_repairs_do_not_count(
+    small_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = " wandb-mode, dataloader-config ,wandb-mode"
+    assert main(["dmd2", "apply", str(small_copy), "--force", "--repairs", given]) == 0
+    end = f"{2 + len(FEATURES)} patches applied"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(end)
+    assert main(["dmd2", "apply", str(small_copy), "--repairs", " all "]) == 0
+
+
+@pytest.mark.parametrize(("action", "code"), [("diff", 0), ("status", 1)])
+def test_a_reader_that_stops_early_is_no_error(small_copy: Path, action: str, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "disback_plugin", "dmd2", action, str(small_copy)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # as `| head` does
+    assert process.stderr.read() == b""
+    assert process.wait() == code
 
 
 def test_the_diff_shows_what_apply_does(

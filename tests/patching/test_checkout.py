@@ -1,5 +1,6 @@
 """A checkout is patched as a whole or not at all, and reverted to the byte."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from disback_plugin.patching import (
     PatchError,
 )
 from disback_plugin.patching.ledger import digest
+from disback_plugin.patching.problems import Kind, Problem
 
 FIRST = b"def train():\r\n    # keep me\r\n    step()   # odd  spacing\r\n    return 1\r\n"
 SECOND = b"x = 1\ndef save( a,b ):\n\twrite(a)\n"
@@ -115,7 +117,14 @@ def test_an_unknown_tree_is_refused_unless_forced(tree: Path) -> None:
     with pytest.raises(PatchError, match=r"a\.py is not the known release's.*--force"):
         open_tree(tree).apply(NAMES)
     assert open_tree(tree).apply(NAMES, force=True) == ["a.py", "sub/b.py"]
+    accepted = [Problem(Kind.ACCEPTED, "a.py", "is not the known release's, but was accepted")]
+    assert open_tree(tree).differences() == accepted
+    # another choice, that leaves the file alone, neither forgets that nor asks again
+    only_b = (Patch(name="b", kind="repair", summary="", edits=PATCHES[0].edits[1:]),)
+    assert open_tree(tree, (*PATCHES, *only_b)).apply(["b"]) == ["sub/b.py"]
+    assert open_tree(tree).differences() == accepted
     open_tree(tree).revert()
+    assert [problem.kind for problem in open_tree(tree).differences()] == [Kind.UNKNOWN]
     assert b"return 2" in (tree / "a.py").read_bytes()
 
 
@@ -136,27 +145,6 @@ def test_a_change_after_patching_is_never_lost_silently(tree: Path) -> None:
     assert (tree / "a.py").read_bytes() == FIRST
 
 
-def test_a_write_that_fails_leaves_the_tree_as_it_was(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from disback_plugin.patching import checkout as module
-
-    replace, failed = module._replace, []
-
-    def fail_once(file: Path, content: bytes) -> None:
-        if file.name == "b.py" and not failed:
-            failed.append(file)
-            raise OSError("disk full")
-        replace(file, content)
-
-    monkeypatch.setattr(module, "_replace", fail_once)
-    with pytest.raises(PatchError, match="disk full"):
-        open_tree(tree).apply(NAMES)
-    assert (tree / "a.py").read_bytes() == FIRST
-    assert (tree / "sub/b.py").read_bytes() == SECOND
-    assert open_tree(tree).apply(NAMES) == ["a.py", "sub/b.py"]
-
-
 def test_an_interrupted_apply_is_finished_or_undone(tree: Path) -> None:
     open_tree(tree).apply(NAMES)
     (tree / "sub/b.py").write_bytes(SECOND)  # killed before the second file
@@ -165,6 +153,39 @@ def test_an_interrupted_apply_is_finished_or_undone(tree: Path) -> None:
     (tree / "sub/b.py").write_bytes(SECOND)
     open_tree(tree).revert()
     assert (tree / "a.py").read_bytes() == FIRST
+
+
+def test_a_deleted_file_is_named_and_restored_when_forced(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    shutil.rmtree(tree / "sub")
+    for act in (lambda: open_tree(tree).revert(), lambda: open_tree(tree).apply(NAMES, force=True)):
+        with pytest.raises(PatchError, match=r"sub/b\.py was deleted after.*revert --force"):
+            act()
+    assert [state.state for state in open_tree(tree).status()] == ["applicable", "applied"]
+    assert open_tree(tree).revert(force=True) == ["a.py", "sub/b.py"]
+    assert (tree / "sub/b.py").read_bytes() == SECOND
+    assert files(tree) == {"a.py", "sub/b.py"}
+
+
+def test_files_that_no_patch_touches_are_part_of_the_known_tree(tree: Path) -> None:
+    known = {"a.py": digest(FIRST), "sub/b.py": digest(SECOND), "c.py": digest(b"c = 1\n")}
+
+    def kinds() -> list[tuple[Kind, str]]:
+        found = Checkout(tree, "Host", PATCHES, known).differences()
+        return [(problem.kind, problem.file) for problem in found]
+
+    assert kinds() == [(Kind.UNKNOWN, "c.py")]  # missing
+    (tree / "c.py").write_bytes(b"c = 1\n")
+    assert kinds() == []
+    (tree / "c.py").write_bytes(b"c = 2\n")
+    with pytest.raises(PatchError, match=r": c\.py is not the known release's.*--force"):
+        Checkout(tree, "Host", PATCHES, known).apply(NAMES)
+    Checkout(tree, "Host", PATCHES, known).apply(NAMES, force=True)
+    assert kinds() == [(Kind.ACCEPTED, "c.py")]
+    (tree / "c.py").write_bytes(b"c = 3\n")  # not what was accepted
+    assert kinds() == [(Kind.UNKNOWN, "c.py")]
+    Checkout(tree, "Host", PATCHES, known).revert()
+    assert (tree / "c.py").read_bytes() == b"c = 3\n"
 
 
 def test_a_damaged_original_is_noticed_before_it_is_restored(tree: Path) -> None:
@@ -178,11 +199,21 @@ def test_a_damaged_original_is_noticed_before_it_is_restored(tree: Path) -> None
 
 def test_a_patched_tree_without_its_ledger_says_so(tree: Path) -> None:
     open_tree(tree).apply(NAMES)
-    import shutil
-
     shutil.rmtree(tree / ".disback")
-    with pytest.raises(PatchError, match=r"is patched, but the folder \.disback is gone"):
-        open_tree(tree).apply(NAMES)
+    checkout = open_tree(tree)
+    for act in (
+        lambda: checkout.apply(NAMES),
+        lambda: checkout.apply(NAMES, force=True),
+        lambda: checkout.revert(),
+        lambda: checkout.revert(force=True),
+    ):
+        with pytest.raises(
+            PatchError, match=r"is patched, but the folder \.disback is gone"
+        ) as caught:
+            act()
+        # no advice that leads back here
+        assert "restore these files from git or the archive" in str(caught.value)
+        assert "--force" not in str(caught.value)
 
 
 def test_the_diff_is_the_one_that_apply_makes(tree: Path) -> None:

@@ -145,7 +145,7 @@ def test_terminal_table_has_finals_times_and_verdict(report, capsys) -> None:
     print_table(summary)
     text = capsys.readouterr().out
     assert text == format_table(summary) + "\n"
-    assert re.search(r"disback +2 +4.5 ± 0.71 +7 ± 0.0 +4.5 ± 0.71 +20\n", text)
+    assert re.search(r"disback +2 +4.5 ± 0.71 +7 ± 0 +4.5 ± 0.71 +20\n", text)
     assert re.search(r"teacher, many steps +2\n", text)
     assert re.search(r"\n5 +40, 40 \(2 of 2\) +never, never \(0 of 2\)\n", text)
     assert "speed-up of disback in steps (95 % t interval)" in text

@@ -145,7 +145,7 @@ def test_one_seed_claims_nothing_however_large_the_difference(judge) -> None:
 def test_two_seeds_claim_nothing_and_still_give_the_numbers(judge) -> None:
     assert judge(disback=[GOOD] * 2, fixed=shifts(BAD, 0.0, 0.02)) == (
         "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in steps to fd_pixel 5; "
-        "final 3 ± 0.0 against 4.54 ± 0.064 at 40 steps)."
+        "final 3 ± 0 against 4.54 ± 0.064 at 40 steps)."
     )
 
 

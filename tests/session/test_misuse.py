@@ -109,6 +109,29 @@ def test_a_session_that_never_switched_warns_at_the_end(tmp_path, caplog):
     disback.close()
     assert "never installed a node" in caplog.text
     caplog.clear()
-    host.run(disback, range(4, 8))
+    host.run(disback, range(4, 13))
+    disback.close()
+    assert caplog.text == ""
+
+
+def test_a_path_walked_without_ever_asking_for_its_nodes_is_an_error(tmp_path):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path, installation="separate"))
+    for step in range(12):
+        turn = disback.begin_step(step)
+        host.train_step(step, turn.update_student)  # uses host.teacher, which never changes
+        disback.end_step(step)
+    with pytest.raises(SessionError, match="every node was installed, but none was used"):
+        disback.begin_step(12)
+
+
+def test_training_that_ends_on_a_node_is_warned_about(tmp_path, caplog):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path))
+    host.run(disback, range(9))
+    disback.close()
+    assert "training ended while node 2 answers" in caplog.text
+    caplog.clear()
+    host.run(disback, range(9, 13))
     disback.close()
     assert caplog.text == ""
