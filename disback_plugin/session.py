@@ -195,7 +195,7 @@ class DisBack:
         if self.config.arm == "disback" and self.installed_node and is_main():
             logger.warning(
                 "training ended while node %d answers as the real score, before the teacher's "
-                "turn: train longer, or shorten the schedule; restore_teacher() brings the teacher back",
+                "turn: train longer, or shorten the schedule; restore_teacher() brings it back",
                 self.installed_node,
             )
 

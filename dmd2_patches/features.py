@@ -136,13 +136,20 @@ LOGGING = Patch(
 CHECKPOINTS = Patch(
     name="checkpoints",
     kind="feature",
-    summary="the session's state is a small file in DMD2's checkpoint folder",
+    summary="the session's state is a small file in DMD2's checkpoints, written before the weights",
     edits=(
-        _insert(SD, SAVE, "before", Calls("shutil.copytree"), "self.disback.save(output_path)"),
+        # before the weights: a save cut short must not leave a node without its side file
+        _insert(
+            SD,
+            SAVE,
+            "after",
+            Calls("os.makedirs", first="output_path"),
+            "self.disback.save(output_path)",
+        ),
         _insert(
             EDM,
             SAVE,
-            "after",
+            "before",
             Calls("self.accelerator.save_state"),
             "self.disback.save(output_path)",
         ),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disback_plugin.distributed import gather, rank
+from disback_plugin.distributed import gather, is_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.path.atomic import write_tensors
 from disback_plugin.path.node_file import read_tensors
@@ -85,13 +85,14 @@ def collect(trainer: Any) -> None:
 
 
 def save(trainer: Any, folder: str) -> None:
-    """Write what was collected into the checkpoint, on rank 0."""
+    """Write what was collected into the checkpoint, on rank 0, before its weights."""
     if trainer.exact_resume_states is not None:
         tensors = {
             f"{number}/{name}": value
             for number, state in enumerate(trainer.exact_resume_states)
             for name, value in state.items()
         }
+        Path(folder).mkdir(parents=True, exist_ok=True)
         write_tensors(Path(folder) / FILE_NAME, tensors)
 
 
@@ -115,13 +116,12 @@ def load(trainer: Any, folder: str) -> None:
     }
     for name, cycle in _cycles(trainer):
         prefix = f"{name}/"
-        cycle.restore(
-            {
-                key.removeprefix(prefix): value
-                for key, value in own.items()
-                if key.startswith(prefix)
-            }
-        )
+        place = {
+            key.removeprefix(prefix): value for key, value in own.items() if key.startswith(prefix)
+        }
+        if is_main() and place:  # a warning, so that it shows without a logging set-up
+            logger.warning("resuming: %s replays %d batches", name, int(place["num_drawn"]))
+        cycle.restore(place)
     _set_random_state(own)
     trainer.step += 1
 

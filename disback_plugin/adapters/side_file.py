@@ -21,7 +21,11 @@ class SavedSession:
 
 
 def write(folder: Path, session: DisBack) -> None:
-    """Write the state; call it after the step's end, on rank 0."""
+    """Write the state, on rank 0: after the step's end, before the host writes its weights.
+
+    A save that is cut short then never leaves a node in the teacher's place without this file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     data = {"node": session.installed_node, "state": session.state_dict()}
     write_json(folder / FILE_NAME, data)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ImageNet-64 from EDM, one step, GAN loss.
-# DRY_RUN=1 prints the command; further arguments are passed on. See README.md.
+# DRY_RUN=1 (anything but 0) prints the command; further arguments are passed on. See README.md.
 set -euo pipefail
 : "${DMD2:?set DMD2 to the patched checkout (disback dmd2 apply)}"
 : "${CHECKPOINT_PATH:?set CHECKPOINT_PATH to the folder with the weights and data of DMD2}"
@@ -28,10 +28,14 @@ command=(
   --disback_schedule per-node --disback_intervals 1000,1000,10000
   "$@"
 )
-if [[ "${DRY_RUN:-0}" == 1 ]]; then
+if [[ "${DRY_RUN:-0}" != 0 ]]; then
   printf '%q ' "${command[@]}"
   echo
 else
+  if [[ ! -d "$DMD2/.disback" ]]; then
+    echo "$DMD2 is not patched (it has no .disback): run disback dmd2 apply $DMD2" >&2
+    exit 1
+  fi
   mkdir -p "$OUT"
   cd "$DMD2"
   PYTHONPATH="$DMD2${PYTHONPATH:+:$PYTHONPATH}" exec "${command[@]}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SD1.5, one step, no GAN loss: DMD2 from scratch.
-# DRY_RUN=1 prints the command; further arguments are passed on. See README.md.
+# DRY_RUN=1 (anything but 0) prints the command; further arguments are passed on. See README.md.
 set -euo pipefail
 : "${DMD2:?set DMD2 to the patched checkout (disback dmd2 apply)}"
 : "${CHECKPOINT_PATH:?set CHECKPOINT_PATH to the folder with the weights and data of DMD2}"
@@ -30,10 +30,14 @@ command=(
   --disback_record_iters 1000 --disback_record_every 100 --disback_interval 1000
   "$@"
 )
-if [[ "${DRY_RUN:-0}" == 1 ]]; then
+if [[ "${DRY_RUN:-0}" != 0 ]]; then
   printf '%q ' "${command[@]}"
   echo
 else
+  if [[ ! -d "$DMD2/.disback" ]]; then
+    echo "$DMD2 is not patched (it has no .disback): run disback dmd2 apply $DMD2" >&2
+    exit 1
+  fi
   mkdir -p "$OUT"
   cd "$DMD2"
   PYTHONPATH="$DMD2${PYTHONPATH:+:$PYTHONPATH}" exec "${command[@]}"

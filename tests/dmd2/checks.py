@@ -7,6 +7,7 @@ import torch
 
 from disback_plugin import DegradationPath
 from disback_plugin.path import cast
+from tests.dmd2.hosting import PICTURES
 from tests.hosts.dmd2_driver import digest_tensors
 
 RECORD, AT, INTERVAL = 5, (2, 3, 5), 2
@@ -83,6 +84,29 @@ def fake_score_is_the_node(notes: Notes, path: Path) -> None:
     recorded = DegradationPath.open(path)
     for entry in recorded:
         assert digest_tensors(recorded.read(entry.index)) == notes[entry.step - 1]["fake"]
+
+
+def every_log_has_stage_and_node(notes: Notes) -> None:
+    """Each call of wandb.log by itself says where the run is: losses, pictures and times."""
+    for line in notes:
+        walked = line["step"] - RECORD
+        node = 0 if walked < 0 else max(len(AT) - 1 - walked // INTERVAL, 0)
+        stage = 0 if walked < 0 else 1 if node else 2
+        for call in line["calls"]:
+            assert call["disback"]["disback/stage"] == stage, (line["step"], call["names"])
+            assert call["disback"]["disback/node"] == node, (line["step"], call["names"])
+
+
+def pictures_on_the_way_back_only(notes: Notes, losses: bool) -> None:
+    """Recording draws none; `losses`: the script logs losses at every step without pictures."""
+    for line in notes:
+        due = line["step"] % PICTURES == 0 and line["step"] >= RECORD
+        with_pictures = [call for call in line["calls"] if call["pictures"]]
+        assert len(with_pictures) == due, f"step {line['step']}"
+        times = [call for call in line["calls"] if "per iteration time" in call["names"]]
+        assert len(times) == (line is not notes[0])
+        assert len(line["calls"]) == len(times) + (1 if losses or due else 0)
+    assert sum(line["step"] % PICTURES == 0 for line in notes[:RECORD]) > 1
 
 
 def resumed_is_the_same(whole: Notes, resumed: Notes) -> None:

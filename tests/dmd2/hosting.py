@@ -16,6 +16,7 @@ from tests.hosts.dmd2_inputs import EDM_LABELS, EDM_SIDE, LATENT
 ROOT = Path(__file__).parents[2]
 SMALL_HOST = ROOT / "tests" / "hosts" / "small_dmd2"
 NUM_ROWS = 40
+PICTURES = 4  # every so many steps: some fall into the recording, one on the way back
 
 
 def find_checkout() -> Path | None:
@@ -62,7 +63,7 @@ def arguments(kind: str, inputs: Path, out: Path, num_steps: int, *extra: str) -
     """Launch arguments of a tiny run of `sdxl`, `sd15`, `edm`, or the small host's two scripts."""
     if kind.startswith("small"):
         folders = ["--output_path", str(out / "output"), "--cache_dir", str(out / "cache")]
-        counts = ["--train_iters", str(num_steps), "--wandb_iters", "1000"]
+        counts = ["--train_iters", str(num_steps), "--wandb_iters", str(PICTURES)]
         return [*folders, *counts, *extra]
     common = {
         "generator_lr": "1e-3",
@@ -73,7 +74,7 @@ def arguments(kind: str, inputs: Path, out: Path, num_steps: int, *extra: str) -
         "seed": "10",
         "wandb_name": "test",
         "wandb_project": "test",
-        "wandb_iters": "1000",
+        "wandb_iters": str(PICTURES),
         "log_iters": "1000",
         "warmup_step": "2",
         "num_workers": "0",
@@ -142,7 +143,7 @@ def launch(
         log = (folder / f"log.{rank}").open("w")
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "tests.hosts.dmd2_driver", str(file)],
+                [sys.executable, "-m", "tests.dmd2.driver", str(file)],
                 env={**common, **own},
                 cwd=ROOT,
                 stdout=log,

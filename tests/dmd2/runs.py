@@ -55,30 +55,32 @@ def run_and_check(
         resumed = [on[0], *notes(folder / "weights-only", rank)]
         checks.nodes_are_installed(resumed, folder / "killed-walking" / "path", dtype)
         checks.walks_at_once(notes(folder / "reused", rank), on)
+        checks.every_log_has_stage_and_node(on)
         if rank == 0:
+            checks.pictures_on_the_way_back_only(on, losses=not kind.endswith("edm"))
             assert on[-1]["logged"]["disback/stage"] == 2
             assert on[checks.RECORD]["logged"]["disback/distance"] > 0
 
 
 def kill_and_resume(host: Host, kind: str, folder: Path) -> None:
-    """SIGKILL while recording, then while walking back; each time as if nothing had happened."""
+    """SIGKILL while recording, then inside a save on the way back; as if nothing had happened."""
 
     def make(name: str, path: str, **more: object) -> dict:
         args = arguments(kind, host.inputs, folder / name, checks.NUM_STEPS, "--log_iters", "2")
         args += checks.flags(folder / path)
         return job(host.patched, kind, folder / name, args, **more)
 
-    def resume(killed: str) -> list[str]:
-        return ["--checkpoint_path", str(folder / killed / "cache")]
+    def resume(killed: str, where: str = "cache") -> list[str]:
+        return ["--checkpoint_path", str(folder / killed / where)]
 
     first = [make("on", "path"), make("recording", "killed-path", kill=4)]
     assert launch(first, folder / "launch") == [-9]
-    second = [make("walking", "killed-path", resume=resume("recording"), kill=8)]
+    second = [make("walking", "killed-path", resume=resume("recording"), kill_in_save=8)]
     assert launch(second, folder / "launch") == [-9]
-    third = [make("resumed", "killed-path", resume=resume("walking"))]
+    third = [make("resumed", "killed-path", resume=resume("walking", "output"))]
     succeed(launch(third, folder / "launch"), folder / "launch")
     on = notes(folder / "on")
-    for name, step in (("walking", 3), ("resumed", 7)):
+    for name, step in (("walking", 3), ("resumed", 9)):
         resumed = notes(folder / name)
         assert resumed[0]["step"] == step
         checks.resumed_is_the_same(on[: step + len(resumed)], resumed)

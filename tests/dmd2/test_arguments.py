@@ -1,12 +1,17 @@
 """The flags of the patched scripts: what they mean, and what they refuse before anything loads."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from disback_plugin import DegradationPath
 from disback_plugin.adapters.flags import add_arguments, check_arguments, config_from
+from disback_plugin.path import TeacherReference
 
+ON = ["--disback", "--disback_path", "p"]
 RECORD = ["--disback_record_iters", "20", "--disback_record_every", "5"]
 
 
@@ -55,6 +60,33 @@ def test_settings_of_a_schedule_to_come_pass_as_json() -> None:
     assert config_from(args).schedule.settings() == {"name": "fixed", "interval": 7}
 
 
+def test_intervals_say_which_schedule_is_meant() -> None:
+    args = parse(*ON, *RECORD, "--disback_intervals", "5,6,7")
+    assert config_from(args).schedule.settings() == {"name": "per-node", "intervals": [5, 6, 7]}
+
+
+def test_a_path_to_reuse_is_looked_at_before_anything_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = {"weight": torch.ones(3)}
+    path = DegradationPath.create(tmp_path, TeacherReference.of(teacher))
+    for step in (1, 2, 3):
+        path.append({"weight": torch.ones(3) + step}, step)
+    reuse = ["--disback", "--disback_path", str(tmp_path), "--disback_intervals"]
+    with pytest.raises(SystemExit):
+        parse(*reuse, "5,6")
+    assert "holds an unfinished path (3 nodes)" in capsys.readouterr().err
+    path.finish()
+    assert parse(*reuse, "5,6").disback_intervals == (5, 6)
+    with pytest.raises(SystemExit):
+        parse(*reuse, "5")
+    assert "give 2 intervals" in capsys.readouterr().err
+    (tmp_path / "path.json").write_text("{")
+    with pytest.raises(SystemExit):
+        parse(*reuse, "5,6")
+    assert "path.json is damaged" in capsys.readouterr().err
+
+
 def test_without_the_flag_nothing_is_asked_for() -> None:
     assert parse().disback is False
 
@@ -64,15 +96,42 @@ def test_without_the_flag_nothing_is_asked_for() -> None:
     [
         (["--disback", "--gan_alone"], "trains without one"),
         (["--disback_interval", "5"], "--disback_interval has no effect without --disback"),
-        (["--disback"], "needs 'path'"),
+        (["--disback"], "--disback needs --disback_path"),
+        ([*ON[:2], ""], "--disback_path is empty"),
         (["--disback", "--disback_path", "nowhere"], "nowhere holds no path to reuse"),
+        ([*ON, "--disback_record_every", "5"], "record_every needs --disback_record_iters"),
+        ([*ON, "--disback_record_at", "5"], "record_at needs --disback_record_iters"),
         (
-            ["--disback", "--disback_path", "p", "--disback_record_every", "5"],
-            "num_steps",
+            [*ON, "--disback_record_iters", "5"],
+            "record_iters needs --disback_record_every .* or --disback_record_at",
+        ),
+        ([*ON, *RECORD, "--disback_record_at", "5"], "--disback_record_at .*, not both"),
+        ([*ON, *RECORD[:3], "50"], "--disback_record_every 50 is more than 20"),
+        (
+            [*ON, *RECORD[:2], "--disback_record_at", "5,3"],
+            r"--disback_record_at must rise within 1\.\.20",
+        ),
+        ([*ON, *RECORD, "--disback_interval", "0"], "--disback_interval: '0' is no positive"),
+        ([*ON, *RECORD, "--disback_intervals", "5"], "give 3 intervals"),
+        (
+            [*ON, *RECORD, "--disback_schedule", "fixed", "--disback_intervals", "5"],
+            "--disback_intervals belongs to --disback_schedule per-node",
         ),
         (
-            ["--disback", "--disback_path", "p", *RECORD, "--disback_intervals", "5"],
-            "unknown key 'intervals'.*did you mean 'interval'",
+            [*ON, *RECORD, "--disback_schedule", "per-node", "--disback_interval", "5"],
+            "--disback_interval belongs to --disback_schedule fixed",
+        ),
+        (
+            [*ON, *RECORD, "--disback_interval", "5", "--disback_intervals", "5,5,5"],
+            "--disback_interval belongs to --disback_schedule fixed; per-node takes",
+        ),
+        (
+            [*ON, *RECORD, "--disback_schedule", "per-node"],
+            "--disback_schedule per-node needs --disback_intervals",
+        ),
+        (
+            [*ON, *RECORD, "--disback_schedule", "fixed"],
+            "--disback_schedule fixed needs --disback_interval",
         ),
         (
             [
@@ -90,6 +149,4 @@ def test_what_cannot_work_is_refused_with_the_reason(
     with pytest.raises(SystemExit) as stop:
         parse(*arguments)
     assert stop.value.code == 2
-    import re
-
     assert re.search(reason, capsys.readouterr().err.replace("\n", " "))

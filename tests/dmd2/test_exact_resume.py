@@ -46,18 +46,21 @@ def trainer(step: int) -> Any:
 
 @pytest.mark.parametrize("num_before", [0, 1, 3, 4, 7])
 def test_a_resumed_trainer_draws_what_the_first_would_have_drawn(
-    num_before: int, tmp_path: Path
+    num_before: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
     first = trainer(step=20)
     draw(first.data, num_before)
     exact_resume.collect(first)
-    exact_resume.save(first, str(tmp_path))
+    folder = tmp_path / "not" / "yet"
+    exact_resume.save(first, str(folder))
     expected = draw(first.data, 6) + draw(first.other, 2)
     torch.manual_seed(1)
     second = trainer(step=20)
-    exact_resume.load(second, str(tmp_path))
+    exact_resume.load(second, str(folder))
     assert second.step == 21
+    drawn = (num_before - 1) % 3 + 1  # of the epoch of 3 batches that it stopped in
+    assert (f"data replays {drawn} batches" in caplog.text) == (num_before > 0)
     assert same(draw(second.data, 6) + draw(second.other, 2), expected)
 
 

@@ -18,6 +18,7 @@ SCRIPTS = sorted(
     for folder in ("sdxl", "sdv1.5", "imagenet")
     for script in (ROOT / "experiments" / folder).glob("*.sh")
 )
+ENDLESS = 10_000_000  # DMD2's way to say: until it is stopped
 VARIABLES = {
     "DMD2": "/dmd2",
     "CHECKPOINT_PATH": "/with space/data",
@@ -32,11 +33,13 @@ VARIABLES = {
 }
 
 
-def dry_run(script: Path, *more: str, leave_out: str = "") -> subprocess.CompletedProcess[str]:
-    own = {name: value for name, value in VARIABLES.items() if name != leave_out}
+def dry_run(
+    script: Path, *more: str, leave_out: str = "", **changed: str
+) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in VARIABLES.items() if name != leave_out} | changed
     return subprocess.run(
         ["bash", str(script), *more],
-        env={"PATH": os.environ["PATH"], "DRY_RUN": "1", **own},
+        env={"PATH": os.environ["PATH"], "DRY_RUN": "1"} | own,
         capture_output=True,
         text=True,
         check=False,
@@ -54,6 +57,35 @@ def arguments(script: Path, *more: str) -> tuple[str, list[str]]:
     words = shlex.split(done.stdout)
     place = next(place for place, word in enumerate(words) if word.startswith("main/"))
     return words[place], words[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "script", SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
+)
+def test_the_checkpoint_of_the_last_iteration_is_saved(script: Path) -> None:
+    """DMD2 saves where step % log_iters == 0, and its last step is train_iters - 1."""
+    _, words = arguments(script)
+    train_iters, log_iters = (
+        int(words[words.index(name) + 1]) for name in ("--train_iters", "--log_iters")
+    )
+    if train_iters < ENDLESS:
+        assert (train_iters - 1) % log_iters == 0
+    assert (train_iters < ENDLESS) == (script.name == "one_step.sh" and "sdxl" in script.parts)
+
+
+@pytest.mark.parametrize("value", ["", "0", "1", "true", "yes"])
+def test_a_dry_run_is_any_value_but_none_and_0(tmp_path: Path, value: str) -> None:
+    out, checkout = tmp_path / "out", tmp_path / "DMD2"
+    checkout.mkdir()
+    done = dry_run(SCRIPTS[0], DRY_RUN=value, OUT=str(out), DMD2=str(checkout))
+    if value in ("", "0"):
+        assert done.returncode == 1
+        assert "is not patched" in done.stderr
+        assert f"run disback dmd2 apply {checkout}" in done.stderr
+    else:
+        assert done.returncode == 0
+        assert "main/edm/train_edm.py" in done.stdout
+    assert not out.exists()
 
 
 def test_there_is_a_script_for_every_published_setting() -> None:

@@ -1,6 +1,5 @@
 """What the patched scripts call, in one process, on two linear layers in DMD2's places."""
 
-import argparse
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
 from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
-from disback_plugin.adapters.dmd2_overlay import Overlay, add_arguments
+from disback_plugin.adapters.dmd2_overlay import Overlay
 from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
+from tests.dmd2.linear_host import arguments, make_model, network, same, tensors, train
 
 
 @pytest.fixture(autouse=True)
@@ -23,51 +22,6 @@ def _log_level_kept() -> Iterator[None]:
     level = logger.level
     yield
     logger.setLevel(level)
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
-
-
-def make_model(half: bool = False) -> nn.Module:
-    model = nn.Module()
-    model.guidance_model = nn.Module()
-    teacher = network().requires_grad_(False)
-    model.guidance_model.real_unet = teacher.bfloat16() if half else teacher
-    model.guidance_model.fake_unet = network()
-    model.feedforward_model = network()
-    return model
-
-
-def arguments(path: Path, *more: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--ckpt_only_path")
-    add_arguments(parser)
-    recording = ["--disback_record_iters", "3", "--disback_record_at", "1,3"]
-    on = ["--disback", "--disback_path", str(path), *recording, "--disback_interval", "2"]
-    return parser.parse_args([*(on if path != Path() else []), *more])
-
-
-def train(overlay: Overlay, model: Any, steps: range) -> None:
-    """The fake score moves every step, the generator when it may."""
-    for step in steps:
-        overlay.begin_step(step)
-        with torch.no_grad():
-            for value in model.guidance_model.fake_unet.parameters():
-                value += 1e-3
-            if overlay.update_student:
-                for value in model.feedforward_model.parameters():
-                    value += 1.0
-        overlay.end_step(step)
-
-
-def tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_off_it_does_nothing(tmp_path: Path) -> None:
@@ -157,9 +111,68 @@ def test_a_checkpoint_made_without_the_flag_starts_a_session(
             value += 1
     overlay.attach(model)
     assert "made without --disback" in caplog.text
+    assert "its optimizer state, where the checkpoint holds one, is not reset" in caplog.text
     assert same(teacher, tensors(model.guidance_model.fake_unet))
     train(overlay, model, range(700, 704))
     assert len(DegradationPath.open(tmp_path / "path")) == 2
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_node_without_its_side_file_is_refused(tmp_path: Path, half: bool) -> None:
+    model: Any = make_model(half)
+    args = arguments(tmp_path / "path", "--ckpt_only_path", str(tmp_path))
+    overlay = Overlay(args, model, "dmd2-sd")
+    with torch.no_grad():  # the host loads one tensor that is not the teacher's
+        model.guidance_model.real_unet[1].bias += 1
+    with pytest.raises(SessionError, match=r"no disback\.json.*not the teacher.*1 of 4 tensors"):
+        overlay.attach(model)
+
+
+def test_a_save_makes_its_folder_for_the_host_has_not_yet(tmp_path: Path) -> None:
+    model = make_model()
+    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-edm")
+    overlay.attach(model)
+    train(overlay, model, range(1))
+    overlay.save(str(tmp_path / "time_1" / "checkpoint_model_000000"))
+    saved = tmp_path / "time_1" / "checkpoint_model_000000"
+    assert [file.name for file in saved.iterdir()] == ["disback.json"]
+
+
+def test_with_both_checkpoints_the_whole_ones_side_file_counts(tmp_path: Path) -> None:
+    model = make_model()
+    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
+    overlay.attach(model)
+    train(overlay, model, range(2))
+    overlay.save(str(tmp_path / "whole"))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "disback.json").write_text("never read")
+    both = ("--ckpt_only_path", str(tmp_path / "weights"))
+    both += ("--checkpoint_path", str(tmp_path / "whole"))
+    again = Overlay(arguments(tmp_path / "path", *both), model, "dmd2-sd")
+    again.attach(model)
+    again.load(str(tmp_path / "whole"))  # as Trainer.load does
+    train(again, model, range(2, 4))
+    assert again.metrics(3)["disback/node"] == 1
+
+
+def test_a_resume_with_no_step_left_does_not_warn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
+    overlay.attach(model)
+    train(overlay, model, range(6))
+    overlay.save(str(tmp_path))
+    again = Overlay(arguments(tmp_path / "path"), make_model(), "dmd2-sd")
+    again.attach(make_model())
+    again.load(str(tmp_path))
+    again.close()
+    assert "never installed a node" not in caplog.text
+    stopped = Overlay(arguments(tmp_path / "other"), model := make_model(), "dmd2-sd")
+    stopped.attach(model)
+    train(stopped, model, range(2))
+    stopped.close()
+    assert "never installed a node" in caplog.text
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:

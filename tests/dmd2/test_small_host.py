@@ -38,5 +38,17 @@ def test_fsdp_walks_the_path_by_gathered_weights_and_goes_on_from_its_checkpoint
     runs.run_and_check_sharded(small, "small-sd", ["--fsdp", "--use_fp16"], tmp_path, 100)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(small: Host, tmp_path: Path) -> None:
-    runs.kill_and_resume(small, "small-sd", tmp_path)
+@pytest.mark.parametrize("kind", ["small-sd", "small-edm"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    small: Host, tmp_path: Path, kind: str
+) -> None:
+    runs.kill_and_resume(small, kind, tmp_path)
+
+
+@pytest.mark.parametrize("script", ["train_sd.py", "edm/train_edm.py"])
+def test_the_side_files_are_written_before_any_weights(small: Host, script: str) -> None:
+    text = (small.patched / "main" / script).read_text()
+    save = text[text.index("def save(self)") : text.index("def train_one_step(self)")]
+    ours = [save.index("self.disback.save("), save.index("exact_resume.save(")]
+    for written in ("torch.save(", "save_state(", "copytree("):
+        assert written not in save or max(ours) < save.index(written)

@@ -117,7 +117,7 @@ class Trainer:
             wandb_loss_dict = {"loss_fake_mean": fake_loss.item()}
             wandb.log(wandb_loss_dict, step=self.step)
         if self.accelerator.is_main_process and visual:
-            picture = draw_probability_histogram(sample.numpy())
+            picture = draw_probability_histogram(sample.detach().float().numpy())
             data_dict = {"loss_dm": loss.item(), "histogram": wandb.Image(picture)}
             wandb.log(data_dict, step=self.step)
 

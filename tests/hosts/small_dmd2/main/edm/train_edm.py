@@ -10,7 +10,7 @@ import wandb
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from main.sd_unified_model import SDUniModel
-from main.utils import cycle
+from main.utils import cycle, draw_array
 
 SMALL_HOST = True
 
@@ -81,7 +81,8 @@ class Trainer:
             sample = self.accelerator.gather(sample)
             student_loss = self.accelerator.gather(loss.detach()).mean()
         if self.accelerator.is_main_process and self.step % self.wandb_iters == 0:
-            data_dict = {"loss_dm": student_loss.item(), "sample_mean": sample.mean().item()}
+            picture = draw_array(sample.cpu().numpy())
+            data_dict = {"loss_dm": student_loss.item(), "sample": wandb.Image(picture)}
             wandb.log(data_dict, step=self.step)
 
     def train(self):
