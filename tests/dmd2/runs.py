@@ -91,22 +91,25 @@ def kill_and_resume(host: Host, kind: str, folder: Path) -> None:
 def run_and_check_sharded(
     host: Host, kind: str, options: list[str], folder: Path, wrap_from: int
 ) -> None:
-    """The same by gathered weights on rank 0; resumed from a checkpoint of weights only."""
+    """The same by gathered weights; resumed from a checkpoint of weights only."""
     options = [*options, "--log_iters", "2"]
 
-    def make(name: str, path: str, **more: object) -> dict:
-        args = arguments(kind, host.inputs, folder / name, checks.NUM_STEPS, *options)
-        args += checks.flags(folder / path)
-        return job(host.patched, kind, folder / name, args, **more)
+    def make(name: str, path: str | None = None, **more: object) -> dict:
+        tree, steps = host.patched if name != "plain" else host.plain, checks.NUM_STEPS
+        args = arguments(kind, host.inputs, folder / name, steps if path else 3, *options)
+        args += checks.flags(folder / path) if path else []
+        return job(tree, kind, folder / name, args, **more)
 
     def resume(name: str, killed: str) -> dict:
         found = ["--ckpt_only_path", str(folder / killed / "cache")]
         return make(name, f"{killed}-path", resume=found)
 
-    jobs = [make("on", "path")]
+    jobs = [make("plain"), make("off"), make("on", "path")]
     jobs += [make("recording", "recording-path", stop=4), make("walking", "walking-path", stop=8)]
     jobs += [resume("resumed-recording", "recording"), resume("resumed-walking", "walking")]
     succeed(launch(jobs, folder / "launch", 2, wrap_from), folder / "launch")
+    for rank in range(2):
+        checks.same_training(notes(folder / "plain", rank), notes(folder / "off", rank))
     on = notes(folder / "on")
     checks.generator_is_held(on)
     checks.nodes_are_installed(on, folder / "path", torch.bfloat16)
