@@ -62,7 +62,7 @@ def run_and_check(
             assert on[checks.RECORD]["logged"]["disback/distance"] > 0
 
 
-def kill_and_resume(host: Host, kind: str, folder: Path) -> None:
+def kill_and_resume(host: Host, kind: str, folder: Path, num_processes: int = 1) -> None:
     """SIGKILL while recording, then inside a save on the way back; as if nothing had happened."""
 
     def make(name: str, path: str, **more: object) -> dict:
@@ -74,16 +74,18 @@ def kill_and_resume(host: Host, kind: str, folder: Path) -> None:
         return ["--checkpoint_path", str(folder / killed / where)]
 
     first = [make("on", "path"), make("recording", "killed-path", kill=4)]
-    assert launch(first, folder / "launch") == [-9]
+    assert launch(first, folder / "launch", num_processes)[0] == -9
     second = [make("walking", "killed-path", resume=resume("recording"), kill_in_save=8)]
-    assert launch(second, folder / "launch") == [-9]
+    assert launch(second, folder / "launch", num_processes)[0] == -9
     third = [make("resumed", "killed-path", resume=resume("walking", "output"))]
-    succeed(launch(third, folder / "launch"), folder / "launch")
+    succeed(launch(third, folder / "launch", num_processes), folder / "launch")
+    for rank in range(num_processes):
+        on = notes(folder / "on", rank)
+        for name, step in (("walking", 3), ("resumed", 9)):
+            resumed = notes(folder / name, rank)
+            assert resumed[0]["step"] == step
+            checks.resumed_is_the_same(on[: step + len(resumed)], resumed)
     on = notes(folder / "on")
-    for name, step in (("walking", 3), ("resumed", 9)):
-        resumed = notes(folder / name)
-        assert resumed[0]["step"] == step
-        checks.resumed_is_the_same(on[: step + len(resumed)], resumed)
     assert notes(folder / "resumed")[-1]["step"] == checks.NUM_STEPS - 1
     checks.nodes_are_installed(on, folder / "killed-path")
 
