@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Roles, register_adapter
@@ -12,6 +11,7 @@ from disback_plugin.errors import AdapterError
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score import InPlace, Installation
 from disback_plugin.real_score.installation import is_sharded, unwrap
+from disback_plugin.real_score.modules import finest_reference
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ def remember_teacher(model: Any) -> TeacherReference:
     fake = model.guidance_model.fake_unet.state_dict()
     if real.keys() != fake.keys():
         raise AdapterError("DMD2's real_unet and fake_unet have different tensors")
-    same = all(torch.equal(fake[name].to(real[name].dtype), real[name]) for name in real)
-    return TeacherReference.of(fake if same else real)
+    return finest_reference(real, fake)
 
 
 class _DMD2Adapter(Adapter):

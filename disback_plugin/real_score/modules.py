@@ -40,6 +40,20 @@ def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
     return state
 
 
+def finest_reference(
+    teacher: Mapping[str, Tensor], fake_score: Mapping[str, Tensor]
+) -> TeacherReference:
+    """The teacher, in the precision of the fake score's start where it was cast from that.
+
+    Only then: cast to the teacher's dtype the reference must give the teacher's exact bytes.
+    """
+    cast_from_it = all(
+        torch.equal(fake_score[name].detach().to(value.dtype).cpu(), value.detach().cpu())
+        for name, value in teacher.items()
+    )
+    return TeacherReference.of(fake_score if cast_from_it else teacher)
+
+
 def _same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
     """Whether all `tensors` equal the others of that name, in the coarser dtype of the two."""
     return all(_equal(value, others[name]) for name, value in tensors.items())
@@ -82,7 +96,7 @@ class _WholeNetwork(Installation):
                 f"(first: {missing[:3]}), {len(extra)} are only there (first: {extra[:3]}), "
                 f"{len(reshaped)} have another shape (first: {reshaped[:3]})"
             )
-        self.reference = reference or TeacherReference.of(fake if _same(fake, own) else own)
+        self.reference = reference or finest_reference(own, fake)
 
     def read_fake_score(self) -> dict[str, Tensor]:
         return snapshot(self.fake_score) if is_main() else {}  # rank 0 alone writes nodes

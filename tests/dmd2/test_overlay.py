@@ -194,7 +194,7 @@ def test_without_a_real_score_it_does_not_attach(tmp_path: Path) -> None:
 def test_the_published_key_layout_is_refused_never_loaded_as_a_no_op(
     tmp_path: Path, prefix: str
 ) -> None:
-    """The published DisBack loads its nodes under these keys with strict=False: nothing matches."""
+    """The published DisBack loads its nodes under these keys non-strictly: nothing matches."""
     model: Any = make_model()
     overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
     overlay.attach(model)

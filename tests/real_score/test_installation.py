@@ -244,3 +244,19 @@ def test_a_path_of_one_node_has_nothing_to_walk_back(tmp_path):
         PathNodeScheduler(
             InPlace(host.teacher, host.fake_score, "nearest"), path, FixedInterval(interval=1)
         )
+
+
+def test_a_fake_score_coarser_than_its_teacher_does_not_cost_the_teacher_its_bytes(tmp_path, kind):
+    teacher, fake_score = nn.Linear(8, 8), nn.Linear(8, 8).bfloat16()
+    with torch.no_grad():
+        fake_score.load_state_dict(teacher.state_dict())
+    original = tensors_of(teacher)
+    installation = kind(teacher, fake_score, "nearest")
+    installation.check_start()
+    path = DegradationPath.create(tmp_path, installation.reference)
+    for step in (1, 2):
+        path.append(moved(original, 0.1 * step), step=step)
+    strategy = PathNodeScheduler(installation, path, FixedInterval(interval=1))
+    assert [strategy.begin_step(step).node for step in (0, 1)] == [1, 0]
+    with strategy.evaluate() as real:
+        assert same(tensors_of(real), original)
