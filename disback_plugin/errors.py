@@ -27,3 +27,7 @@ class SessionError(DisBackError):
 
 class RunError(DisBackError):
     """A run folder is missing, incomplete or cannot be resumed."""
+
+
+class CheckpointError(DisBackError):
+    """A model's checkpoint is damaged, holds what must not be loaded, or is of another format."""

@@ -14,6 +14,7 @@ from disback_plugin.diffusion.conversions import (
 )
 from disback_plugin.diffusion.denoiser import Denoiser
 from disback_plugin.diffusion.exact import GaussianMixtureDenoiser
+from disback_plugin.diffusion.labels import class_ids, one_hot_labels
 from disback_plugin.diffusion.losses import WEIGHTINGS, denoising_score_matching
 from disback_plugin.diffusion.preconditioned import (
     ConsistencyDenoiser,
@@ -60,6 +61,7 @@ __all__ = [
     "VDenoiser",
     "VPSchedule",
     "alphas_cumprod",
+    "class_ids",
     "denoising_score_matching",
     "diff_instruct",
     "diffuse",
@@ -68,6 +70,7 @@ __all__ = [
     "get_student_gradient",
     "heun_sample",
     "karras_sigmas",
+    "one_hot_labels",
     "register_student_gradient",
     "score",
     "student_loss",

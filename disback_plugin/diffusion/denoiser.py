@@ -17,8 +17,8 @@ class Denoiser(nn.Module, ABC):
     sigma_min: float
     sigma_max: float
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
-        """x (B, *data) floating, sigma (B,), cond (B,) int64 labels or None -> x0 (B, *data).
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x (B, *data) floating, sigma (B,), labels (B,) int64 ids or None -> x0 (B, *data).
 
         Raises DisBackError where x is not floating or sigma is not (B,).
         """
@@ -26,7 +26,7 @@ class Denoiser(nn.Module, ABC):
             raise DisBackError(f"x must be a floating-point tensor, but it is {x.dtype}")
         per_sample(sigma, x)
         dtype = working_dtype(x)
-        return self.denoise(x.to(dtype), sigma.to(dtype), cond).to(x.dtype)
+        return self.denoise(x.to(dtype), sigma.to(dtype), labels).to(x.dtype)
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None) -> Tensor:

@@ -1,0 +1,1 @@
+"""Teachers and students from published checkpoints: `load_denoiser(spec)`."""
