@@ -156,7 +156,7 @@ CHECKPOINTS = Patch(
         *_both(
             LOAD,
             "after",
-            Calls("self.accelerator.load_state"),
+            Calls("self.accelerator.print"),
             "self.disback.load(checkpoint_path)",
         ),
     ),

@@ -139,7 +139,7 @@ def _exact_resume(file: str, saved: Insert) -> tuple[Insert, ...]:
         Insert(
             file=file,
             function=LOAD,
-            shape=Calls("self.accelerator.load_state"),
+            shape=Calls("self.accelerator.print"),
             where="after",
             code="exact_resume.load(self, checkpoint_path)",
         ),
@@ -160,6 +160,12 @@ EXACT_RESUME = Patch(
                 where="after",
                 code="exact_resume.save(self, output_path)",
             ),
+        ),
+        Guard(
+            file=SD,
+            function=LOAD,
+            shape=Calls("self.accelerator.load_state"),
+            condition="not exact_resume.load_sharded(self, checkpoint_path)",
         ),
         *_exact_resume(
             EDM,

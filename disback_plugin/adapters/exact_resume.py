@@ -80,8 +80,12 @@ def collect(trainer: Any) -> None:
     """After a step, on every rank: note where all ranks are, if the trainer is about to save."""
     args = trainer.args
     trainer.exact_resume_states = None
-    if not args.no_save and trainer.step % args.log_iters == 0 and not getattr(args, "fsdp", False):
+    if not args.no_save and trainer.step % args.log_iters == 0:
         trainer.exact_resume_states = gather(_rank_state(trainer))
+        if getattr(args, "fsdp", False):
+            from disback_plugin.adapters import sharded_resume  # needs FSDP, so only here
+
+            sharded_resume.save(trainer)
 
 
 def save(trainer: Any, folder: str) -> None:
@@ -94,6 +98,16 @@ def save(trainer: Any, folder: str) -> None:
         }
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_tensors(Path(folder) / FILE_NAME, tensors)
+
+
+def load_sharded(trainer: Any, folder: str) -> bool:
+    """Under FSDP, in place of accelerate's loading, which knows no such checkpoint; else False."""
+    if not trainer.args.fsdp:
+        return False
+    from disback_plugin.adapters import sharded_resume  # needs FSDP, so only here
+
+    sharded_resume.load(trainer, Path(folder))
+    return True
 
 
 def load(trainer: Any, folder: str) -> None:

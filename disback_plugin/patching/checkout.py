@@ -16,10 +16,10 @@ from disback_plugin.patching.replacing import replace_all
 
 @dataclass(frozen=True)
 class PatchState:
-    """A patch in a checkout; `reason` says why it conflicts."""
+    """A patch in a checkout; `reason` says why it conflicts, or is outdated."""
 
     patch: Patch
-    state: Literal["applied", "applicable", "conflicting"]
+    state: Literal["applied", "applicable", "conflicting", "outdated"]
     reason: str = ""
 
 
@@ -67,8 +67,12 @@ class Checkout:
         return Problem(Kind.UNKNOWN, file, "is not the known release's")
 
     def status(self) -> list[PatchState]:
-        """Every patch: applied, applicable on top of those before it, or conflicting."""
+        """Every patch: applied, applicable on top of those before it, or conflicting.
+
+        Outdated: applied, but a file has other contents than these patches give it today.
+        """
         ledger, sources = Ledger.read(self.root), self._originals()
+        outdated = self._outdated(ledger)
         states = []
         for patch in self.patches:
             try:
@@ -77,8 +81,22 @@ class Checkout:
                 states.append(PatchState(patch, "conflicting", str(error)))
                 continue
             applied = patch.name in ledger.applied and self._on_disk(ledger, patch)
-            states.append(PatchState(patch, "applied" if applied else "applicable"))
+            old = sorted(outdated & set(patch.files)) if applied else []
+            if old:
+                reason = f"{old[0]} was patched by another release of the plugin: apply again"
+                states.append(PatchState(patch, "outdated", reason))
+            else:
+                states.append(PatchState(patch, "applied" if applied else "applicable"))
         return states
+
+    def _outdated(self, ledger: Ledger) -> set[str]:
+        """Files that the applied patches would make differently today."""
+        applied = [patch for patch in self.patches if patch.name in ledger.applied]
+        try:
+            fresh = apply_patches(self._originals(), applied)
+        except PatchError:
+            return set()  # the patch is reported as conflicting
+        return {file for file in fresh if digest(fresh[file]) != ledger.patched.get(file)}
 
     def diff(self, names: Sequence[str]) -> str:
         """Unified diff from the originals to the originals with these patches."""

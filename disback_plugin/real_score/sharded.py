@@ -22,6 +22,7 @@ from disback_plugin.path import TeacherReference, cast
 from disback_plugin.real_score.installation import Installation, InstallReport
 
 _WRAPPER = "_fsdp_wrapped_module."
+Piece = tuple[Tensor, tuple[int, int]]  # a flat part, and its place in the whole flat tensor
 
 
 class ShardedInPlace(Installation):
@@ -116,26 +117,36 @@ class ShardedInPlace(Installation):
         num_changed = int((total[:-4] > 0).sum())
         return InstallReport(num_changed, len(changed), _root(gap, size), _root(error, change))
 
-    def _pieces(self, role: str) -> Iterator[tuple[str, tuple[Tensor, tuple[int, int]]]]:
+    def _pieces(self, role: str) -> Iterator[tuple[str, Piece]]:
         """Per tensor of a role: this rank's part, and from where to where in the flat tensor."""
-        for path, module in self.root.named_modules():
-            if isinstance(module, FullyShardedDataParallel) and module._handle is not None:
-                prefix = f"{path}.".replace(_WRAPPER, "").removeprefix(".")
-                for name, piece in _shard(module._handle):
-                    full_name = f"{prefix}{name}"
-                    if full_name.startswith(f"{role}."):
-                        yield full_name.removeprefix(f"{role}."), piece
-        for name, buffer in getattr(self.root, role).named_buffers():
-            own = name.replace(_WRAPPER, "")
-            if own in self.reference.tensors:  # buffers are not sharded
-                yield own, (buffer.view(-1), (0, buffer.numel()))
+        for name, piece in shard_pieces(self.root):
+            if name.startswith(f"{role}."):
+                yield name.removeprefix(f"{role}."), piece
+        for name, piece in buffer_pieces(getattr(self.root, role)):
+            if name in self.reference.tensors:
+                yield name, piece
 
 
 def _root(part: float, whole: float) -> float:
     return math.sqrt(part / whole) if whole else 0.0
 
 
-def _shard(handle: Any) -> Iterator[tuple[str, tuple[Tensor, tuple[int, int]]]]:
+def shard_pieces(root: nn.Module) -> Iterator[tuple[str, Piece]]:
+    """Per original parameter under `root`: its name, this rank's part and where that part lies."""
+    for path, module in root.named_modules():
+        if isinstance(module, FullyShardedDataParallel) and module._handle is not None:
+            prefix = f"{path}.".replace(_WRAPPER, "").removeprefix(".")
+            for name, piece in _shard(module._handle):
+                yield f"{prefix}{name}", piece
+
+
+def buffer_pieces(root: nn.Module) -> Iterator[tuple[str, Piece]]:
+    """The same of all buffers: they are not sharded, each rank has them whole."""
+    for name, buffer in root.named_buffers():
+        yield name.replace(_WRAPPER, ""), (buffer.view(-1), (0, buffer.numel()))
+
+
+def _shard(handle: Any) -> Iterator[tuple[str, Piece]]:
     """The original tensors within one flat parameter, cut to this rank's shard of it."""
     flat = handle.flat_param
     if flat.data.numel() != flat._sharded_size.numel():  # left gathered after the last forward

@@ -7,9 +7,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
 from disback_plugin.trainer.checkpoint import Checkpoint
 from disback_plugin.trainer.ema import make_ema
-from disback_plugin.trainer.optimizer_state import pack_optimizer, unpack_optimizer
 from disback_plugin.trainer.weights import load_weights
 
 Tensors = dict[str, dict[str, Tensor]]

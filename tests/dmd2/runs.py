@@ -93,7 +93,7 @@ def kill_and_resume(host: Host, kind: str, folder: Path, num_processes: int = 1)
 def run_and_check_sharded(
     host: Host, kind: str, options: list[str], folder: Path, wrap_from: int
 ) -> None:
-    """The same by gathered weights; resumed from a checkpoint of weights only."""
+    """The same by gathered weights."""
     options = [*options, "--log_iters", "2"]
 
     def make(name: str, path: str | None = None, **more: object) -> dict:
@@ -102,22 +102,26 @@ def run_and_check_sharded(
         args += checks.flags(folder / path) if path else []
         return job(tree, kind, folder / name, args, **more)
 
-    def resume(name: str, killed: str) -> dict:
-        found = ["--ckpt_only_path", str(folder / killed / "cache")]
+    def resume(name: str, killed: str, flag: str = "--checkpoint_path") -> dict:
+        found = [flag, str(folder / killed / "cache")]
         return make(name, f"{killed}-path", resume=found)
 
     jobs = [make("plain"), make("off"), make("on", "path")]
     jobs += [make("recording", "recording-path", stop=4), make("walking", "walking-path", stop=8)]
     jobs += [resume("resumed-recording", "recording"), resume("resumed-walking", "walking")]
+    jobs += [resume("weights-only", "walking", "--ckpt_only_path")]
     succeed(launch(jobs, folder / "launch", 2, wrap_from), folder / "launch")
     for rank in range(2):
         checks.same_training(notes(folder / "plain", rank), notes(folder / "off", rank))
+        for name, first in (("recording", 3), ("walking", 7)):
+            resumed = notes(folder / f"resumed-{name}", rank)
+            assert resumed[0]["step"] == first
+            checks.resumed_is_the_same(notes(folder / "on", rank), resumed)
     on = notes(folder / "on")
     checks.generator_is_held(on)
     checks.nodes_are_installed(on, folder / "path", torch.bfloat16)
     checks.fake_score_is_the_node(on, folder / "path")
-    # such a checkpoint holds no optimizer: the weights differ, the walk does not
-    for name, first in (("recording", 2), ("walking", 6)):
-        resumed = notes(folder / f"resumed-{name}")
-        assert resumed[0]["step"] == first
-        checks.nodes_are_installed([on[0], *resumed], folder / f"{name}-path", torch.bfloat16)
+    # weights without optimizers: other losses, the same walk
+    resumed = notes(folder / "weights-only")
+    assert resumed[0]["step"] == 6
+    checks.nodes_are_installed([on[0], *resumed], folder / "walking-path", torch.bfloat16)

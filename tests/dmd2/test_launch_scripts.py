@@ -47,7 +47,8 @@ def dry_run(
 
 
 def required(script: Path) -> list[str]:
-    return re.findall(r"\$\{(\w+):\?", script.read_text())
+    text = script.read_text() + (script.parents[1] / "dmd2.sh").read_text()
+    return re.findall(r"\$\{(\w+):\?", text)
 
 
 def arguments(script: Path, *more: str) -> tuple[str, list[str]]:
@@ -90,7 +91,8 @@ def test_a_dry_run_is_any_value_but_none_and_0(tmp_path: Path, value: str) -> No
 
 def test_there_is_a_script_for_every_published_setting() -> None:
     assert [f"{script.parent.name}/{script.name}" for script in SCRIPTS] == [
-        *("imagenet/one_step.sh", "imagenet/one_step_gan.sh"),
+        "imagenet/one_step.sh",
+        *("imagenet/one_step_gan.sh", "imagenet/one_step_gan_resume.sh"),
         *("sdv1.5/one_step.sh", "sdv1.5/one_step_gan.sh"),
         *("sdxl/four_step.sh", "sdxl/four_step_lora.sh", "sdxl/one_step.sh"),
     ]

@@ -65,7 +65,8 @@ def test_fsdp_walks_the_path_by_gathered_weights_and_goes_on_from_its_checkpoint
 
 @more
 @pytest.mark.parametrize(
-    ("kind", "num_processes"), [("sdxl", 1), ("edm", 1), ("sd15", 1), ("sdxl", 2), ("sd15", 2)]
+    ("kind", "num_processes"),
+    [("sdxl", 1), ("edm", 1), ("sd15", 1), ("sdxl", 2), ("edm", 2), ("sd15", 2)],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     real: Host, tmp_path: Path, kind: str, num_processes: int

@@ -1,6 +1,7 @@
 """A checkout is patched as a whole or not at all, and reverted to the byte."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,21 @@ def test_no_checkout_and_unknown_patches_are_refused(tree: Path, tmp_path: Path)
         open_tree(tmp_path / "sub")
     with pytest.raises(PatchError, match="did you mean 'close'"):
         open_tree(tree).apply(["clos"])
+
+
+def test_patches_of_another_release_are_outdated_until_applied_again(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    newer = Guard(file="a.py", function="train", shape=Calls("step"), condition="may_now")
+    patches = (PATCHES[0], replace(PATCHES[1], edits=(newer,)))
+    states = {state.patch.name: state for state in open_tree(tree, patches).status()}
+    assert {name: state.state for name, state in states.items()} == {
+        "close": "outdated",
+        "guard": "outdated",
+    }
+    assert states["guard"].reason == (
+        "a.py was patched by another release of the plugin: apply again"
+    )
+    assert open_tree(tree, patches).apply(NAMES) == ["a.py", "sub/b.py"]
+    assert [state.state for state in open_tree(tree, patches).status()] == ["applied"] * 2
+    open_tree(tree, patches).revert()
+    assert (tree / "a.py").read_bytes() == FIRST

@@ -12,11 +12,11 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from disback_plugin.errors import RunError
+from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
 from disback_plugin.trainer.clock import Clock
 from disback_plugin.trainer.ema import make_ema
 from disback_plugin.trainer.interrupt import Interrupt
 from disback_plugin.trainer.metrics_log import MetricsLog
-from disback_plugin.trainer.optimizer_state import pack_optimizer, unpack_optimizer
 from tests.trainer.conftest import lines
 
 

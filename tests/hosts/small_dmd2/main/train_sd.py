@@ -48,14 +48,16 @@ class Trainer:
                 self.model.feedforward_model, self.model.guidance_model
             )
         self._optimizers()
-        prepared = [self.optimizer_generator, self.optimizer_guidance, self.scheduler_generator]
+        prepared = [self.optimizer_generator, self.optimizer_guidance]
+        prepared += [self.scheduler_generator, self.scheduler_guidance]
         if self.fsdp:
             prepared = accelerator.prepare(*prepared)
         else:
             networks = (self.model.feedforward_model, self.model.guidance_model)
             first, second, *prepared = accelerator.prepare(*networks, *prepared)
             self.model.feedforward_model, self.model.guidance_model = first, second
-        self.optimizer_generator, self.optimizer_guidance, self.scheduler_generator = prepared
+        self.optimizer_generator, self.optimizer_guidance, *prepared = prepared
+        self.scheduler_generator, self.scheduler_guidance = prepared
         self.accelerator = accelerator
         if args.checkpoint_path is not None:
             self.load(args.checkpoint_path)
@@ -67,8 +69,9 @@ class Trainer:
 
         self.optimizer_generator = adam(self.model.feedforward_model, self.args.generator_lr)
         self.optimizer_guidance = adam(self.model.guidance_model, self.args.guidance_lr)
-        self.scheduler_generator = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer_generator, lambda done: min(1.0, (done + 1) / 4)
+        self.scheduler_generator, self.scheduler_guidance = (
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / 4))
+            for optimizer in (self.optimizer_generator, self.optimizer_guidance)
         )
 
     def fsdp_state_dict(self, model):
@@ -80,6 +83,7 @@ class Trainer:
     def load(self, checkpoint_path):
         self.step = int(checkpoint_path.rstrip("/").split("_")[-1])
         self.accelerator.load_state(checkpoint_path)
+        self.accelerator.print(f"Resumed at step {self.step}")
 
     def save(self):
         if self.fsdp:
@@ -88,7 +92,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             name = f"checkpoint_model_{self.step:06d}"
             output_path = os.path.join(self.output_path, name)
-            os.makedirs(output_path)
+            os.makedirs(output_path, exist_ok=True)
             if self.fsdp:
                 torch.save(generator, os.path.join(output_path, "pytorch_model.bin"))
                 torch.save(guidance, os.path.join(output_path, "pytorch_model_1.bin"))
@@ -111,6 +115,7 @@ class Trainer:
         fake_loss, _ = self.model(noise, False, sample)
         self.accelerator.backward(fake_loss)
         self.optimizer_guidance.step()
+        self.scheduler_guidance.step()
         self.optimizer_guidance.zero_grad()
         self.optimizer_generator.zero_grad()
         if self.accelerator.is_main_process and not visual:

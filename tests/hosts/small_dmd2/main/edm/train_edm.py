@@ -55,6 +55,7 @@ class Trainer:
     def load(self, checkpoint_path):
         self.step = int(checkpoint_path.rstrip("/").split("_")[-1])
         self.accelerator.load_state(checkpoint_path)
+        self.accelerator.print(f"Resumed at step {self.step}")
 
     def save(self):
         name = f"checkpoint_model_{self.step:06d}"
