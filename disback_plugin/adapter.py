@@ -6,9 +6,9 @@ Packages of users register through the entry-point group `disback.adapters`.
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -30,11 +30,25 @@ class Roles:
     student: nn.Module
 
 
+class Places(NamedTuple):
+    """Where an adapter finds the roles in its host, in words."""
+
+    teacher: str
+    fake_score: str
+    student: str
+
+
 def refuse_shared_weights(roles: Roles) -> None:
-    """Raise AdapterError where two roles share parameters: a node would end up in both.
+    """Raise AdapterError where a role misses, or two share parameters: a node would be in both.
 
     Teacher and fake score may be one module with a LoRA adapter.
     """
+    for field in fields(roles):
+        if not isinstance(found := getattr(roles, field.name), nn.Module):
+            raise AdapterError(
+                f"the adapter found no {field.name}: roles() must give a torch.nn.Module for each "
+                f"role (seen: {type(found).__name__})"
+            )
     pairs = [("student", "teacher"), ("student", "fake_score")]
     if roles.teacher is not roles.fake_score:
         pairs.append(("teacher", "fake_score"))
@@ -51,9 +65,15 @@ def _storage(module: nn.Module) -> set[int]:
 
 
 class Adapter(ABC):
-    """Tells DisBack which of a host's networks plays which role."""
+    """Tells DisBack which of a host's networks plays which role.
+
+    `host` and `found_at` are for people (`disback adapters`): what it attaches to, and where each
+    role is found there.
+    """
 
     name: ClassVar[str]
+    host: ClassVar[str] = ""
+    found_at: ClassVar[Places | None] = None
 
     @abstractmethod
     def roles(self, host: Any) -> Roles:
@@ -73,6 +93,7 @@ class Adapter(ABC):
 
 
 _ADAPTERS: dict[str, type[Adapter]] = {}
+_PACKAGES: dict[str, str] = {}  # of adapters from entry points
 AnyAdapter = TypeVar("AnyAdapter", bound=type[Adapter])
 
 
@@ -105,9 +126,21 @@ def list_adapters() -> list[str]:
     return sorted(_ADAPTERS)
 
 
+def origin(name: str) -> str:
+    """Where a registered adapter comes from: built in, a package with its version, or a module."""
+    return _PACKAGES.get(name) or _module(_ADAPTERS[name])
+
+
+def _module(cls: type[Adapter]) -> str:
+    return "built in" if cls.__module__.startswith("disback_plugin.") else cls.__module__
+
+
 def _load_entry_points() -> None:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            register_adapter(point.load())
+            cls = register_adapter(point.load())
         except Exception as error:  # somebody else's package: it must not take ours down
             logger.warning("adapter %r of %s cannot be used: %s", point.name, point.value, error)
+            continue
+        if point.dist is not None:
+            _PACKAGES[cls.name] = f"{point.dist.name} {point.dist.version}"

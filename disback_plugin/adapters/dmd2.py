@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from disback_plugin.adapter import Adapter, Roles, register_adapter
+from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
 from disback_plugin.path import TeacherReference
@@ -40,6 +40,8 @@ def remember_teacher(model: Any) -> TeacherReference:
 
 
 class _DMD2Adapter(Adapter):
+    found_at = Places("guidance_model.real_unet", "guidance_model.fake_unet", "feedforward_model")
+
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, DMD2Host):
             raise AdapterError(f"{self.name} attaches to a DMD2Host (seen: {type(host).__name__})")
@@ -69,6 +71,7 @@ class DMD2SDAdapter(_DMD2Adapter):
     """`main/train_sd.py`: SDXL and SD1.5."""
 
     name = "dmd2-sd"
+    host = "DMD2, main/train_sd.py"
 
 
 @register_adapter
@@ -76,3 +79,4 @@ class DMD2EDMAdapter(_DMD2Adapter):
     """`main/edm/train_edm.py`: ImageNet-64."""
 
     name = "dmd2-edm"
+    host = "DMD2, main/edm/train_edm.py"

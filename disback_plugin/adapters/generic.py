@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from disback_plugin.adapter import Adapter, Roles, register_adapter
+from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
 
@@ -17,6 +17,8 @@ class GenericAdapter(Adapter):
     """`DisBack.attach(roles=dict(teacher=..., fake_score=..., student=...), config=...)`."""
 
     name = "generic"
+    host = "your own loop"
+    found_at = Places(*(f"roles[{role!r}]" for role in _ROLES))
 
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, Mapping):

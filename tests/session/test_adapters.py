@@ -1,6 +1,7 @@
 """Adapters: registered by name, from packages too; roles that miss are named."""
 
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -131,3 +132,27 @@ def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeyp
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken, good])
     assert "toy-host" in list_adapters()
     assert "'broken' of no_such_module:Adapter cannot be used" in caplog.text
+
+
+def test_an_adapter_that_misses_a_role_is_named_with_what_it_gave():
+    class Careless(HostAdapter):
+        name = "careless"
+
+        def roles(self, host):
+            return Roles(host.teacher, None, host.student)
+
+    register_adapter(Careless)
+    with pytest.raises(AdapterError, match=r"found no fake_score: .*\(seen: NoneType\)"):
+        DisBack.attach(ToyHost(), adapter="careless", config=DisBackConfig(arm="fixed"))
+
+
+def test_an_adapter_says_where_it_comes_from(monkeypatch):
+    register_adapter(HostAdapter)
+    assert registry.origin("generic") == "built in"
+    assert registry.origin("toy-host") == __name__
+    package = SimpleNamespace(name="toy-package", version="1.2")
+    point = SimpleNamespace(name="x", value="y", load=lambda: HostAdapter, dist=package)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry, "_PACKAGES", {})
+    list_adapters()
+    assert registry.origin("toy-host") == "toy-package 1.2"

@@ -1,0 +1,199 @@
+"""The checks: each takes `make_host` and raises ContractError where the contract is broken."""
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from disback_plugin.errors import InstallError
+from disback_plugin.testing.host import ContractError
+from disback_plugin.testing.ranks import check_ranks
+from disback_plugin.testing.trial import (
+    NUM_STEPS,
+    RECORD,
+    MakeHost,
+    Note,
+    Trial,
+    node_at,
+    settings,
+)
+
+
+def check_off(make_host: MakeHost) -> None:
+    """Without DisBack, and with it switched off (arm `fixed`), training is the same bit for bit."""
+    plain = Trial.start(make_host, None).run(0, 4)
+    again = Trial.start(make_host, None).run(0, 4)
+    _need_same(plain.notes, again.notes, "two hosts of make_host train differently: seed them")
+    if _same(plain.notes[0].student, plain.notes[-1].student):
+        raise ContractError("the host's student does not move in 4 steps: nothing could be checked")
+    with _folder() as folder:
+        off = Trial.start(make_host, settings(folder, "fixed")).run(0, 4)
+        _need_same(
+            plain.notes, off.notes, "switched off (arm 'fixed'), the host trains differently"
+        )
+        if (folder / "path").exists():
+            raise ContractError("switched off (arm 'fixed'), DisBack wrote a path")
+
+
+def check_recording(make_host: MakeHost) -> None:
+    """While recording, the fake score moves; the student and the real score stay bit for bit."""
+    with _folder() as folder:
+        trial = Trial.start(make_host, settings(folder))
+        before = trial.note(-1, [])
+        trial.run(0, RECORD.num_steps + 1)
+        *recording, first = trial.notes
+        for note in recording:
+            if not _same(before.student, note.student):
+                raise ContractError(f"the student moved at step {note.step}, while recording")
+            if not torch.equal(before.real, note.real):
+                raise ContractError(f"the real score changed at step {note.step}, while recording")
+        if torch.equal(before.fake, recording[-1].fake):
+            raise ContractError(
+                "the fake score does not move while recording: nodes would be equal"
+            )
+        if _same(before.student, first.student):
+            raise ContractError("the student does not move at the first step after recording")
+
+
+def check_nodes(make_host: MakeHost) -> None:
+    """On the way back the real score answers as the fake score did when the node was recorded.
+
+    At the end the teacher answers again, bit for bit.
+    """
+    with _folder() as folder:
+        trial = Trial.start(make_host, settings(folder))
+        teacher = trial.note(-1, []).real
+        trial.run(0, NUM_STEPS)
+        assert trial.disback is not None
+        recorded = {
+            index: trial.notes[num_done - 1].fake
+            for index, num_done in enumerate(RECORD.node_steps, start=1)
+        }
+        for note in trial.notes[RECORD.num_steps :]:
+            node = node_at(note.step)
+            if not torch.equal(note.real, recorded[node] if node else teacher):
+                what = f"node {node}, recorded after step {RECORD.node_steps[node - 1]}"
+                seen = (
+                    " (it answers as the teacher does)" if torch.equal(note.real, teacher) else ""
+                )
+                raise ContractError(
+                    f"at step {note.step} the real score does not answer as "
+                    f"{what if node else 'the teacher'}{seen}"
+                )
+
+
+def check_used(make_host: MakeHost) -> None:
+    """The student learns from the node: against the teacher its first step is another one."""
+    with _folder() as one, _folder() as other:
+        path = Trial.start(make_host, settings(one)).run(0, RECORD.num_steps + 1)
+        warm = Trial.start(make_host, settings(other, "warm")).run(0, RECORD.num_steps + 1)
+        if _same(path.notes[-1].student, warm.notes[-1].student):
+            raise ContractError(
+                "the student's first step is the same with a node and with the teacher: the loop "
+                "does not ask the installed real score (`with disback.real_score() as network:`)"
+            )
+
+
+def check_strict(make_host: MakeHost) -> None:
+    """A node with a missing, renamed or mis-shaped tensor is refused, and nothing changes."""
+    with _folder() as folder:
+        trial = Trial.start(make_host, settings(folder)).run(0, RECORD.num_steps)
+        assert trial.disback is not None
+        assert trial.disback.path is not None
+        installation, node = trial.disback.installation, trial.disback.path.read(1)
+        before = trial.note(-1, []).real
+        for what, tensors in _spoilt(node):
+            try:
+                installation.install(1, tensors)
+            except InstallError:
+                pass
+            else:
+                raise ContractError(f"a node with a {what} tensor was installed without an error")
+            if not torch.equal(before, trial.note(-1, []).real):
+                raise ContractError(f"a refused node with a {what} tensor changed the real score")
+
+
+def check_resume(make_host: MakeHost) -> None:
+    """Killed while recording and on the way back, a resumed run equals the uninterrupted one."""
+    with _folder() as folder:
+        whole = Trial.start(make_host, settings(folder)).run(0, NUM_STEPS)
+    for stop in (RECORD.num_steps // 2, RECORD.num_steps + 3):
+        with _folder() as folder:
+            killed = Trial.start(make_host, settings(folder)).run(0, stop)
+            host_state, disback_state = killed.checkpoint()
+            killed.run(stop, stop + 2)  # what it does after the checkpoint is lost
+            resumed = Trial.start(make_host, settings(folder))
+            assert resumed.disback is not None
+            resumed.host.load_state_dict(host_state)
+            resumed.disback.load_state_dict(disback_state)
+            resumed.run(stop, NUM_STEPS)
+        where = f"resumed at step {stop} of {NUM_STEPS}, the run differs from the uninterrupted one"
+        _need_same(whole.notes[stop:], resumed.notes, where)
+
+
+Check = Callable[[MakeHost], None]
+CHECKS: dict[str, Check] = {
+    "off": check_off,
+    "recording": check_recording,
+    "nodes": check_nodes,
+    "used": check_used,
+    "strict": check_strict,
+    "resume": check_resume,
+    "ranks": check_ranks,
+}
+
+
+def check_adapter(make_host: MakeHost, skip: Collection[str] = ()) -> list[str]:
+    """Run all checks on hosts that `make_host()` makes; returns the names of those that passed.
+
+    make_host: a function at the top level of a module (the check `ranks` imports it in processes
+    of its own). skip: names of checks that the host has no use for, e.g. `ranks` for a host of
+    one process. Raises ContractError at the first broken check, prefixed by its name.
+    """
+    unknown = sorted(set(skip) - set(CHECKS))
+    if unknown:
+        raise ValueError(f"no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    passed = []
+    for name, check in CHECKS.items():
+        if name not in skip:
+            try:
+                check(make_host)
+            except ContractError as error:
+                raise ContractError(f"{name}: {error}") from None
+            passed.append(name)
+    return passed
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
+        yield Path(folder)
+
+
+def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    pairs = zip(first.values(), second.values(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def _need_same(first: list[Note], second: list[Note], message: str) -> None:
+    for one, other in zip(first, second, strict=True):
+        equal = {
+            "losses": one.losses == other.losses,
+            "student": _same(one.student, other.student),
+            "real score": torch.equal(one.real, other.real),
+            "fake score": torch.equal(one.fake, other.fake),
+        }
+        if not all(equal.values()):
+            wrong = ", ".join(name for name, same in equal.items() if not same)
+            raise ContractError(f"{message} (first at step {one.step}: {wrong})")
+
+
+def _spoilt(node: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    name = sorted(node)[0]
+    others = {key: value for key, value in node.items() if key != name}
+    yield "missing", others
+    yield "renamed", {**others, f"{name}_": node[name]}
+    yield "mis-shaped", {**others, name: torch.zeros(*node[name].shape, 2)}

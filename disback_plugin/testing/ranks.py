@@ -1,0 +1,67 @@
+"""The check `ranks`: two gloo processes walk the same path, switch at the same steps."""
+
+import pickle
+import tempfile
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed, multiprocessing
+
+from disback_plugin.distributed import gather
+from disback_plugin.testing.host import ContractError
+from disback_plugin.testing.trial import NUM_STEPS, RECORD, MakeHost, Trial, node_at, settings
+
+NUM_PROCESSES = 2
+
+
+def check_ranks(make_host: MakeHost) -> None:
+    """In two processes: equal students, the same node everywhere, the teacher back everywhere."""
+    try:
+        pickle.dumps(make_host)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ContractError(
+            f"make_host cannot be imported in other processes ({error}): define it at the top "
+            "level of a module, or skip this check"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
+        multiprocessing.spawn(_run, args=(make_host, folder), nprocs=NUM_PROCESSES)
+        failed = sorted(Path(folder).glob("failure.*"), key=lambda file: file.stat().st_mtime_ns)
+        if failed:  # the first one; the other rank may only have missed it
+            raise ContractError(failed[0].read_text())
+
+
+def _run(rank: int, make_host: MakeHost, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=NUM_PROCESSES,
+        timeout=timedelta(seconds=60),
+    )
+    try:
+        message = _compare(make_host, Path(folder))
+    except Exception:  # of the author's code: told by the parent
+        message = traceback.format_exc()
+    if message:
+        (Path(folder) / f"failure.{rank}").write_text(f"rank {rank}: {message}")
+    distributed.destroy_process_group()
+
+
+def _compare(make_host: MakeHost, folder: Path) -> str:
+    """What is wrong, seen from this rank; empty where nothing is."""
+    trial = Trial.start(make_host, settings(folder))
+    teacher = trial.note(-1, []).real
+    recorded = {0: teacher}
+    for step in range(NUM_STEPS):
+        note = trial.run(step, step + 1).notes[-1]
+        sums = [float(value.double().sum()) for value in note.student.values()]
+        if any(other != sums for other in gather(sums)):
+            return f"the ranks' students differ at step {step}: the update is not synchronised"
+        if step + 1 in RECORD.node_steps:
+            recorded[RECORD.node_steps.index(step + 1) + 1] = note.fake
+        if not torch.equal(note.real, recorded[node_at(step)]):
+            return f"at step {step} the real score does not answer as node {node_at(step)}"
+    return ""

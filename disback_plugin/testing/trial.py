@@ -1,0 +1,89 @@
+"""One run of a contract's host, noted step by step."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from disback_plugin.config import Arm, DisBackConfig, RecordConfig
+from disback_plugin.schedule import FixedInterval
+from disback_plugin.session import DisBack
+from disback_plugin.testing.host import ContractHost
+
+RECORD = RecordConfig(num_steps=6, at=(1, 2, 4, 6))
+INTERVAL = 2
+NUM_NODES = len(RECORD.node_steps)
+NUM_STEPS = RECORD.num_steps + INTERVAL * (NUM_NODES - 1) + 2  # two steps on the teacher
+MakeHost = Callable[[], ContractHost]
+
+
+def node_at(step: int) -> int:
+    """The node that has to answer as the real score at a step of these runs."""
+    if step < RECORD.num_steps:
+        return 0
+    return max(NUM_NODES - 1 - (step - RECORD.num_steps) // INTERVAL, 0)
+
+
+def settings(folder: Path, arm: Arm = "disback") -> DisBackConfig:
+    """The settings of every run here; the path lies in `folder`."""
+    schedule = FixedInterval(interval=INTERVAL)
+    return DisBackConfig(path=folder / "path", arm=arm, record=RECORD, schedule=schedule)
+
+
+@dataclass(frozen=True)
+class Note:
+    """After a step: its losses, the student's tensors, what both scores answer."""
+
+    step: int
+    losses: list[float]
+    student: dict[str, Tensor]
+    real: Tensor
+    fake: Tensor
+
+
+@dataclass
+class Trial:
+    """A host, attached or not, and its notes; `before` is its state before the first step."""
+
+    host: ContractHost
+    disback: DisBack | None
+    notes: list[Note] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, make_host: MakeHost, config: DisBackConfig | None) -> "Trial":
+        """A new host, with DisBack attached where there are settings."""
+        torch.manual_seed(0)  # of the global generator, which hosts may draw from
+        host = make_host()
+        return cls(host, None if config is None else host.attach(config))
+
+    def run(self, first: int, stop: int) -> "Trial":
+        """Steps first..stop-1, noted; returns itself."""
+        for step in range(first, stop):
+            losses = self.host.train_step(step, self.disback)
+            self.notes.append(self.note(step, losses))
+        return self
+
+    def note(self, step: int, losses: list[float]) -> Note:
+        """What the host is now; the global random state is left as it is."""
+        random = torch.get_rng_state()
+        with torch.no_grad():
+            real = self.host.predict_real(self.disback).detach().clone()
+            fake = self.host.predict_fake().detach().clone()
+        torch.set_rng_state(random)
+        return Note(step, losses, student_tensors(self.host), real, fake)
+
+    def checkpoint(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The host's state, and DisBack's after a round trip through JSON."""
+        assert self.disback is not None
+        own = copy.deepcopy(self.host.state_dict())
+        return own, json.loads(json.dumps(self.disback.state_dict()))
+
+
+def student_tensors(host: ContractHost) -> dict[str, Tensor]:
+    """Copies of the student's parameters; its wrappers may change names, not order."""
+    return {name: value.detach().clone() for name, value in host.student.named_parameters()}
