@@ -31,3 +31,7 @@ class RunError(DisBackError):
 
 class CheckpointError(DisBackError):
     """A model's checkpoint is damaged, holds what must not be loaded, or is of another format."""
+
+
+class DataError(DisBackError):
+    """A data set is missing, damaged, of another format, or must not be overwritten."""

@@ -1,7 +1,26 @@
-"""Data of the small experiments: the 2-D Gaussian mixture and scikit-learn's digits."""
+"""Data: the small experiments' own, prompts, and DMD2's image and latent LMDBs."""
 
 from disback_plugin.data.dataset import DataSet
 from disback_plugin.data.digits import digits_dataset
+from disback_plugin.data.lmdb_reader import LMDBReader
+from disback_plugin.data.lmdb_sources import ImageLMDB, LatentLMDB
+from disback_plugin.data.lmdb_writer import write_image_lmdb, write_latent_lmdb
 from disback_plugin.data.mixture import GaussianMixture, mixture_dataset, random_mixture
+from disback_plugin.data.prompts import PromptSet, load_prompts
+from disback_plugin.data.source import SampleSource
 
-__all__ = ["DataSet", "GaussianMixture", "digits_dataset", "mixture_dataset", "random_mixture"]
+__all__ = [
+    "DataSet",
+    "GaussianMixture",
+    "ImageLMDB",
+    "LMDBReader",
+    "LatentLMDB",
+    "PromptSet",
+    "SampleSource",
+    "digits_dataset",
+    "load_prompts",
+    "mixture_dataset",
+    "random_mixture",
+    "write_image_lmdb",
+    "write_latent_lmdb",
+]

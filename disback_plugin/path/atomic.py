@@ -17,7 +17,8 @@ def _temp_for(file: Path) -> Path:
     return file.with_name(f"{TEMP_PREFIX}{os.getpid()}-{file.name}")
 
 
-def _sync(target: Path) -> None:
+def sync(target: Path) -> None:
+    """Flush a file or a folder to disk."""
     descriptor = os.open(target, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -26,9 +27,9 @@ def _sync(target: Path) -> None:
 
 
 def _commit(temp: Path, file: Path) -> None:
-    _sync(temp)
+    sync(temp)
     os.replace(temp, file)
-    _sync(file.parent)
+    sync(file.parent)
 
 
 def write_json(file: Path, data: Any) -> None:
@@ -38,12 +39,16 @@ def write_json(file: Path, data: Any) -> None:
     _commit(temp, file)
 
 
-def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
+def write_tensors(
+    file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Replace `file` by `tensors` as safetensors, atomically; returns (bytes, sha256)."""
     temp = _temp_for(file)
     # safetensors refuses tensors that share memory (tied weights), so each gets its own
     save_file(
-        {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, temp
+        {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
+        temp,
+        metadata,
     )
     size, digest = temp.stat().st_size, sha256(temp)
     _commit(temp, file)

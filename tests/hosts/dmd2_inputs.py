@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from disback_plugin.data import write_image_lmdb, write_latent_lmdb
+
 LATENT = 8  # latent side; two UNet levels, so the middle block sees 4x4
 LATENT_CHANNELS = 4
 TEXT_DIM = 8
@@ -45,14 +47,15 @@ def make_inputs(folder: Path, num_rows: int, edm_checkout: Path | None = None) -
     prompts = [" ".join(rng.permutation(WORDS)[:3]) for _ in range(num_rows)]
     (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
     for name in ("sdxl", "sd15"):
-        _make_pipeline(folder / name, sdxl=name == "sdxl")
+        make_pipeline(folder / name, sdxl=name == "sdxl")
     latents = rng.standard_normal((num_rows, LATENT_CHANNELS, LATENT, LATENT)).astype(np.float16)
-    _put_arrays(folder / "latents_lmdb", {"latents": latents}, prompts)
+    write_latent_lmdb(folder / "latents_lmdb", zip(latents, prompts, strict=True))
     if edm_checkout is not None:
         (folder / "edm").mkdir()
         images = rng.integers(0, 256, (num_rows, 3, EDM_SIDE, EDM_SIDE), dtype=np.uint8)
-        labels = rng.integers(0, EDM_LABELS, (num_rows, 1), dtype=np.int64)
-        _put_arrays(folder / "edm" / "images_lmdb", {"images": images, "labels": labels}, [])
+        labels = rng.integers(0, EDM_LABELS, num_rows)
+        rows = zip(images, map(int, labels), strict=True)
+        write_image_lmdb(folder / "edm" / "images_lmdb", rows)
         _make_edm(folder / "edm" / "tiny_edm.pkl", edm_checkout)
 
 
@@ -91,7 +94,8 @@ def _write_tokenizer(folder: Path, pad: str) -> dict[str, int]:
     return ids
 
 
-def _make_pipeline(folder: Path, sdxl: bool) -> None:
+def make_pipeline(folder: Path, sdxl: bool) -> None:
+    """A Stable Diffusion folder of tiny random networks, without its model_index.json."""
     from diffusers import AutoencoderKL, DDIMScheduler
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -157,21 +161,6 @@ def _make_unet(folder: Path, sdxl: bool) -> None:
         attention_head_dim=2,
         **extra,
     ).save_pretrained(folder)
-
-
-def _put_arrays(folder: Path, arrays: dict[str, np.ndarray], prompts: list[str]) -> None:
-    """`<name>_shape` and `<name>_<i>_data`: the keys of DMD2's LMDB readers."""
-    import lmdb
-
-    environment = lmdb.open(str(folder), map_size=1 << 26)
-    with environment.begin(write=True) as transaction:
-        for name, rows in arrays.items():
-            transaction.put(f"{name}_shape".encode(), " ".join(map(str, rows.shape)).encode())
-            for number, row in enumerate(rows):
-                transaction.put(f"{name}_{number}_data".encode(), row.tobytes())
-        for number, text in enumerate(prompts):
-            transaction.put(f"prompts_{number}_data".encode(), text.encode())
-    environment.close()
 
 
 def _make_edm(file: Path, checkout: Path) -> None:

@@ -1,0 +1,134 @@
+"""`disback data`: make LMDB data sets in DMD2's layout, and look at them."""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from disback_plugin.cli.arguments import add_command, positive
+from disback_plugin.data.optional import needed
+from disback_plugin.errors import DataError
+
+EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
+  disback data lmdb photos/ photos_lmdb --resolution 64 --labels none
+  disback data lmdb latents/ latents_lmdb
+  disback data show imagenet_lmdb
+"""
+LMDB = "write images or latents into an LMDB in the layout of DMD2"
+LMDB_DETAILS = """
+SOURCE is one of
+  a folder of images; class sub-folders, or a dataset.json, give the labels
+  a .zip of NVlabs/edm's dataset_tool
+  an .npz: images (uint8) and labels, or jpeg (bytes end to end), offsets and labels
+  a folder of .npy or .safetensors ("latents") files with prompts.txt, one prompt a line
+
+Images become RGB. OUT appears when it is complete; an interrupted command leaves nothing.
+"""
+NUM_PROMPTS = 3
+Item = TypeVar("Item")
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command with its actions."""
+    parser = add_command(commands, "data", "make and look at data sets for training", EXAMPLES)
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    make = actions.add_parser(
+        "lmdb",
+        help=LMDB,
+        description=LMDB[0].upper() + LMDB[1:] + ".",
+        epilog=LMDB_DETAILS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    make.add_argument("source", type=Path, metavar="SOURCE", help="see below")
+    make.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    make.add_argument(
+        "--labels",
+        default="auto",
+        metavar="auto|none|FILE",
+        help='auto: from the source; none: without; FILE: JSON {"labels": [[NAME, NUMBER], ...]}',
+    )
+    make.add_argument(
+        "--resolution",
+        type=positive,
+        metavar="N",
+        help="crop the centre square and resize to N x N (Lanczos)",
+    )
+    make.add_argument(
+        "--limit", type=positive, metavar="N", help="N samples only, evenly spread over the source"
+    )
+    make.add_argument(
+        "--map-size",
+        type=positive,
+        default=1 << 30,
+        metavar="BYTES",
+        help="address space to begin with; it grows as needed (default: 1 GiB)",
+    )
+    make.add_argument("--force", action="store_true", help="replace an LMDB at OUT")
+    make.set_defaults(command=write)
+    show_help = "count, shapes, dtypes, classes, the first prompts"
+    look = actions.add_parser("show", help=show_help, description=f"Print {show_help}.")
+    look.add_argument("folder", type=Path, metavar="FOLDER", help="an LMDB folder")
+    look.set_defaults(command=show)
+
+
+def write(args: argparse.Namespace) -> int:
+    """Write the LMDB and show it."""
+    from disback_plugin.data import latents
+    from disback_plugin.data.images import open_images
+    from disback_plugin.data.lmdb_writer import (
+        refuse_existing,
+        write_image_lmdb,
+        write_latent_lmdb,
+    )
+
+    refuse_existing(args.out, args.force)
+    options = {"replace": args.force, "map_size": args.map_size}
+    if latents.is_latents(args.source):
+        _refuse_image_options(args)
+        found = latents.open_latents(args.source)
+        num = min(args.limit or len(found), len(found))
+        write_latent_lmdb(args.out, _bar(found.rows(num), num), **options)
+    else:
+        images = open_images(args.source, args.labels)
+        images = images.spread(args.limit or len(images))
+        write_image_lmdb(args.out, _bar(images.rows(args.resolution), len(images)), **options)
+    return show(argparse.Namespace(folder=args.out))
+
+
+def _refuse_image_options(args: argparse.Namespace) -> None:
+    if args.labels != "auto" or args.resolution is not None:
+        raise DataError(
+            f"{args.source} holds latents: leave --labels and --resolution, which are for images, "
+            "out"
+        )
+
+
+def _bar(rows: Iterable[Item], num: int) -> Iterator[Item]:
+    return iter(needed("tqdm", "a progress bar").tqdm(rows, total=num, unit="sample"))
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print what is in an LMDB."""
+    from disback_plugin.data.lmdb_reader import DATA_FILE, LMDBReader
+    from disback_plugin.data.lmdb_sources import ImageLMDB, LatentLMDB
+
+    reader = LMDBReader(args.folder)
+    megabytes = (args.folder / DATA_FILE).stat().st_size / 1e6
+    if reader.shape("latents") is not None:
+        latents = LatentLMDB(args.folder)
+        kind = f"latents {latents.data_shape} float16 with prompts"
+        print(f"{args.folder}: {len(latents)} {kind}, {megabytes:.1f} MB")
+        for prompt in latents.prompts(range(min(NUM_PROMPTS, len(latents)))):
+            print(f"  {prompt}")
+        return 0
+    images = ImageLMDB(args.folder)
+    print(f"{args.folder}: {len(images)} images {images.data_shape} uint8, {megabytes:.1f} MB")
+    if images.labels is None:
+        print("  no labels")
+    else:
+        counts = images.labels.bincount()
+        print(
+            f"  labels int64, {images.num_classes} classes with {int(counts.min())} to "
+            f"{int(counts.max())} images each"
+        )
+    return 0
