@@ -19,9 +19,10 @@ from disback_plugin import DegradationPath
 from disback_plugin.networks import SmallUNet
 from disback_plugin.trainer import parse_config
 from disback_plugin.trainer.accelerate_setup import make_accelerator
-from disback_plugin.trainer.build import make_problem, make_teacher
+from disback_plugin.trainer.build import make_teacher
 from disback_plugin.trainer.distill_job import attach, make_drawer, make_networks
 from disback_plugin.trainer.loop import Distillation
+from disback_plugin.trainer.problem import make_problem
 
 LIMIT = 1.01
 CONFIG = {

@@ -10,6 +10,7 @@ from disback_plugin import adapters as _adapters  # registers the adapters that 
 from disback_plugin.adapter import get_adapter, list_adapters, register_adapter
 from disback_plugin.config import DisBackConfig, RecordConfig
 from disback_plugin.path import DegradationPath
+from disback_plugin.pretrained import load_denoiser
 from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
 from disback_plugin.session import DisBack, Turn
 
@@ -25,6 +26,7 @@ __all__ = [
     "Turn",
     "get_adapter",
     "list_adapters",
+    "load_denoiser",
     "register_adapter",
 ]
 del _adapters

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import torch
+import yaml
 
 from disback_plugin.cli.main import make_parser
 from tests.hosts.toy import ToyHost, same, tensors_of
@@ -48,6 +49,16 @@ def test_the_four_lines_bring_disback_to_a_loop(tmp_path, monkeypatch):
 def test_the_integration_takes_four_lines():
     (code,) = [block for block in blocks("python") if "begin_step" in block]
     assert re.findall(r"# (\d)", code) == ["1", "2", "3", "4"]
+
+
+def test_every_config_shown_is_valid():
+    from disback_plugin.trainer import parse_config
+
+    shown = blocks("yaml")
+    assert shown
+    for block in shown:
+        config = parse_config(yaml.safe_load(block), "README.md")
+        assert parse_config(config.model_dump(mode="json"), "again") == config
 
 
 def test_every_link_leads_somewhere():

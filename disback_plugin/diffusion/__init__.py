@@ -1,8 +1,10 @@
 """Denoisers, losses, student gradients and sampling, all in the sigma parametrisation.
 
-x = x0 + sigma eps throughout; x is (B, *data), sigma is (B,), cond is (B,) int64 labels or None.
+x = x0 + sigma eps throughout; x is (B, *data), sigma is (B,); cond is (B,) int64 labels, a
+TextCondition or None.
 """
 
+from disback_plugin.diffusion.condition import Condition, TextCondition
 from disback_plugin.diffusion.conversions import (
     diffuse,
     eps_from_x0,
@@ -14,6 +16,7 @@ from disback_plugin.diffusion.conversions import (
 )
 from disback_plugin.diffusion.denoiser import Denoiser
 from disback_plugin.diffusion.exact import GaussianMixtureDenoiser
+from disback_plugin.diffusion.guidance import GuidedNetwork, without_guidance
 from disback_plugin.diffusion.labels import class_ids, one_hot_labels
 from disback_plugin.diffusion.losses import WEIGHTINGS, denoising_score_matching
 from disback_plugin.diffusion.preconditioned import (
@@ -41,25 +44,37 @@ from disback_plugin.diffusion.student_gradients import (
     vsd,
 )
 from disback_plugin.diffusion.vp import VPSchedule, alphas_cumprod, vp_schedule
-from disback_plugin.diffusion.vp_denoisers import EpsDenoiser, VDenoiser
+from disback_plugin.diffusion.vp_denoisers import (
+    EpsDenoiser,
+    LCMDenoiser,
+    VDenoiser,
+    VPDenoiser,
+    X0Denoiser,
+)
 
 __all__ = [
     "STUDENT_GRADIENTS",
     "WEIGHTINGS",
+    "Condition",
     "ConsistencyDenoiser",
     "Denoiser",
     "EDMDenoiser",
     "EpsDenoiser",
     "GaussianMixtureDenoiser",
+    "GuidedNetwork",
     "KarrasGrid",
+    "LCMDenoiser",
     "LogNormal",
     "OneStepStudent",
     "PreconditionedDenoiser",
     "Scalings",
     "SigmaSampler",
+    "TextCondition",
     "UniformT",
     "VDenoiser",
+    "VPDenoiser",
     "VPSchedule",
+    "X0Denoiser",
     "alphas_cumprod",
     "class_ids",
     "denoising_score_matching",
@@ -77,6 +92,7 @@ __all__ = [
     "v_from_x0",
     "vp_schedule",
     "vsd",
+    "without_guidance",
     "x0_from_eps",
     "x0_from_score",
     "x0_from_v",

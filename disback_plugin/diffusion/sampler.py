@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from disback_plugin.diffusion.condition import Condition
 from disback_plugin.diffusion.denoiser import Denoiser
 from disback_plugin.diffusion.sigmas import karras_sigmas
 
@@ -14,13 +15,13 @@ def heun_sample(
     denoiser: Denoiser,
     z: Tensor,
     num_steps: int = 18,
-    cond: Tensor | None = None,
+    cond: Condition | None = None,
     rho: float = 7.0,
     sigma_max: float | None = None,
 ) -> Tensor:
     """Heun's method on dx/dsigma = (x - D) / sigma, from sigma_max z to 0 (EDM, Algorithm 1).
 
-    z (B, *data) standard normal; cond (B,) or None -> samples (B, *data) in the dtype of z. Costs
+    z (B, *data) standard normal; cond of B or None -> samples (B, *data) in the dtype of z. Costs
     2 num_steps - 1 forward passes; the last step, to sigma = 0, is an Euler step. sigma_max is the
     denoiser's own unless given: an eps-prediction's error is amplified by sigma, so 20 to 40, still
     far above the data, samples better than the 157 of the linear schedule.
@@ -38,5 +39,5 @@ def heun_sample(
     return x
 
 
-def _slope(denoiser: Denoiser, x: Tensor, sigma: float, cond: Tensor | None) -> Tensor:
+def _slope(denoiser: Denoiser, x: Tensor, sigma: float, cond: Condition | None) -> Tensor:
     return (x - denoiser(x, x.new_full((x.shape[0],), sigma), cond)) / sigma

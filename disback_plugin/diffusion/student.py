@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from disback_plugin.diffusion.condition import Condition
 from disback_plugin.diffusion.denoiser import Denoiser
 from disback_plugin.errors import ConfigError
 
@@ -23,6 +24,6 @@ class OneStepStudent(nn.Module):
         self.denoiser = denoiser
         self.sigma = float(sigma)
 
-    def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Latent z (B, *data), standard normal, and cond (B,) or None -> x0 (B, *data)."""
+    def forward(self, z: Tensor, cond: Condition | None = None) -> Tensor:
+        """Latent z (B, *data), standard normal, and cond of B or None -> x0 (B, *data)."""
         return self.denoiser(self.sigma * z, z.new_full((z.shape[0],), self.sigma), cond)

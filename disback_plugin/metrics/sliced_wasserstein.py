@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from disback_plugin.metrics.sample_matrix import all_finite, sample_pair
+from disback_plugin.metrics.sample_matrix import all_finite, sample_matrix, sample_pair
 
 
 def sliced_wasserstein(
@@ -21,6 +21,25 @@ def sliced_wasserstein(
         return math.inf
     directions = projections(a.shape[1], num_projections, seed)
     return math.sqrt(_squared_wasserstein_1d(a @ directions, b @ directions).mean().item())
+
+
+class SlicedWasserstein:
+    """`sliced_wasserstein` to one data set, sorted once and in float32, for sets of its size.
+
+    The same directions; about ten times quicker, equal to six digits.
+    """
+
+    def __init__(self, data: Tensor, num_projections: int = 128, seed: int = 0) -> None:
+        points = sample_matrix(data)
+        self._directions = projections(points.shape[1], num_projections, seed).T.float()
+        self._quantiles = (self._directions @ points.float().T).sort(dim=1).values
+
+    def __call__(self, samples: Tensor) -> float:
+        """samples (n, *data), n as many as the data's; inf where one is not finite."""
+        if not all_finite(samples):
+            return math.inf
+        quantiles = (self._directions @ samples.flatten(1).float().T).sort(dim=1).values
+        return math.sqrt((quantiles - self._quantiles).square().mean().item())
 
 
 def projections(dimension: int, num_projections: int, seed: int) -> Tensor:

@@ -44,12 +44,15 @@ def write_tensors(
 ) -> tuple[int, str]:
     """Replace `file` by `tensors` as safetensors, atomically; returns (bytes, sha256)."""
     temp = _temp_for(file)
+    temp.touch()
+    mode = temp.stat().st_mode  # safetensors makes files that only their owner may read
     # safetensors refuses tensors that share memory (tied weights), so each gets its own
     save_file(
         {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
         temp,
         metadata,
     )
+    temp.chmod(mode)
     size, digest = temp.stat().st_size, sha256(temp)
     _commit(temp, file)
     return size, digest

@@ -1,6 +1,6 @@
 """The Accelerator of a run: device, precision, processes, tracker."""
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from disback_plugin.errors import ConfigError
 from disback_plugin.trainer.config import ExperimentConfig
@@ -21,6 +21,7 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
             cpu=config.device == "cpu",
             mixed_precision=config.mixed_precision,
             log_with=None if wandb is None else "wandb",
+            kwargs_handlers=_ddp_settings(config),
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
@@ -42,3 +43,13 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
             f" {accelerator.num_processes} processes"
         )
     return accelerator
+
+
+def _ddp_settings(config: ExperimentConfig) -> list[DistributedDataParallelKwargs] | None:
+    """Published networks may have weights that distillation does not use, EDM's for augmentation.
+
+    DDP would wait for their gradients; looking for them costs a walk over the graph a step.
+    """
+    if config.teacher.checkpoint is None:
+        return None
+    return [DistributedDataParallelKwargs(find_unused_parameters=True)]

@@ -1,20 +1,11 @@
-"""From settings to objects: problem, teacher network, student. Weights come from a seed alone."""
+"""From settings to networks: teacher and student. Weights come from a seed or a checkpoint."""
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from disback_plugin.data import (
-    DataSet,
-    GaussianMixture,
-    digits_dataset,
-    mixture_dataset,
-    random_mixture,
-)
 from disback_plugin.diffusion import (
     ConsistencyDenoiser,
     Denoiser,
@@ -23,27 +14,23 @@ from disback_plugin.diffusion import (
     OneStepStudent,
     PreconditionedDenoiser,
     VDenoiser,
+    VPDenoiser,
     alphas_cumprod,
+    without_guidance,
 )
-from disback_plugin.diffusion.vp_denoisers import VPDenoiser
 from disback_plugin.errors import ConfigError
-from disback_plugin.metrics import (
-    DigitsEvaluator,
-    Evaluator,
-    GaussiansEvaluator,
-    digit_classifier,
-)
 from disback_plugin.networks import MLPGenerator, ResidualMLP, SmallUNet
+from disback_plugin.pretrained import Description, describe, load_denoiser
 from disback_plugin.trainer.model_config import (
     DenoiserConfig,
-    GaussiansConfig,
+    DenoiserStudentConfig,
     GeneratorStudentConfig,
     NetworkConfig,
-    ProblemConfig,
     ResidualMLPConfig,
     StudentConfig,
     VPDenoiserConfig,
 )
+from disback_plugin.trainer.problem import Problem
 from disback_plugin.trainer.rng import seed_of
 
 _VP: dict[str, type[VPDenoiser]] = {"eps": EpsDenoiser, "v": VDenoiser}
@@ -51,38 +38,6 @@ _SCALED: dict[str, type[EDMDenoiser | ConsistencyDenoiser]] = {
     "edm": EDMDenoiser,
     "consistency": ConsistencyDenoiser,
 }
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The data; num_classes is 0 unless the networks are told the labels."""
-
-    dataset: DataSet
-    num_classes: int
-    mixture: GaussianMixture | None = None
-
-    @property
-    def data_shape(self) -> tuple[int, ...]:
-        return self.dataset.data_shape
-
-
-def make_problem(config: ProblemConfig) -> Problem:
-    """The data set that the settings name."""
-    if isinstance(config, GaussiansConfig):
-        mixture = _mixture(config)
-        return Problem(mixture_dataset(mixture, seed=config.seed), 0, mixture)
-    dataset = digits_dataset()
-    return Problem(dataset, dataset.num_classes if config.conditional else 0)
-
-
-def make_evaluator(problem: Problem, num_samples: int, cache_dir: Path) -> Evaluator:
-    """The problem's metrics; `cache_dir` keeps the digits classifier for other processes."""
-    mixture = problem.mixture
-    if mixture is None:
-        return DigitsEvaluator(problem.dataset.samples, digit_classifier(cache_dir))
-    generator = torch.Generator().manual_seed(seed_of(0, 0, "evaluation/data"))
-    data, _ = mixture.sample(num_samples, generator)
-    return GaussiansEvaluator(data, mixture.means, mixture.std, mixture.weights)
 
 
 def make_teacher(
@@ -99,26 +54,31 @@ def make_teacher(
 def make_student(
     config: StudentConfig, teacher: Denoiser, data_shape: Sequence[int], seed: int
 ) -> nn.Module:
-    """G(z): a copy of the teacher asked at one noise level, or an MLP initialised from `seed`."""
+    """G(z): a denoiser asked at one noise level, or an MLP initialised from `seed`.
+
+    The denoiser is the student's own checkpoint where the settings name one, else a copy of the
+    teacher, without guidance.
+    """
     if isinstance(config, GeneratorStudentConfig):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, 0, "student/init"))
             generator = MLPGenerator(
                 config.latent_dim, data_shape, config.hidden, config.num_layers
             )
-        _shift(generator, config.offset)
+        _move(generator, config.scale, config.offset)
         return generator
+    denoiser = without_guidance(_student_denoiser(config, teacher, data_shape))
     sigma = config.sigma
     if config.timestep is not None:
-        if not isinstance(teacher, VPDenoiser):
+        if not isinstance(denoiser, VPDenoiser):
             raise ConfigError(
                 "student.timestep needs a teacher with timesteps (denoiser kind eps or v); give"
                 " student.sigma instead"
             )
         t = torch.tensor(config.timestep, dtype=torch.float64)
-        sigma = min(float(teacher.schedule.sigma_of_t(t)), teacher.sigma_max)
+        sigma = min(float(denoiser.schedule.sigma_of_t(t)), denoiser.sigma_max)
     assert sigma is not None
-    return OneStepStudent(copy.deepcopy(teacher).requires_grad_(True), sigma)
+    return OneStepStudent(denoiser.requires_grad_(True), sigma)
 
 
 def latent_shape(config: StudentConfig, data_shape: Sequence[int]) -> tuple[int, ...]:
@@ -128,12 +88,24 @@ def latent_shape(config: StudentConfig, data_shape: Sequence[int]) -> tuple[int,
     return tuple(data_shape)
 
 
-def _mixture(config: GaussiansConfig) -> GaussianMixture:
-    if config.means is None:
-        return random_mixture(config.num_components, config.std, config.extent, config.seed)
-    means = torch.tensor(config.means)
-    weights = torch.tensor(config.weights or [1.0] * len(means))
-    return GaussianMixture(weights=weights / weights.sum(), means=means, std=config.std)
+def _student_denoiser(
+    config: DenoiserStudentConfig, teacher: Denoiser, data_shape: Sequence[int]
+) -> Denoiser:
+    if config.checkpoint is None:
+        return copy.deepcopy(teacher)
+    denoiser = load_denoiser(config.checkpoint, **config.options)
+    found, due = describe(denoiser), teacher.description
+    if found.data_shape != tuple(data_shape):
+        raise ConfigError(
+            f"student.checkpoint {config.checkpoint} makes samples of shape {found.data_shape},"
+            f" the teacher takes {tuple(data_shape)}"
+        )
+    if isinstance(due, Description) and found.condition != due.condition:
+        raise ConfigError(
+            f"student.checkpoint {config.checkpoint} is conditioned on {found.condition!r}, the"
+            f" teacher on {due.condition!r}"
+        )
+    return denoiser
 
 
 def _network(config: NetworkConfig, problem: Problem, noise_range: float) -> nn.Module:
@@ -169,16 +141,15 @@ def _wrap(config: DenoiserConfig, network: nn.Module) -> Denoiser:
     return _SCALED[config.kind](network, config.sigma_data, config.sigma_min, config.sigma_max)
 
 
-def _shift(generator: MLPGenerator, offset: tuple[float, ...] | None) -> None:
-    """Move the generator's start: the offset is added to its last bias."""
-    if offset is None:
-        return
+def _move(generator: MLPGenerator, scale: float, offset: tuple[float, ...] | None) -> None:
+    """Move the generator's start: the last layer times `scale`, then `offset` to its bias."""
     last = generator.layers[-1]
     assert isinstance(last, nn.Linear)
-    shift: Tensor = torch.tensor(offset)
+    shift = torch.zeros_like(last.bias) if offset is None else torch.tensor(offset)
     if shift.shape != last.bias.shape:
         raise ConfigError(
-            f"student.offset has {len(offset)} numbers, the data {last.bias.numel()} dimensions"
+            f"student.offset has {len(shift)} numbers, the data {last.bias.numel()} dimensions"
         )
     with torch.no_grad():
-        last.bias.add_(shift)
+        last.weight.mul_(scale)
+        last.bias.mul_(scale).add_(shift)

@@ -53,26 +53,48 @@ class TeacherTraining(StrictModel):
 
 
 class TeacherConfig(StrictModel):
-    """The teacher: trained here, or loaded from `file` (a denoiser's weights, safetensors)."""
+    """The teacher: trained here, loaded from `file` (such a denoiser's weights), or a `checkpoint`.
 
-    denoiser: DenoiserConfig
-    network: NetworkConfig
+    checkpoint: a spec of `load_denoiser` with its `options`; `teacher: edm-pkl:FILE` is short for
+    it. It brings its own denoiser and network, the other two need them here.
+    """
+
+    denoiser: DenoiserConfig | None = None
+    network: NetworkConfig | None = None
     training: TeacherTraining | None = None
     file: Path | None = None
+    checkpoint: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
     num_sampling_steps: int = Field(default=18, gt=0)  # Heun steps of its own samples
-    sampling_sigma_max: float | None = Field(default=None, gt=0)  # default: the denoiser's own
+    # default: the denoiser's own; of a checkpoint no more than EDM's 80
+    sampling_sigma_max: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "TeacherConfig":
-        if (self.training is None) == (self.file is None):
-            raise ValueError("give exactly one of 'training' and 'file'")
+        sources = (self.training, self.file, self.checkpoint)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("give exactly one of 'training' and 'file', or a 'checkpoint'")
+        own = (self.denoiser, self.network)
+        if self.checkpoint is not None and own != (None, None):
+            raise ValueError("a 'checkpoint' brings its own 'denoiser' and 'network'")
+        if self.checkpoint is None and None in own:
+            raise ValueError("'training' and 'file' need 'denoiser' and 'network'")
+        if self.checkpoint is None and self.options:
+            raise ValueError("'options' are the checkpoint's: they need 'checkpoint'")
         return self
+
+    @property
+    def sigma_data(self) -> float:
+        """The data's std; 0.5, the published models' value, for a checkpoint."""
+        return 0.5 if self.denoiser is None else self.denoiser.sigma_data
 
 
 class DistillConfig(StrictModel):
     """The student's and the fake score's training; `num_steps` includes the recording steps.
 
     record_lr: the fake score's while recording (default: fake_lr); at a high one nodes are noise.
+    dropout: student and fake score train with the dropout that their networks have (EDM's do, and
+    Diff-Instruct keeps it), or without, as in DMD2.
     """
 
     num_steps: int = Field(gt=0)
@@ -93,6 +115,7 @@ class DistillConfig(StrictModel):
     num_fake_updates: int = Field(default=1, gt=0)
     clip_grad_norm: float | None = Field(default=None, gt=0)
     student_ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    dropout: bool = True
 
     _gradient = field_validator("student_gradient")(
         lambda name: _known(name, list(STUDENT_GRADIENTS))
@@ -157,6 +180,10 @@ class ExperimentConfig(StrictModel):
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
+
+    _spec = field_validator("teacher", mode="before")(
+        lambda teacher: {"checkpoint": teacher} if isinstance(teacher, str) else teacher
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "ExperimentConfig":

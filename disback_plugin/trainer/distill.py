@@ -8,7 +8,6 @@ from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.path.atomic import write_json, write_tensors
 from disback_plugin.trainer.accelerate_setup import make_accelerator
-from disback_plugin.trainer.build import Problem, make_evaluator
 from disback_plugin.trainer.checkpoint import CheckpointFolder
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.distill_job import (
@@ -21,6 +20,8 @@ from disback_plugin.trainer.distill_job import (
 from disback_plugin.trainer.driver import Driver, Rhythm
 from disback_plugin.trainer.interrupt import Interrupt
 from disback_plugin.trainer.loop import Distillation
+from disback_plugin.trainer.measure import Measure
+from disback_plugin.trainer.problem import Problem, make_evaluator
 from disback_plugin.trainer.progress import Progress
 from disback_plugin.trainer.run_folder import clear_run, is_complete, run_folder, run_name
 from disback_plugin.trainer.teacher import FOLDER as TEACHER_FOLDER
@@ -82,18 +83,20 @@ def _make_job(
     """The run at step 0: roles, session, loop; the evaluator on the main process only."""
     folder = run_folder(out, arm, seed)
     networks = make_networks(config, load_teacher(config, problem, out), problem, seed, accelerator)
+    drawer = make_drawer(config, problem, seed, accelerator)
+    measure = Measure(networks.student.network, drawer, config.distill)
     loop = Distillation(
         networks,
         config.distill,
-        config.teacher.denoiser.sigma_data,
-        make_drawer(config, problem, seed, accelerator),
+        config.teacher.sigma_data,
+        drawer,
         accelerator,
-        attach(config, arm, networks, folder / "path"),
+        attach(config, arm, networks, folder / "path", measure),
     )
     evaluator = None
     if is_main():
         evaluator = make_evaluator(problem, config.evaluation.num_samples, out / TEACHER_FOLDER)
-    return DistillJob(config, problem, seed, folder, accelerator, loop, evaluator)
+    return DistillJob(config, problem, seed, folder, accelerator, loop, evaluator, measure)
 
 
 def _write_run(config: ExperimentConfig, folder: Path, arm: Arm, seed: int, status: str) -> None:

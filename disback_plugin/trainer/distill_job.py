@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from disback_plugin.config import Arm, DisBackConfig
-from disback_plugin.diffusion import Denoiser
+from disback_plugin.diffusion import Denoiser, without_guidance
 from disback_plugin.metrics import Evaluator
 from disback_plugin.path import NodeEntry
 from disback_plugin.session import DisBack
-from disback_plugin.trainer.build import Problem, latent_shape, make_student
+from disback_plugin.trainer.build import latent_shape, make_student
 from disback_plugin.trainer.checkpoint import Checkpoint
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.draws import Drawer
@@ -22,11 +22,12 @@ from disback_plugin.trainer.driver import Line
 from disback_plugin.trainer.evaluation import (
     choose_metrics,
     draw_samples,
-    evaluation_labels,
     evaluation_noise,
     save_samples,
 )
 from disback_plugin.trainer.loop import Distillation, Networks, StepResult
+from disback_plugin.trainer.measure import Measure
+from disback_plugin.trainer.problem import Problem
 from disback_plugin.trainer.rng import Noise
 from disback_plugin.trainer.trainee import Tensors, Trainee
 
@@ -38,14 +39,22 @@ def make_networks(
     seed: int,
     accelerator: Accelerator,
 ) -> Networks:
-    """The roles at step 0: the fake score starts as the teacher, the student from `seed`."""
+    """The roles at step 0: the fake score starts as the teacher, the student from `seed`.
+
+    Guidance is the teacher's alone (Eq. 8 with nodes too): what is trained answers to the prompt.
+    """
     distill = config.distill
     student = make_student(config.student, teacher, problem.data_shape, seed)
-    fake_score = copy.deepcopy(teacher).requires_grad_(True)
+    fake_score = without_guidance(copy.deepcopy(teacher)).requires_grad_(True)
     return Networks(
         teacher=teacher.to(accelerator.device),
         fake_score=Trainee(
-            "fake_score", fake_score, accelerator, distill.fake_betas, distill.weight_decay
+            "fake_score",
+            fake_score,
+            accelerator,
+            distill.fake_betas,
+            distill.weight_decay,
+            dropout=distill.dropout,
         ),
         student=Trainee(
             "student",
@@ -54,12 +63,17 @@ def make_networks(
             distill.student_betas,
             distill.weight_decay,
             distill.student_ema_decay,
+            distill.dropout,
         ),
     )
 
 
 def attach(
-    config: ExperimentConfig, arm: Arm, networks: Networks, path: Path | None
+    config: ExperimentConfig,
+    arm: Arm,
+    networks: Networks,
+    path: Path | None,
+    measure: Measure | None = None,
 ) -> DisBack | None:
     """The session of an arm; none for `fixed`, the loop without the plugin."""
     if arm == "fixed":
@@ -78,7 +92,7 @@ def attach(
         codec=section.codec,
         rounding=section.rounding,
     )
-    return DisBack.attach(roles=roles, config=settings)
+    return DisBack.attach(roles=roles, config=settings, measure=measure)
 
 
 def make_drawer(
@@ -92,6 +106,7 @@ def make_drawer(
         data_shape=problem.data_shape,
         num_classes=problem.num_classes,
         device=accelerator.device,
+        condition=problem.condition,
     )
 
 
@@ -107,18 +122,21 @@ class DistillJob:
         accelerator: Accelerator,
         loop: Distillation,
         evaluator: Evaluator | None,
+        measure: Measure | None = None,
     ) -> None:
         self.num_steps, self.passes = config.distill.num_steps, 0
         self.config, self.problem, self.folder = config, problem, folder
         self.accelerator, self.loop, self.evaluator = accelerator, loop, evaluator
+        self.measure = measure
         num, shape = config.evaluation.num_samples, loop.drawer.latent_shape
         self._z = evaluation_noise(seed, num, shape)
-        self._cond = evaluation_labels(num, problem.num_classes)
         self._last: StepResult | None = None
 
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
         self.passes += result.passes
+        if self.measure is not None:
+            self.passes += self.measure.take_passes()
         lines: list[Line] = []
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
@@ -142,7 +160,7 @@ class DistillJob:
         assert self.evaluator is not None
         ema = self.loop.networks.student.ema
         assert ema is not None
-        samples = draw_samples(ema, self._z, self._cond, self.accelerator.device)
+        samples = draw_samples(ema, self._z, self.problem, self.accelerator.device)
         chosen = self.config.evaluation
         file = self.folder / "samples" / f"step_{step:06d}.safetensors"
         save_samples(file, samples, chosen.num_saved)

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from disback_plugin.diffusion import SigmaSampler
+from disback_plugin.diffusion import Condition, SigmaSampler
+from disback_plugin.trainer.problem import Conditioner, as_they_are
 from disback_plugin.trainer.rng import Noise
 
 
 @dataclass(frozen=True)
 class Draw:
-    """z (B, *latent), eps (B, *data), sigma (B,), cond (B,) int64 or None."""
+    """z (B, *latent), eps (B, *data), sigma (B,), cond: labels (B,) int64, B prompts, or None."""
 
     z: Tensor
     eps: Tensor
     sigma: Tensor
-    cond: Tensor | None
+    cond: Condition | None
 
     def split(self, num: int) -> list["Draw"]:
         """`num` equal parts of the batch, for gradient accumulation."""
-        conds = [None] * num if self.cond is None else self.cond.chunk(num)
+        conds = (None,) * num if self.cond is None else self.cond.chunk(num)
         parts = zip(self.z.chunk(num), self.eps.chunk(num), self.sigma.chunk(num), strict=True)
         return [Draw(*part, cond) for part, cond in zip(parts, conds, strict=True)]
 
@@ -35,15 +36,16 @@ class Drawer:
     data_shape: tuple[int, ...]
     num_classes: int
     device: torch.device
+    condition: Conditioner = as_they_are
 
     def draw(self, step: int, stream: str, sigmas: SigmaSampler) -> Draw:
         """The draw of `stream` at `step`: independent of every other stream and step."""
         noise, size = self.noise, self.batch_size
-        cond = noise.labels(step, f"{stream}/label", size, self.num_classes)
+        labels = noise.labels(step, f"{stream}/label", size, self.num_classes)
         levels = sigmas.sample(size, noise.generator(step, f"{stream}/sigma"))
         return Draw(
             z=noise.normal(step, f"{stream}/z", (size, *self.latent_shape)).to(self.device),
             eps=noise.normal(step, f"{stream}/eps", (size, *self.data_shape)).to(self.device),
             sigma=noise.share(levels).to(self.device),
-            cond=None if cond is None else cond.to(self.device),
+            cond=self.condition(labels, self.device),
         )

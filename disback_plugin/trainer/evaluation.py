@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from disback_plugin.diffusion import Condition
 from disback_plugin.path.atomic import write_tensors
+from disback_plugin.trainer.problem import Problem
 from disback_plugin.trainer.rng import generator
 
 CHUNK = 512  # samples per forward pass
 
-Sample = Callable[[Tensor, Tensor | None], Tensor]
+Sample = Callable[[Tensor, Condition | None], Tensor]
 
 
 def evaluation_noise(seed: int, num: int, shape: Sequence[int]) -> Tensor:
@@ -20,17 +22,18 @@ def evaluation_noise(seed: int, num: int, shape: Sequence[int]) -> Tensor:
 
 
 def evaluation_labels(num: int, num_classes: int) -> Tensor | None:
-    """Balanced labels (num,), int64; None for an unconditional problem."""
+    """Balanced labels (num,), int64, of classes or prompts; None for an unconditional problem."""
     return torch.arange(num) % num_classes if num_classes else None
 
 
 @torch.no_grad()
-def draw_samples(sample: Sample, z: Tensor, cond: Tensor | None, device: torch.device) -> Tensor:
-    """`sample(z, cond)` in chunks on `device`; returns (num, *data) on the CPU in float32."""
-    conds = [None] * len(z.split(CHUNK)) if cond is None else cond.split(CHUNK)
+def draw_samples(sample: Sample, z: Tensor, problem: Problem, device: torch.device) -> Tensor:
+    """`sample(z, cond)` in chunks on `device`, for balanced labels; (num, *data) on the CPU."""
+    labels = evaluation_labels(len(z), problem.num_classes)
+    chunks = [None] * len(z.split(CHUNK)) if labels is None else labels.split(CHUNK)
     parts = [
-        sample(part.to(device), None if labels is None else labels.to(device)).float().cpu()
-        for part, labels in zip(z.split(CHUNK), conds, strict=True)
+        sample(part.to(device), problem.condition(chunk, device)).float().cpu()
+        for part, chunk in zip(z.split(CHUNK), chunks, strict=True)
     ]
     return torch.cat(parts)
 

@@ -1,6 +1,7 @@
 """Settings of what is trained: problem, denoiser, network, student. Chosen in YAML by `kind`."""
 
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -46,6 +47,35 @@ class DigitsConfig(StrictModel):
     conditional: bool = False
 
     metric_names: ClassVar = ("fd_pixel", "fd_feature", "class_coverage")
+
+
+class ImagesConfig(StrictModel):
+    """Images in an LMDB of DMD2's layout (`disback data lmdb`).
+
+    conditional: whether networks are told class labels. Default: as the teacher's checkpoint is;
+    not, where the teacher is trained here.
+    """
+
+    kind: Literal["images"] = "images"
+    lmdb: Path
+    conditional: bool | None = None
+
+    metric_names: ClassVar = ("fd_pixel",)
+
+
+class PromptsConfig(StrictModel):
+    """Prompts alone, for a teacher that takes text; judged against the teacher's own samples.
+
+    `column`, `split`: of a table or a data set; `trust_pickle`: read a .pkl (nothing in it is run).
+    """
+
+    kind: Literal["prompts"] = "prompts"
+    file: str
+    column: str | None = None
+    split: str | None = None
+    trust_pickle: bool = False
+
+    metric_names: ClassVar = ("energy_distance",)
 
 
 class EDMDenoiserConfig(StrictModel):
@@ -97,9 +127,14 @@ class SmallUNetConfig(StrictModel):
 
 
 class DenoiserStudentConfig(StrictModel):
-    """One-step student that starts as its teacher, asked at `sigma` or (VP) at `timestep`."""
+    """One-step student, asked at `sigma` or (VP) at `timestep`.
+
+    It starts as its teacher, or as the `checkpoint`, a spec of `load_denoiser` with its `options`.
+    """
 
     kind: Literal["denoiser"] = "denoiser"
+    checkpoint: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
     sigma: float | None = Field(default=None, gt=0)
     timestep: int | None = Field(default=None, ge=0, lt=NUM_TIMESTEPS)
 
@@ -107,20 +142,25 @@ class DenoiserStudentConfig(StrictModel):
     def _check(self) -> "DenoiserStudentConfig":
         if (self.sigma is None) == (self.timestep is None):
             raise ValueError("give exactly one of 'sigma' and 'timestep'")
+        if self.options and self.checkpoint is None:
+            raise ValueError("'options' are the checkpoint's: they need 'checkpoint'")
         return self
 
 
 class GeneratorStudentConfig(StrictModel):
-    """MLP from a latent z; `offset` is added to its first output bias, to start it far away."""
+    """MLP from a latent z, started elsewhere: its last layer times `scale`, then `offset` added."""
 
     kind: Literal["generator"] = "generator"
     latent_dim: int = Field(default=2, gt=0)
     hidden: int = Field(default=128, gt=0)
     num_layers: int = Field(default=3, gt=0)
+    scale: float = Field(default=1.0, gt=0)
     offset: tuple[float, ...] | None = None
 
 
-ProblemConfig = Annotated[GaussiansConfig | DigitsConfig, Field(discriminator="kind")]
+ProblemConfig = Annotated[
+    GaussiansConfig | DigitsConfig | ImagesConfig | PromptsConfig, Field(discriminator="kind")
+]
 DenoiserConfig = Annotated[
     EDMDenoiserConfig | ConsistencyDenoiserConfig | VPDenoiserConfig, Field(discriminator="kind")
 ]

@@ -14,7 +14,6 @@ from disback_plugin.config_base import nearest
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError
 from disback_plugin.trainer.accelerate_setup import make_accelerator
-from disback_plugin.trainer.build import make_problem
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.distill import run_arm
 from disback_plugin.trainer.interrupt import Interrupt
@@ -27,7 +26,8 @@ from disback_plugin.trainer.run_folder import (
     run_name,
 )
 from disback_plugin.trainer.teacher import FOLDER as TEACHER_FOLDER
-from disback_plugin.trainer.teacher import ensure_teacher
+from disback_plugin.trainer.teacher import ensure_teacher, load_problem
+from disback_plugin.trainer.teacher_source import check_checkpoints
 from disback_plugin.trainer.workers import run_in_workers
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -83,12 +83,13 @@ def prepare_experiment(
     config: ExperimentConfig, out: Path, resume: bool, interrupt: Interrupt
 ) -> None:
     """Make or check the experiment's folder, and the teacher in it."""
+    check_checkpoints(config)
     accelerator = make_accelerator(config)
     device = str(accelerator.device)
     on_main(lambda: open_experiment(config, out, resume, device), "opening the experiment")
     progress = make_progress(config.logging.progress, accelerator.is_main_process)
     with _locked(out / TEACHER_FOLDER):
-        ensure_teacher(config, make_problem(config.problem), out, accelerator, interrupt, progress)
+        ensure_teacher(config, out, accelerator, interrupt, progress)
 
 
 def run_one(
@@ -103,7 +104,7 @@ def run_one(
     if progress is None:
         progress = make_progress(config.logging.progress, is_main())
     with _locked(run_folder(out, arm, seed)):
-        run_arm(config, make_problem(config.problem), out, arm, seed, interrupt, progress)
+        run_arm(config, load_problem(config, out), out, arm, seed, interrupt, progress)
 
 
 def _checked(arms: Sequence[Arm]) -> Sequence[Arm]:

@@ -15,32 +15,39 @@ from disback_plugin.diffusion import (
 )
 from disback_plugin.distributed import on_main
 from disback_plugin.path.atomic import write_json, write_tensors
-from disback_plugin.trainer.build import Problem, make_evaluator, make_teacher
+from disback_plugin.trainer.build import make_teacher
 from disback_plugin.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.trainer.config import ExperimentConfig, TeacherTraining
 from disback_plugin.trainer.driver import Driver, Line, Rhythm
 from disback_plugin.trainer.evaluation import (
     choose_metrics,
     draw_samples,
-    evaluation_labels,
     evaluation_noise,
 )
 from disback_plugin.trainer.interrupt import Interrupt
+from disback_plugin.trainer.problem import Problem, make_evaluator, make_problem
 from disback_plugin.trainer.progress import Progress
 from disback_plugin.trainer.rng import Noise, generator
 from disback_plugin.trainer.run_folder import clear_run
+from disback_plugin.trainer.teacher_file import teacher_metadata
+from disback_plugin.trainer.teacher_source import (
+    load_again,
+    load_source,
+    read_source,
+    write_source,
+)
 from disback_plugin.trainer.trainee import Tensors, Trainee
 from disback_plugin.trainer.weights import load_weights, read_weights
 
 FOLDER = "teacher"
 WEIGHTS = "teacher.safetensors"
 REFERENCE = "reference.json"  # written last: a teacher with one is complete
+CHECKPOINT_SIGMA_MAX = 80.0  # far above all data; some networks claim to know 20,000
 PASSES = 3  # forward, and backward counted as two
 
 
 def ensure_teacher(
     config: ExperimentConfig,
-    problem: Problem,
     out: Path,
     accelerator: Accelerator,
     interrupt: Interrupt,
@@ -50,7 +57,10 @@ def ensure_teacher(
     folder = out / FOLDER
     if on_main(lambda: (folder / REFERENCE).exists(), "looking for the teacher"):
         return
-    training = config.teacher.training
+    if config.teacher.checkpoint is not None:
+        on_main(lambda: _finish_checkpoint(config, out, accelerator.device), "sampling")
+        return
+    problem, training = load_problem(config, out), config.teacher.training
     if training is None:
         assert config.teacher.file is not None
         weights = read_weights(config.teacher.file)
@@ -67,8 +77,15 @@ def ensure_teacher(
     on_main(lambda: _finish(config, problem, folder, weights, accelerator.device), "sampling")
 
 
+def load_problem(config: ExperimentConfig, out: Path) -> Problem:
+    """The experiment's problem; one that depends on a checkpoint needs it found before."""
+    return make_problem(config.problem, read_source(out / FOLDER))
+
+
 def load_teacher(config: ExperimentConfig, problem: Problem, out: Path) -> Denoiser:
     """The finished teacher in `out`, frozen, in eval mode, on the CPU."""
+    if config.teacher.checkpoint is not None:
+        return load_again(config.teacher, out / FOLDER).requires_grad_(False)
     teacher = _new_teacher(config, problem)
     file = out / FOLDER / WEIGHTS
     load_weights(teacher, read_weights(file), str(file))
@@ -87,7 +104,7 @@ class TeacherJob:
     ) -> None:
         self.num_steps, self.passes = training.num_steps, 0
         self.training, self.problem, self.accelerator = training, problem, accelerator
-        self.sigma_data = config.teacher.denoiser.sigma_data
+        self.sigma_data = config.teacher.sigma_data
         self.noise = Noise(training.seed, accelerator.process_index, accelerator.num_processes)
         module = _new_teacher(config, problem)
         betas, decay = training.betas, training.weight_decay
@@ -128,6 +145,7 @@ class TeacherJob:
     def _draw(self, step: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """This rank's rows of a batch of data (x0, labels), noise levels and noise."""
         noise, size, device = self.noise, self.training.batch_size, self.accelerator.device
+        assert self.problem.dataset is not None
         x0, labels = self.problem.dataset.batch(size, noise.generator(step, "teacher/data"))
         sigma = self.training.sigmas.sample(size, noise.generator(step, "teacher/sigma"))
         eps = noise.normal(step, "teacher/eps", (size, *self.problem.data_shape))
@@ -140,6 +158,8 @@ class TeacherJob:
 
 def _new_teacher(config: ExperimentConfig, problem: Problem) -> Denoiser:
     teacher, training = config.teacher, config.teacher.training
+    assert teacher.denoiser is not None
+    assert teacher.network is not None
     seed = 0 if training is None else training.seed
     return make_teacher(teacher.denoiser, teacher.network, problem, seed)
 
@@ -153,20 +173,41 @@ def _finish(
 ) -> None:
     """Write the weights, multi-step samples and how good these are."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS, weights)
+    write_tensors(folder / WEIGHTS, weights, teacher_metadata(config, problem))
     teacher = _new_teacher(config, problem)
     load_weights(teacher, weights, WEIGHTS)
+    _sample(config, problem, folder, teacher, device)
+
+
+def _finish_checkpoint(config: ExperimentConfig, out: Path, device: torch.device) -> None:
+    """Write where the teacher comes from, multi-step samples and how good these are."""
+    teacher, source = load_source(config.teacher)
+    write_source(out / FOLDER, source)
+    _sample(config, load_problem(config, out), out / FOLDER, teacher, device)
+
+
+def _sample(
+    config: ExperimentConfig,
+    problem: Problem,
+    folder: Path,
+    teacher: Denoiser,
+    device: torch.device,
+) -> None:
     teacher.requires_grad_(False).eval().to(device)
     num_steps, chosen = config.teacher.num_sampling_steps, config.evaluation
     sigma_max = config.teacher.sampling_sigma_max
+    if sigma_max is None and config.teacher.checkpoint is not None:
+        sigma_max = min(CHECKPOINT_SIGMA_MAX, teacher.sigma_max)
     z = evaluation_noise(0, chosen.num_samples, problem.data_shape)
     samples = draw_samples(
         lambda part, cond: heun_sample(teacher, part, num_steps, cond, sigma_max=sigma_max),
         z,
-        evaluation_labels(len(z), problem.num_classes),
+        problem,
         device,
     )
-    data, _ = problem.dataset.batch(len(z), generator(0, 0, "evaluation/data"))
-    write_tensors(folder / "samples.safetensors", {"samples": samples, "data": data})
-    evaluator = make_evaluator(problem, chosen.num_samples, cache_dir=folder)
+    tensors = {"samples": samples}
+    if problem.dataset is not None:
+        tensors["data"], _ = problem.dataset.batch(len(z), generator(0, 0, "evaluation/data"))
+    write_tensors(folder / "samples.safetensors", tensors)
+    evaluator = make_evaluator(problem, chosen.num_samples, folder)
     write_json(folder / REFERENCE, choose_metrics(evaluator(samples), chosen.metrics))

@@ -26,8 +26,9 @@ class Trainee:
         betas: tuple[float, float],
         weight_decay: float,
         ema_decay: float | None = None,
+        dropout: bool = True,
     ) -> None:
-        self.name, self.raw, self.accelerator = name, module.train(), accelerator
+        self.name, self.raw, self.accelerator = name, module.train(dropout), accelerator
         self.ema = None if ema_decay is None else make_ema(module, ema_decay)
         # One fused kernel: a small network's step is all overhead. No weight decay makes it Adam.
         optimizer = AdamW(module.parameters(), betas=betas, weight_decay=weight_decay, fused=True)

@@ -40,7 +40,8 @@ def test_a_shipped_config_records_and_walks_back_to_the_teacher(config, tmp_path
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
 def test_a_shipped_network_has_under_a_million_parameters(config):
-    from disback_plugin.trainer.build import make_problem, make_teacher
+    from disback_plugin.trainer.build import make_teacher
+    from disback_plugin.trainer.problem import make_problem
 
     settings = load_config(config)
     problem = make_problem(settings.problem)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from disback_plugin import DegradationPath
 from disback_plugin.errors import PathError
-from disback_plugin.path import TeacherReference
+from disback_plugin.path import TeacherReference, atomic
 from tests.hosts.toy import network, same, tensors_of
 
 
@@ -338,3 +338,10 @@ def test_files_reach_the_disk_before_they_get_their_names(tmp_path, teacher, nod
 def test_a_complete_path_takes_no_more_nodes(path, nodes):
     with pytest.raises(PathError, match="is complete"):
         path.append(nodes[0], step=99)
+
+
+def test_node_files_may_be_read_by_whoever_may_read_other_new_files(tmp_path):
+    file, other = tmp_path / "node.safetensors", tmp_path / "other"
+    atomic.write_tensors(file, {"a": torch.zeros(1)})
+    other.touch()
+    assert file.stat().st_mode == other.stat().st_mode

@@ -3,13 +3,7 @@ import torch
 
 from disback_plugin.diffusion import EpsDenoiser, OneStepStudent
 from disback_plugin.errors import ConfigError, DisBackError
-from disback_plugin.trainer.build import (
-    Problem,
-    latent_shape,
-    make_problem,
-    make_student,
-    make_teacher,
-)
+from disback_plugin.trainer.build import latent_shape, make_student, make_teacher
 from disback_plugin.trainer.model_config import (
     DenoiserStudentConfig,
     DigitsConfig,
@@ -21,6 +15,7 @@ from disback_plugin.trainer.model_config import (
     StudentConfig,
     VPDenoiserConfig,
 )
+from disback_plugin.trainer.problem import Problem, make_problem
 from tests.trainer.conftest import same_bits
 
 MLP = ResidualMLPConfig(hidden=8, num_blocks=1)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.config import Arm
-from disback_plugin.trainer.build import make_problem, make_teacher
+from disback_plugin.trainer.build import make_teacher
 from disback_plugin.trainer.distill_job import attach, make_drawer, make_networks
 from disback_plugin.trainer.loop import Distillation, Networks
+from disback_plugin.trainer.problem import make_problem
 from disback_plugin.trainer.trainee import Trainee
 from tests.trainer.conftest import same_bits, tiny_config
 

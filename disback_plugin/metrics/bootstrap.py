@@ -1,0 +1,66 @@
+"""Speed-ups over paired seeds with bootstrap intervals; seeds that never arrive are said so."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from disback_plugin.errors import DisBackError
+
+
+class SpeedUp(NamedTuple):
+    """Geometric mean of baseline cost / arm cost over paired seeds, with a percentile interval.
+
+    A seed that did not arrive counts with its whole budget: `arrived` of `num` did in the arm,
+    `baseline_arrived` in the baseline. The estimate is then a bound: too high where the arm's are
+    fewer, too low where the baseline's are.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    arrived: int
+    baseline_arrived: int
+    num: int
+
+
+def speed_up(
+    baseline: Sequence[float | None],
+    arm: Sequence[float | None],
+    baseline_budget: float,
+    arm_budget: float,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> SpeedUp:
+    """Costs to a threshold per seed, in one unit; None: not reached within the budget.
+
+    Seeds are resampled in pairs; the generator is seeded, so that equal costs give equal intervals.
+    """
+    if len(baseline) != len(arm) or not baseline:
+        raise DisBackError(f"{len(baseline)} against {len(arm)} seeds; give pairs, at least one")
+    # a threshold that holds before the first step costs nothing: one unit stands for it
+    before = [baseline_budget if cost is None else max(cost, 1.0) for cost in baseline]
+    after = [arm_budget if cost is None else max(cost, 1.0) for cost in arm]
+    low, high = bootstrap_mean(_log_ratios(before, after), level, num_resamples)
+    return SpeedUp(
+        estimate=float(np.exp(_log_ratios(before, after).mean())),
+        low=float(np.exp(low)),
+        high=float(np.exp(high)),
+        arrived=sum(cost is not None for cost in arm),
+        baseline_arrived=sum(cost is not None for cost in baseline),
+        num=len(arm),
+    )
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray, level: float = 0.95, num_resamples: int = 10_000
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values`."""
+    data = np.asarray(values, dtype=np.float64)
+    rows = np.random.default_rng(0).integers(len(data), size=(num_resamples, len(data)))
+    low, high = np.quantile(data[rows].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _log_ratios(before: Sequence[float], after: Sequence[float]) -> np.ndarray:
+    return np.log(np.asarray(before, dtype=np.float64)) - np.log(np.asarray(after))

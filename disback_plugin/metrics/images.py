@@ -1,0 +1,48 @@
+"""Image and latent samples against data, or against the teacher's own samples."""
+
+import math
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from disback_plugin.metrics.energy_distance import energy_distance
+from disback_plugin.metrics.frechet import fit_gaussian, frechet_between
+from disback_plugin.metrics.sample_matrix import all_finite
+
+MAX_SIDE = 16  # 768 numbers an RGB image: a covariance that a few thousand images determine
+
+
+class ImagesEvaluator:
+    """fd_pixel: Frechet distance in pixel space, of images averaged to at most 16x16.
+
+    `data`: real images (m, C, H, W) in [-1, 1]. It sees colours and coarse shapes, no texture:
+    good for comparing arms, no substitute for FID. inf where samples are not finite.
+    """
+
+    def __init__(self, data: Tensor) -> None:
+        self._fit = fit_gaussian(_shrunk(data))
+
+    def __call__(self, samples: Tensor) -> dict[str, float]:
+        if not all_finite(samples):
+            return {"fd_pixel": math.inf}
+        return {"fd_pixel": frechet_between(fit_gaussian(_shrunk(samples)), self._fit)}
+
+
+class SamplesEvaluator:
+    """energy_distance to the samples in a file, which need not be there before the first call.
+
+    For prompts, where there is no data: the file holds the teacher's multi-step samples.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, samples: Tensor) -> dict[str, float]:
+        return {"energy_distance": energy_distance(samples, load_file(self.file)["samples"])}
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    return adaptive_avg_pool2d(images.float(), (min(height, MAX_SIDE), min(width, MAX_SIDE)))

@@ -1,0 +1,47 @@
+"""The measure that automatic recording and the schedule `adaptive` decide from."""
+
+import torch
+from torch import Tensor, nn
+
+from disback_plugin.diffusion import denoising_score_matching, diffuse
+from disback_plugin.trainer.config import DistillConfig
+from disback_plugin.trainer.draws import Draw, Drawer
+
+MEASURE_PASSES = 2  # the student's samples and the network's answer, a batch of each
+
+
+class Measure:
+    """A network's loss on the student's samples (see `adaptive.py`), always of the same draws.
+
+    `num_calls` since the last `take_passes`; deterministic, and blind to the global random state.
+    """
+
+    def __init__(self, student: nn.Module, drawer: Drawer, config: DistillConfig) -> None:
+        self.student, self.draw = student, measure_draw(drawer, config)
+        self.num_calls = 0
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> float:
+        self.num_calls += 1
+        x0, draw = self.student(self.draw.z, self.draw.cond), self.draw
+        return float(eps_loss(network(noisy(x0, draw), draw.sigma, draw.cond), x0, draw))
+
+    def take_passes(self) -> int:
+        """Network passes since the last call."""
+        passes, self.num_calls = MEASURE_PASSES * self.num_calls, 0
+        return passes
+
+
+def measure_draw(drawer: Drawer, config: DistillConfig) -> Draw:
+    """The draw of a run's measurements, at the student's noise levels."""
+    return drawer.draw(0, "measure", config.sigmas)
+
+
+def noisy(x0: Tensor, draw: Draw) -> Tensor:
+    """x_t of the student's samples."""
+    return diffuse(x0, draw.sigma, draw.eps)
+
+
+def eps_loss(x0_hat: Tensor, x0: Tensor, draw: Draw) -> Tensor:
+    """E |D - x0|^2 / sigma^2 per data dimension, a scalar."""
+    return denoising_score_matching(x0_hat, x0, draw.sigma, "eps")

@@ -1,0 +1,43 @@
+"""Tiny checkpoints of the kinds that are no diffusers pipelines, in the real formats."""
+
+from pathlib import Path
+
+from disback_plugin.edm import Precond, build_edm
+from disback_plugin.edm.checkpoint import EDMCheckpoint, write_edm_safetensors
+from tests.consistency import checkpoints as openai
+from tests.edm import cases as edm
+from tests.edm.pickle_files import edm_file, network
+
+OPENAI = openai.Config(channels=32, mult=(1, 2), num_classes=10)
+OPENAI_OPTIONS = {"resolution": 8, "num_head_channels": OPENAI.num_head_channels}
+
+
+def tiny_edm(case: str) -> Precond:
+    """An EDM denoiser of 8x8 RGB images; see tests/edm/cases.py."""
+    chosen = edm.CASES[case]
+    denoiser = build_edm(chosen.class_name, chosen.init_kwargs)
+    edm.fill(denoiser)
+    return denoiser.eval()
+
+
+def write_edm(file: Path, case: str = "ddpmpp-both-labels") -> Path:
+    """What `disback convert edm-pkl` makes, by default of a model with five classes."""
+    chosen, tensors = edm.CASES[case], tiny_edm(case).state_dict()
+    checkpoint = EDMCheckpoint(
+        class_name=chosen.class_name, init_kwargs=chosen.init_kwargs, tensors=tensors
+    )
+    write_edm_safetensors(checkpoint, file)
+    return file
+
+
+def write_edm_pickle(file: Path, case: str = "ddpmpp-both-labels") -> Path:
+    """A snapshot as NVlabs/edm's training writes it."""
+    chosen, tensors = edm.CASES[case], dict(tiny_edm(case).state_dict())
+    file.write_bytes(edm_file(network(chosen.class_name, chosen.init_kwargs, tensors)))
+    return file
+
+
+def write_openai(file: Path) -> Path:
+    """As OpenAI's cd_*.pt: ten classes, at 8x8; load it with OPENAI_OPTIONS."""
+    openai.write(file, OPENAI)
+    return file

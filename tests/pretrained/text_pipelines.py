@@ -1,0 +1,107 @@
+"""Tiny Stable Diffusion and SDXL pipelines with random weights, saved by diffusers itself."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SD_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    """Letters are the tokens."""
+    tokens = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+
+
+def text_config(width: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        projection_dim=width,
+        bos_token_id=52,
+        eos_token_id=53,
+        pad_token_id=53,
+    )
+
+
+def text_unet(width: int, **settings: Any) -> UNet2DConditionModel:
+    """A U-Net of 4x8x8 latents that attends to text of `width`."""
+    torch.manual_seed(1)
+    return UNet2DConditionModel(
+        **{
+            "sample_size": 8,
+            "block_out_channels": (8, 16),
+            "layers_per_block": 1,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "norm_num_groups": 4,
+            "attention_head_dim": 4,
+            "cross_attention_dim": width,
+            **settings,
+        }
+    ).eval()
+
+
+def save_sd(folder: Path, **scheduler: Any) -> StableDiffusionPipeline:
+    """An SD pipeline in `folder`; also returned."""
+    torch.manual_seed(0)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL(block_out_channels=(4,), norm_num_groups=2),
+        text_encoder=CLIPTextModel(text_config(16)).eval(),
+        tokenizer=tiny_tokenizer(),
+        unet=text_unet(16),
+        scheduler=DDIMScheduler(**SD_BETAS, clip_sample=False, steps_offset=1, **scheduler),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return pipeline
+
+
+def save_sdxl(folder: Path) -> StableDiffusionXLPipeline:
+    """An SDXL pipeline in `folder`; also returned."""
+    torch.manual_seed(0)
+    first, second = text_config(16), text_config(8)
+    unet = text_unet(
+        24,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=8 + 6 * 4,
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(4, 4, 4, 4),
+            norm_num_groups=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        ),
+        text_encoder=CLIPTextModel(first).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(second).eval(),
+        tokenizer=tiny_tokenizer(),
+        tokenizer_2=tiny_tokenizer(),
+        unet=unet,
+        scheduler=DDIMScheduler(**SD_BETAS, clip_sample=False, steps_offset=1),
+    )
+    pipeline.save_pretrained(folder)
+    return pipeline
