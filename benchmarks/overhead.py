@@ -54,7 +54,7 @@ def make_loop(arm: str, folder: Path) -> Distillation:
     networks = make_networks(config, teacher, problem, 0, accelerator)
     drawer = make_drawer(config, problem, 0, accelerator)
     session = attach(config, arm, networks, folder)
-    return Distillation(networks, config.distill, 0.5, drawer, accelerator, session)
+    return Distillation(networks, config, drawer, accelerator, session)
 
 
 def time_steps(num_steps: int, folder: Path) -> tuple[float, float]:

@@ -108,7 +108,6 @@ class DistillConfig(StrictModel):
     student_betas: Betas = (0.0, 0.999)
     fake_betas: Betas = (0.0, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
-    student_gradient: str = "diff-instruct"
     sigmas: SigmaSampler = LogNormal()
     fake_sigmas: SigmaSampler | None = None  # default: as `sigmas`
     fake_weighting: str = "edm"
@@ -117,9 +116,6 @@ class DistillConfig(StrictModel):
     student_ema_decay: float = Field(default=0.99, ge=0, lt=1)
     dropout: bool = True
 
-    _gradient = field_validator("student_gradient")(
-        lambda name: _known(name, list(STUDENT_GRADIENTS))
-    )
     _weighting = field_validator("fake_weighting")(lambda name: _known(name, list(WEIGHTINGS)))
 
 
@@ -166,8 +162,13 @@ class LoggingConfig(StrictModel):
 
 
 class ExperimentConfig(StrictModel):
-    """One experiment: everything but the arm and the seed of a run."""
+    """One experiment: everything but the arm and the seed of a run.
 
+    method: the family of score distillation, by its student gradient: `diff-instruct`, `dmd`, `vsd`
+    or what else is registered.
+    """
+
+    method: str = "diff-instruct"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     problem: ProblemConfig
     teacher: TeacherConfig
@@ -181,6 +182,7 @@ class ExperimentConfig(StrictModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
 
+    _method = field_validator("method")(lambda name: _known(name, list(STUDENT_GRADIENTS)))
     _spec = field_validator("teacher", mode="before")(
         lambda teacher: {"checkpoint": teacher} if isinstance(teacher, str) else teacher
     )

@@ -87,8 +87,7 @@ def _make_job(
     measure = Measure(networks.student.network, drawer, config.distill)
     loop = Distillation(
         networks,
-        config.distill,
-        config.teacher.sigma_data,
+        config,
         drawer,
         accelerator,
         attach(config, arm, networks, folder / "path", measure),

@@ -21,7 +21,7 @@ from disback_plugin.diffusion import (
 )
 from disback_plugin.path import NodeEntry
 from disback_plugin.session import DisBack, Turn
-from disback_plugin.trainer.config import DistillConfig
+from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.draws import Draw, Drawer
 from disback_plugin.trainer.trainee import Trainee
 
@@ -58,17 +58,17 @@ class Distillation:
     def __init__(
         self,
         networks: Networks,
-        config: DistillConfig,
-        sigma_data: float,
+        config: ExperimentConfig,
         drawer: Drawer,
         accelerator: Accelerator,
         disback: DisBack | None,
     ) -> None:
-        self.networks, self.config, self.sigma_data = networks, config, sigma_data
+        self.networks, self.config = networks, config.distill
+        self.sigma_data = config.teacher.sigma_data
         self.drawer, self.accelerator, self.disback = drawer, accelerator, disback
-        self.gradient = get_student_gradient(config.student_gradient)
-        self.fake_sigmas = config.fake_sigmas or config.sigmas
-        self._max_norm = config.clip_grad_norm
+        self.gradient = get_student_gradient(config.method)
+        self.fake_sigmas = self.config.fake_sigmas or self.config.sigmas
+        self._max_norm = self.config.clip_grad_norm
 
     def train_step(self, step: int) -> StepResult:
         """Run host step `step`, counted from 0."""

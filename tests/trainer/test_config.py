@@ -53,7 +53,7 @@ def test_an_override_leaves_the_rest_of_its_section_alone() -> None:
         ("name.of.run=1", "'name' is not a section"),
         ("distill.student_lr=[", "not valid YAML"),
         ("distill.student_lr=-1", r"distill.student_lr: .* greater than 0 \(seen: -1\)"),
-        ("distill.student_gradient=dmdd", "did you mean 'dmd'"),
+        ("method=dmdd", "did you mean 'dmd'"),
         ("distill.fake_weighting=edn", "did you mean 'edm'"),
         ("disback.record.num_steps=16", "counts towards distill.num_steps=16"),
         ("disback.schedule={name: per-node, intervals: [5]}", "give 2 intervals"),
@@ -87,3 +87,8 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         tiny_config().distill.num_steps = 3  # type: ignore[misc]
+
+
+def test_the_method_is_one_word_of_any_config() -> None:
+    assert tiny_config().method == "diff-instruct"
+    assert tiny_config("method=vsd").method == "vsd"

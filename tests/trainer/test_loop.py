@@ -26,7 +26,7 @@ def _loop(
     networks = make_networks(config, teacher.requires_grad_(False).eval(), problem, 0, accelerator)
     disback = attach(config, arm, networks, path)
     drawer = make_drawer(config, problem, 0, accelerator)
-    return Distillation(networks, config.distill, 0.6, drawer, accelerator, disback)
+    return Distillation(networks, config, drawer, accelerator, disback)
 
 
 def _tensors(networks: Networks) -> dict[str, Tensor]:
