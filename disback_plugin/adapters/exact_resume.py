@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disback_plugin.distributed import gather, is_main, rank
-from disback_plugin.errors import SessionError
-from disback_plugin.path.atomic import write_tensors
-from disback_plugin.path.node_file import read_tensors
+from disback_plugin.adapters import rank_file
+from disback_plugin.distributed import gather, is_main
 
 FILE_NAME = "exact_resume.safetensors"
 logger = logging.getLogger("disback")
@@ -91,13 +89,7 @@ def collect(trainer: Any) -> None:
 def save(trainer: Any, folder: str) -> None:
     """Write what was collected into the checkpoint, on rank 0, before its weights."""
     if trainer.exact_resume_states is not None:
-        tensors = {
-            f"{number}/{name}": value
-            for number, state in enumerate(trainer.exact_resume_states)
-            for name, value in state.items()
-        }
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_tensors(Path(folder) / FILE_NAME, tensors)
+        rank_file.write(Path(folder) / FILE_NAME, trainer.exact_resume_states)
 
 
 def load_sharded(trainer: Any, folder: str) -> bool:
@@ -116,18 +108,7 @@ def load(trainer: Any, folder: str) -> None:
     if not file.exists():
         logger.warning("%s has no %s: the trainer resumes in its own way", folder, FILE_NAME)
         return
-    tensors = read_tensors(file, None)
-    number, num_saved = rank(), 1 + max(int(name.split("/")[0]) for name in tensors)
-    if num_saved != len(gather(number)):
-        raise SessionError(
-            f"{folder} was made by {num_saved} processes, now there are {len(gather(number))}: "
-            f"resume with as many, or remove {file} to resume in the trainer's own way"
-        )
-    own = {
-        name.split("/", 1)[1]: value
-        for name, value in tensors.items()
-        if name.startswith(f"{number}/")
-    }
+    own = rank_file.read_own(file)
     for name, cycle in _cycles(trainer):
         prefix = f"{name}/"
         place = {

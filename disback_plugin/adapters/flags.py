@@ -1,16 +1,30 @@
-"""`--disback` and its settings as arguments of a host's own training script."""
+"""`--disback` and its settings as flags of a host's own training script (argparse; click too)."""
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from disback_plugin.config import DisBackConfig
-from disback_plugin.config_base import parse_settings
+from disback_plugin.adapters import flag_settings
+from disback_plugin.adapters.flag_settings import config_from
 from disback_plugin.errors import ConfigError, PathError
-from disback_plugin.path.manifest import FILE_NAME, read_manifest
 from disback_plugin.schedule import list_schedules
 
+__all__ = ["SWITCH", "Flag", "add_arguments", "check_arguments", "config_from", "flags"]
+
+SWITCH = "train with DisBack"
 _STEPS = "e.g. 10,25,50"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """`--disback_NAME`, None unless given; `parse` raises argparse.ArgumentTypeError."""
+
+    name: str
+    text: str
+    parse: Callable[[str], Any] = str
+    choices: tuple[str, ...] | None = None
 
 
 def _number(text: str) -> int:
@@ -37,150 +51,56 @@ def _fields(text: str) -> dict[str, Any]:
     return fields
 
 
+def flags() -> tuple[Flag, ...]:
+    """All of them, with the schedules that are registered by now."""
+    schedules = tuple(list_schedules())
+    return (
+        Flag("path", "folder of the path: recorded into, or reused where it holds a whole one"),
+        Flag("record_iters", "record for N iterations, the generator held still", _number),
+        Flag("record_every", "a node every K of them", _number),
+        Flag("record_at", f"or a node after these, {_STEPS}", _numbers),
+        Flag("interval", "schedule fixed: iterations a node", _number),
+        Flag(
+            "intervals",
+            f"schedule per-node: iterations of each node visited, {_STEPS}",
+            _numbers,
+        ),
+        Flag("schedule_settings", "further settings of the schedule, a JSON object", _fields),
+        Flag(
+            "schedule",
+            "when which node answers (default: fixed; per-node with intervals)",
+            choices=schedules,
+        ),
+        Flag(
+            "arm",
+            "or a control: warm records only, fixed is off",
+            choices=("disback", "warm", "fixed"),
+        ),
+        Flag(
+            "codec",
+            "how nodes are stored; delta: bfloat16 differences",
+            choices=("full", "delta"),
+        ),
+        Flag(
+            "rounding",
+            "how nodes are cast for a 16-bit teacher",
+            choices=("stochastic", "nearest"),
+        ),
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags; all but `--disback` are None unless given."""
     group = parser.add_argument_group("DisBack", "record the degradation path, then walk it back")
-    group.add_argument("--disback", action="store_true", help="train with DisBack")
-    for name, kind, text in (
-        ("path", str, "folder of the path: recorded into, or reused where it holds a whole one"),
-        ("record_iters", _number, "record for N iterations, the generator held still"),
-        ("record_every", _number, "a node every K of them"),
-        ("record_at", _numbers, f"or a node after these, {_STEPS}"),
-        ("interval", _number, "schedule fixed: iterations a node"),
-        ("intervals", _numbers, f"schedule per-node: iterations of each node visited, {_STEPS}"),
-        ("schedule_settings", _fields, "further settings of the schedule, a JSON object"),
-    ):
-        group.add_argument(f"--disback_{name}", type=kind, default=None, help=text)
-    for name, choices, text in (
-        (
-            "schedule",
-            list_schedules(),
-            "when which node answers (default: fixed; per-node with intervals)",
-        ),
-        ("arm", ["disback", "warm", "fixed"], "or a control: warm records only, fixed is off"),
-        ("codec", ["full", "delta"], "how nodes are stored; delta: bfloat16 differences"),
-        ("rounding", ["stochastic", "nearest"], "how nodes are cast for a 16-bit teacher"),
-    ):
-        group.add_argument(f"--disback_{name}", choices=choices, default=None, help=text)
+    group.add_argument("--disback", action="store_true", help=SWITCH)
+    for flag in flags():
+        name = f"--disback_{flag.name}"
+        group.add_argument(name, type=flag.parse, choices=flag.choices, help=flag.text)
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse, as the parser does, what cannot work, before the host loads anything."""
     try:
-        if args.disback:
-            _check_flags(args)
-            _check_reused(config_from(args))
-        else:
-            _check_off(args)
+        flag_settings.check(args)
     except (ConfigError, PathError) as error:
         parser.error(str(error))
-
-
-def _check_off(args: argparse.Namespace) -> None:
-    for name, value in vars(args).items():
-        if name.startswith("disback_") and value is not None:
-            raise ConfigError(f"--{name} has no effect without --disback")
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-    """What the settings' own checks would say in names that are no flags."""
-    if getattr(args, "gan_alone", False):
-        raise ConfigError(
-            "--disback replaces the real score along a path, and --gan_alone trains without one "
-            "(it deletes real_unet): leave one of them out"
-        )
-    if args.disback_path is None and args.disback_arm != "fixed":
-        raise ConfigError("--disback needs --disback_path, the folder of the degradation path")
-    if args.disback_path is not None and not args.disback_path.strip():
-        raise ConfigError("--disback_path is empty: give the folder of the degradation path")
-    _check_recording(args)
-    _check_schedule(args)
-
-
-def _check_recording(args: argparse.Namespace) -> None:
-    iters, every, at = args.disback_record_iters, args.disback_record_every, args.disback_record_at
-    how = "--disback_record_every (a node every K) or --disback_record_at (a list)"
-    if every is not None and at is not None:
-        raise ConfigError(f"give either {how}, not both")
-    if iters is None:
-        for name, value in (("every", every), ("at", at)):
-            if value is not None:
-                raise ConfigError(f"--disback_record_{name} needs --disback_record_iters")
-    elif every is None and at is None:
-        raise ConfigError(f"--disback_record_iters needs {how}")
-    elif every is not None and every > iters:
-        raise ConfigError(
-            f"--disback_record_every {every} is more than {iters} iterations: no node"
-        )
-    elif at is not None and (list(at) != sorted(set(at)) or at[-1] > iters):
-        raise ConfigError(f"--disback_record_at must rise within 1..{iters} (seen: {list(at)})")
-
-
-def _check_schedule(args: argparse.Namespace) -> None:
-    name, settings = _schedule_name(args), args.disback_schedule_settings or {}
-    fields = {"fixed": "interval", "per-node": "intervals"}
-    for owner, field in fields.items():
-        other = name in fields and name != owner
-        if getattr(args, f"disback_{field}") is not None and other:
-            raise ConfigError(
-                f"--disback_{field} belongs to --disback_schedule {owner}; {name} takes "
-                f"--disback_{fields[name]}"
-            )
-    if args.disback_schedule is None and not settings:
-        return  # the default schedule has a default interval
-    needed = fields.get(name)
-    if needed and getattr(args, f"disback_{needed}") is None and needed not in settings:
-        raise ConfigError(f"--disback_schedule {name} needs --disback_{needed}")
-
-
-def _check_reused(config: DisBackConfig) -> None:
-    """A path to reuse must be there, whole, and fit the schedule."""
-    folder = config.path
-    if config.arm == "fixed" or config.record is not None or folder is None:
-        return
-    if not (folder / FILE_NAME).exists():
-        raise ConfigError(
-            f"{folder} holds no path to reuse, and no recording is asked for: give "
-            "--disback_record_iters and --disback_record_every, or the folder of a recorded path"
-        )
-    manifest = read_manifest(folder)
-    if not manifest.complete:
-        raise ConfigError(
-            f"{folder} holds an unfinished path ({len(manifest.nodes)} nodes): resume the run that "
-            "records it, with its --disback_record_... arguments, or delete the folder"
-        )
-    if config.arm == "disback":
-        config.schedule.check(len(manifest.nodes))
-
-
-def _schedule_name(args: argparse.Namespace) -> str:
-    implied = "fixed" if args.disback_intervals is None else "per-node"
-    return args.disback_schedule or implied
-
-
-def config_from(args: argparse.Namespace) -> DisBackConfig:
-    """The session's settings; raises ConfigError naming what does not fit."""
-    record = {
-        "num_steps": args.disback_record_iters,
-        "every": args.disback_record_every,
-        "at": args.disback_record_at,
-    }
-    schedule = {
-        "interval": args.disback_interval,
-        "intervals": args.disback_intervals,
-        **(args.disback_schedule_settings or {}),
-    }
-    fields, named = _given(schedule), args.disback_schedule is not None
-    settings = {
-        "path": args.disback_path,
-        "arm": args.disback_arm,
-        "codec": args.disback_codec,
-        "rounding": args.disback_rounding,
-        "record": _given(record) or None,
-        "schedule": {"name": _schedule_name(args), **fields} if fields or named else None,
-    }
-    return parse_settings(DisBackConfig, _given(settings), "the --disback arguments")
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

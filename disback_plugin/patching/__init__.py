@@ -14,19 +14,24 @@ from disback_plugin.patching.edits import (
     ReplaceKeyword,
 )
 from disback_plugin.patching.engine import AnchorError, Patch, PatchError, apply_patches
-from disback_plugin.patching.shapes import Assigns, Calls, Imports, Returns
+from disback_plugin.patching.function_edits import AddParameter, Decorate, GuardLoop
+from disback_plugin.patching.shapes import Assigns, Calls, Imports, Increases, Returns
 
 __all__ = [
     "AddKeyword",
+    "AddParameter",
     "AddToDict",
     "AnchorError",
     "AppendTo",
     "Assigns",
     "Calls",
     "Checkout",
+    "Decorate",
     "Edit",
     "Guard",
+    "GuardLoop",
     "Imports",
+    "Increases",
     "Insert",
     "NarrowIf",
     "Patch",

@@ -33,17 +33,27 @@ class Edit(ABC):
         """What takes the node's place, or None where this is not the place."""
 
 
+def _mark() -> cst.TrailingWhitespace:
+    return cst.TrailingWhitespace(whitespace=cst.SimpleWhitespace("  "), comment=cst.Comment(MARK))
+
+
 def _statements(code: str, module: cst.Module) -> list[cst.BaseStatement]:
     """Our lines as statements, each simple one marked by a comment."""
     statements: list[cst.BaseStatement] = []
     for statement in cst.parse_module(code, config=module.config_for_parsing).body:
         if isinstance(statement, cst.SimpleStatementLine):
-            mark = cst.TrailingWhitespace(
-                whitespace=cst.SimpleWhitespace("  "), comment=cst.Comment(MARK)
-            )
-            statement = statement.with_changes(trailing_whitespace=mark)
+            statement = statement.with_changes(trailing_whitespace=_mark())
         statements.append(statement)
     return statements
+
+
+def guarded(node: cst.SimpleStatementLine | cst.For, condition: str) -> cst.If:
+    """The statement run only `if condition`."""
+    return cst.If(
+        test=cst.parse_expression(condition),
+        body=cst.IndentedBlock(header=_mark(), body=[node.with_changes(leading_lines=())]),
+        leading_lines=node.leading_lines,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +89,7 @@ class Guard(Edit):
     def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
         if not (isinstance(node, cst.SimpleStatementLine) and self.shape.matches(node)):
             return None
-        return cst.If(
-            test=cst.parse_expression(self.condition),
-            body=cst.IndentedBlock(
-                header=cst.TrailingWhitespace(
-                    whitespace=cst.SimpleWhitespace("  "), comment=cst.Comment(MARK)
-                ),
-                body=[node.with_changes(leading_lines=())],
-            ),
-            leading_lines=node.leading_lines,
-        )
+        return guarded(node, self.condition)
 
 
 @dataclass(frozen=True, kw_only=True)

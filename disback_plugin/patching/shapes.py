@@ -8,12 +8,15 @@ import libcst as cst
 
 
 def dotted(node: cst.CSTNode | None) -> str | None:
-    """`a.b.c` of a chain of names; None for any other expression."""
+    """`a.b.c` of a chain of names, `super().b` or `a.b().c` with calls; None for anything else."""
     if isinstance(node, cst.Name):
         return node.value
     if isinstance(node, cst.Attribute):
         owner = dotted(node.value)
         return None if owner is None else f"{owner}.{node.attr.value}"
+    if isinstance(node, cst.Call):
+        called = dotted(node.func)
+        return None if called is None else f"{called}()"
     return None
 
 
@@ -72,6 +75,22 @@ class Assigns(Shape):
 
     def __str__(self) -> str:
         return f"an assignment to {self.target}"
+
+
+@dataclass(frozen=True)
+class Increases(Shape):
+    """An augmented assignment to `target`: `target += ...`."""
+
+    target: str
+
+    def matches(self, line: cst.SimpleStatementLine) -> bool:
+        return any(
+            isinstance(part, cst.AugAssign) and dotted(part.target) == self.target
+            for part in line.body
+        )
+
+    def __str__(self) -> str:
+        return f"an augmented assignment to {self.target}"
 
 
 @dataclass(frozen=True)

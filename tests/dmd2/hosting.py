@@ -1,19 +1,32 @@
 """Copies of a DMD2 checkout, patched, and runs of its scripts in processes of their own."""
 
-import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dmd2_patches import FEATURES, REPAIRS, checkout
+from tests.hosts import launching
 from tests.hosts.dmd2_inputs import EDM_LABELS, EDM_SIDE, LATENT
+from tests.hosts.launching import ROOT, notes, succeed
 
-ROOT = Path(__file__).parents[2]
+__all__ = [
+    "NUM_ROWS",
+    "PICTURES",
+    "ROOT",
+    "SMALL_HOST",
+    "Host",
+    "arguments",
+    "copy_checkout",
+    "find_checkout",
+    "job",
+    "launch",
+    "names",
+    "notes",
+    "succeed",
+]
+
 SMALL_HOST = ROOT / "tests" / "hosts" / "small_dmd2"
 NUM_ROWS = 40
 PICTURES = 4  # every so many steps: some fall into the recording, one on the way back
@@ -114,12 +127,6 @@ def job(tree: Path, kind: str, out: Path, args: list[str], **more: Any) -> dict[
     return {"script": script, "checkout": str(tree), "args": args, "notes": notes, **more}
 
 
-def notes(out: Path, rank: int = 0) -> list[dict[str, Any]]:
-    """What a run noted, one entry a step."""
-    lines = (out / f"notes.{rank}").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def launch(
     jobs: list[dict[str, Any]], folder: Path, num_processes: int = 1, fsdp_from: int = 0
 ) -> list[int]:
@@ -127,30 +134,10 @@ def launch(
 
     fsdp_from: shard, and wrap modules of at least that many parameters; 0: do not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "jobs.json"
-    file.write_text(json.dumps(jobs))
-    common = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    common |= {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    if num_processes > 1:
-        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-        common |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+    env = {"WANDB_MODE": "disabled", "TQDM_DISABLE": "1", "ACCELERATE_USE_CPU": "true"}
     if fsdp_from:
-        common |= {**FSDP, "FSDP_MIN_NUM_PARAMS": str(fsdp_from)}
-    processes = []
-    for rank in range(num_processes):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if num_processes > 1 else {}
-        log = (folder / f"log.{rank}").open("w")
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.dmd2.driver", str(file)],
-                env={**common, **own},
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        )
-    return [process.wait(timeout=150) for process in processes]
+        env |= {**FSDP, "FSDP_MIN_NUM_PARAMS": str(fsdp_from)}
+    return launching.launch("tests.dmd2.driver", jobs, folder, num_processes, env)
 
 
 FSDP = {
@@ -163,15 +150,3 @@ FSDP = {
     "FSDP_SYNC_MODULE_STATES": "false",
     "FSDP_USE_ORIG_PARAMS": "false",
 }
-
-
-def succeed(codes: list[int], folder: Path) -> None:
-    """Fail with the end of the logs unless all processes ended well."""
-    logs = [(folder / f"log.{rank}").read_text()[-3000:] for rank in range(len(codes))]
-    assert not any(codes), "\n".join(logs)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

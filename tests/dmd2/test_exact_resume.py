@@ -74,7 +74,7 @@ def test_a_checkpoint_without_the_file_resumes_in_the_hosts_way(tmp_path: Path) 
 
 
 def test_nothing_is_collected_where_nothing_is_saved(tmp_path: Path) -> None:
-    for changes in ({"no_save": True}, {"log_iters": 7}, {"fsdp": True}):
+    for changes in ({"no_save": True}, {"log_iters": 7}):
         first = trainer(step=20)
         vars(first.args).update(changes)
         exact_resume.collect(first)

@@ -9,7 +9,6 @@ users. A job is a dict, see `run`; several run one after another.
 
 import argparse
 import functools
-import hashlib
 import importlib
 import json
 import os
@@ -22,6 +21,7 @@ import lmdb
 import torch
 from torch import nn
 
+from tests.hosts.digests import digest_tensors
 from tests.hosts.dmd2_inputs import EDM_CHANNELS, UNET_CHANNELS, edm_config
 
 SCRIPTS = {"sd": "main.train_sd", "edm": "main.edm.train_edm"}
@@ -30,16 +30,6 @@ FOREIGN = ("main", "third_party", "dnnlib", "torch_utils")
 
 class KilledError(Exception):
     """Ends a job in the middle, as a kill would."""
-
-
-def digest_tensors(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over names, dtypes and bytes."""
-    sha = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        value = value.detach().cpu().contiguous()
-        sha.update(f"{name} {value.dtype}".encode())
-        sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]
 
 
 class _TinyHead:

@@ -1,0 +1,39 @@
+"""Diff-Instruct's networks by role: `net` (real score), `Sg` (fake score) and `G` (student)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from disback_plugin.adapter import Adapter, Roles, register_adapter
+from disback_plugin.config import DisBackConfig
+from disback_plugin.errors import AdapterError
+from disback_plugin.real_score import Installation
+
+
+@dataclass(frozen=True)
+class DiffInstructHost:
+    """The networks of its training loop, under its names, once the teacher's pickle is loaded."""
+
+    net: nn.Module
+    Sg: nn.Module
+    G: nn.Module
+
+
+@register_adapter
+class DiffInstructAdapter(Adapter):
+    """`di_train.py`: EDM networks. Its losses call `net` itself, so nodes go in place."""
+
+    name = "diff-instruct"
+
+    def roles(self, host: Any) -> Roles:
+        if not isinstance(host, DiffInstructHost):
+            raise AdapterError(
+                f"{self.name} attaches to a DiffInstructHost (seen: {type(host).__name__})"
+            )
+        return Roles(host.net, host.Sg, host.G)
+
+    def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
+        if config.installation not in (None, "in-place"):
+            raise AdapterError(f"{self.name} installs in place (asked: {config.installation!r})")
+        return super().installation(roles, config)

@@ -1,0 +1,57 @@
+"""What the patched Diff-Instruct calls. Without `--disback` it does nothing."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+from torch import nn
+
+from disback_plugin.adapters import click_flags, overlay
+from disback_plugin.adapters.diff_instruct import DiffInstructHost
+from disback_plugin.adapters.diff_instruct_state import TrainingState
+from disback_plugin.adapters.flags import config_from
+from disback_plugin.config import DisBackConfig
+from disback_plugin.config_base import parse_settings
+
+__all__ = ["Overlay", "TrainingState", "options", "settings"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(command: Command) -> Command:
+    """Decorator: adds `--disback`, its settings and `--disback_resume`."""
+    resume = click.option(
+        "--disback_resume",
+        help="go on from the newest training state in this output folder",
+        type=click.Path(exists=True),
+    )
+    return click_flags.options(resume(command))
+
+
+def settings(opts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Plain data for the training loop, None without `--disback`; a usage error where wrong."""
+    args = argparse.Namespace(**opts)
+    click_flags.check_options(args)
+    if not args.disback:
+        return None
+    config = config_from(args).model_dump(mode="json")
+    return {"config": config, "resume": args.disback_resume}
+
+
+class Overlay(overlay.Overlay):
+    """Attached to the networks just before the first step. A step is a batch, not 1,000 images."""
+
+    def __init__(
+        self, settings: dict[str, Any] | None, net: nn.Module, fake_score: nn.Module, g: nn.Module
+    ) -> None:
+        config = None
+        if settings is not None:
+            config = parse_settings(DisBackConfig, settings["config"], "disback_settings")
+        super().__init__(config)
+        self.start(DiffInstructHost(net, fake_score, g), "diff-instruct")
+
+    def report(self, report0: Callable[[str, float], Any], step: int) -> None:
+        """Add stage, node and distance to the host's statistics."""
+        for name, value in self.metrics(step).items():
+            report0(name, value)

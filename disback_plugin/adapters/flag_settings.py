@@ -1,0 +1,123 @@
+"""The session's settings from `--disback` flags, refused in the flags' own names."""
+
+import argparse
+from typing import Any
+
+from disback_plugin.config import DisBackConfig
+from disback_plugin.config_base import parse_settings
+from disback_plugin.errors import ConfigError
+from disback_plugin.path.manifest import FILE_NAME, read_manifest
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise ConfigError or PathError for what cannot work, before the host loads anything."""
+    if args.disback:
+        _check_flags(args)
+        _check_reused(config_from(args))
+    else:
+        _check_off(args)
+
+
+def config_from(args: argparse.Namespace) -> DisBackConfig:
+    """The session's settings; raises ConfigError naming what does not fit."""
+    record = {
+        "num_steps": args.disback_record_iters,
+        "every": args.disback_record_every,
+        "at": args.disback_record_at,
+    }
+    schedule = {
+        "interval": args.disback_interval,
+        "intervals": args.disback_intervals,
+        **(args.disback_schedule_settings or {}),
+    }
+    fields, named = _given(schedule), args.disback_schedule is not None
+    settings = {
+        "path": args.disback_path,
+        "arm": args.disback_arm,
+        "codec": args.disback_codec,
+        "rounding": args.disback_rounding,
+        "record": _given(record) or None,
+        "schedule": {"name": _schedule_name(args), **fields} if fields or named else None,
+    }
+    return parse_settings(DisBackConfig, _given(settings), "the --disback arguments")
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_off(args: argparse.Namespace) -> None:
+    for name, value in vars(args).items():
+        if name.startswith("disback_") and value is not None:
+            raise ConfigError(f"--{name} has no effect without --disback")
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """What the settings' own checks would say in names that are no flags."""
+    if args.disback_path is None and args.disback_arm != "fixed":
+        raise ConfigError("--disback needs --disback_path, the folder of the degradation path")
+    if args.disback_path is not None and not args.disback_path.strip():
+        raise ConfigError("--disback_path is empty: give the folder of the degradation path")
+    _check_recording(args)
+    _check_schedule(args)
+
+
+def _check_recording(args: argparse.Namespace) -> None:
+    iters, every, at = args.disback_record_iters, args.disback_record_every, args.disback_record_at
+    how = "--disback_record_every (a node every K) or --disback_record_at (a list)"
+    if every is not None and at is not None:
+        raise ConfigError(f"give either {how}, not both")
+    if iters is None:
+        for name, value in (("every", every), ("at", at)):
+            if value is not None:
+                raise ConfigError(f"--disback_record_{name} needs --disback_record_iters")
+    elif every is None and at is None:
+        raise ConfigError(f"--disback_record_iters needs {how}")
+    elif every is not None and every > iters:
+        raise ConfigError(
+            f"--disback_record_every {every} is more than {iters} iterations: no node"
+        )
+    elif at is not None and (list(at) != sorted(set(at)) or at[-1] > iters):
+        raise ConfigError(f"--disback_record_at must rise within 1..{iters} (seen: {list(at)})")
+
+
+def _check_schedule(args: argparse.Namespace) -> None:
+    name, settings = _schedule_name(args), args.disback_schedule_settings or {}
+    fields = {"fixed": "interval", "per-node": "intervals"}
+    for owner, field in fields.items():
+        other = name in fields and name != owner
+        if getattr(args, f"disback_{field}") is not None and other:
+            raise ConfigError(
+                f"--disback_{field} belongs to --disback_schedule {owner}; {name} takes "
+                f"--disback_{fields[name]}"
+            )
+    if args.disback_schedule is None and not settings:
+        return  # the default schedule has a default interval
+    needed = fields.get(name)
+    if needed and getattr(args, f"disback_{needed}") is None and needed not in settings:
+        raise ConfigError(f"--disback_schedule {name} needs --disback_{needed}")
+
+
+def _check_reused(config: DisBackConfig) -> None:
+    """A path to reuse must be there, whole, and fit the schedule."""
+    folder = config.path
+    if config.arm == "fixed" or config.record is not None or folder is None:
+        return
+    if not (folder / FILE_NAME).exists():
+        raise ConfigError(
+            f"{folder} holds no path to reuse, and no recording is asked for: give "
+            "--disback_record_iters and --disback_record_every, or the folder of a recorded path"
+        )
+    manifest = read_manifest(folder)
+    if not manifest.complete:
+        raise ConfigError(
+            f"{folder} holds an unfinished path ({len(manifest.nodes)} nodes): resume the run that "
+            "records it, with its --disback_record_... arguments, or delete the folder"
+        )
+    if config.arm == "disback":
+        config.schedule.check(len(manifest.nodes))
+
+
+def _schedule_name(args: argparse.Namespace) -> str:
+    implied = "fixed" if args.disback_intervals is None else "per-node"
+    return args.disback_schedule or implied

@@ -1,0 +1,77 @@
+"""What the patched script of SwiftBrush calls. Without `--disback` it does nothing."""
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from disback_plugin.adapters import overlay, side_file
+from disback_plugin.adapters.flags import add_arguments, check_arguments, config_from
+from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.errors import SessionError
+
+__all__ = ["Overlay", "add_arguments", "check_arguments", "loggable"]
+
+logger = logging.getLogger("disback")
+
+
+def loggable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The script's arguments as TensorBoard takes them: lists and the like become text."""
+    plain = (int, float, str, bool, type(None))
+    return {
+        name: value if isinstance(value, plain) else json.dumps(value)
+        for name, value in settings.items()
+    }
+
+
+class Overlay(overlay.Overlay):
+    """SwiftBrush skips its student's update while `update_student` is False."""
+
+    def __init__(self, args: argparse.Namespace, unet: nn.Module, teacher_lora: nn.Module) -> None:
+        """Once the networks are wrapped, before a checkpoint is loaded."""
+        super().__init__(config_from(args) if args.disback else None)
+        self.start(SwiftBrushHost(unet, teacher_lora), "swiftbrush")
+        self._shown = ExitStack()
+        # node 0 as an adapter is all zeros, which would never train: keep how LoRA starts
+        self._untrained: dict[str, Tensor] = {}
+        if self.session is not None:
+            self._untrained = self.session.installation.read_fake_score()
+
+    def show_real_score(self) -> None:
+        """After SwiftBrush disabled its adapters: the node answers; for node 0 the base does."""
+        if self.session is not None and self.session.installed_node:
+            self._shown.enter_context(self.session.real_score())
+
+    def hide_real_score(self) -> None:
+        """Before SwiftBrush enables its adapters: everything as it was before `show_...`."""
+        self._shown.close()
+
+    def save(self, folder: str) -> None:
+        """Write the session's state into a checkpoint's folder, on rank 0, before the weights."""
+        if self.session is not None:
+            side_file.write(Path(folder), self.session)
+
+    def load(self, folder: str) -> None:
+        """Go on from a checkpoint's folder, on every rank, after SwiftBrush loaded its part."""
+        saved = side_file.read(Path(folder))
+        if self.session is None:
+            if saved is not None and saved.node != 0:
+                raise SessionError(
+                    f"{folder} was saved on the way back, at node {saved.node}: resume it with "
+                    f"--disback and the settings it was made with, or remove its "
+                    f"{side_file.FILE_NAME} to go on against the teacher at once"
+                )
+        elif saved is not None:
+            self.session.load_state_dict(saved.state)
+        elif self.session.active:
+            self.session.installation.load_fake_score(self._untrained)
+            logger.warning(
+                "%s was made without --disback: DisBack starts at this step, its student is the "
+                "initial one, and the fake score's LoRA is reset (its optimizer state is not)",
+                folder,
+            )

@@ -1,0 +1,21 @@
+"""The adapter under the contract that every adapter is held to."""
+
+import pytest
+
+from disback_plugin import DisBack, DisBackConfig
+from disback_plugin.adapters.diff_instruct import DiffInstructHost
+from disback_plugin.testing import CHECKS, check_adapter
+from tests.testing.toy_contract import ToyContract
+
+
+class DiffInstructContract(ToyContract):
+    """The toy loop under Diff-Instruct's names: its teacher module itself is the real score."""
+
+    def attach(self, config: DisBackConfig) -> DisBack:
+        host = DiffInstructHost(net=self.teacher, Sg=self.fake, G=self.own)
+        return DisBack.attach(host, adapter="diff-instruct", config=config)
+
+
+@pytest.mark.slow
+def test_the_adapter_keeps_the_contract() -> None:
+    assert check_adapter(DiffInstructContract) == list(CHECKS)

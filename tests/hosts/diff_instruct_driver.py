@@ -1,0 +1,165 @@
+"""Runs Diff-Instruct's script, or the small host's, on a tiny network; notes what each step did.
+
+    python -m tests.hosts.diff_instruct_driver JOBS.json
+
+The data are read in the process itself unless a job asks for workers; the network is made smaller.
+No other library call is replaced: what does not start here does not start for users.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from disback_plugin.adapters import overlay
+from tests.hosts.diff_instruct_inputs import make_teacher
+from tests.hosts.digests import digest_tensors
+
+FOREIGN = ("di_train", "training", "torch_utils", "dnnlib", "metrics")
+DDP = nn.parallel.DistributedDataParallel
+LOADER = torch.utils.data.DataLoader
+BEGIN_STEP = overlay.Overlay.begin_step
+SET_START_METHOD = torch.multiprocessing.set_start_method
+
+
+class StoppedError(Exception):
+    """Ends a job in the middle, as a kill would."""
+
+
+class Probe:
+    """Notes of one rank, a JSON line a step: losses as hex, digests of the roles' weights.
+
+    `real` is taken in the step, `fake` and `generator` after it.
+    """
+
+    def __init__(self, job: dict[str, Any], rank: int) -> None:
+        self.job, self.file = job, Path(f"{job['notes']}.{rank}")
+        self.step, self.line, self.run = -1, {}, None  # type: ignore[var-annotated]
+        self.net: nn.Module | None = None
+        self.trained: list[nn.Module] = []  # fake score, then generator; so are the optimizers
+        self.optimizers: list[torch.optim.Optimizer] = []
+
+    def begin_step(self, run: overlay.Overlay, step: int) -> None:
+        """What the patched loop calls: it knows the step's number, also after a resume."""
+        BEGIN_STEP(run, step)
+        self.run, self.step = run, step - 1  # counted up below, patched or not
+
+    def before(self) -> None:
+        self.flush()
+        self.step += 1
+        if self.step == self.job.get("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.step == self.job.get("stop"):
+            raise StoppedError
+        assert self.net is not None
+        real = digest_tensors(self.net.state_dict())
+        self.line = {"step": self.step, "losses": [], "real": real, "logged": {}}
+
+    def note(self, loss: torch.Tensor) -> torch.Tensor:
+        self.line["losses"].append(loss.detach().sum().item().hex())
+        return loss
+
+    def flush(self) -> None:
+        if self.line:
+            fake, generator = self.trained
+            self.line["fake"] = digest_tensors(fake.state_dict())
+            self.line["generator"] = digest_tensors(generator.state_dict())
+            self.line["generator_lr"] = self.optimizers[1].param_groups[0]["lr"]
+            with self.file.open("a") as stream:
+                stream.write(json.dumps(self.line) + "\n")
+        self.line = {}
+
+
+class WatchedLoss:
+    """The host's loss object, its two losses noted. The first begins a step."""
+
+    def __init__(self, loss: Any, probe: Probe) -> None:
+        self.loss, self.probe = loss, probe
+
+    def __call__(self, **arguments: Any) -> torch.Tensor:
+        self.probe.before()
+        return self.probe.note(self.loss(**arguments))
+
+    def gloss(self, **arguments: Any) -> torch.Tensor:
+        if self.probe.step == self.probe.job.get("install_fake_score"):
+            assert self.probe.run is not None
+            assert self.probe.run.session is not None
+            fake = {name: value.clone() for name, value in arguments["Sg"].state_dict().items()}
+            self.probe.run.session.installation.install(1, fake)
+        return self.probe.note(self.loss.gloss(**arguments))
+
+
+def watch(probe: Probe, job: dict[str, Any]) -> Any:
+    """Import the checkout's script afresh, its objects noted as they are made."""
+    for name in [name for name in sys.modules if name.split(".")[0] in FOREIGN]:
+        del sys.modules[name]
+    sys.path[:] = [
+        job["checkout"],
+        *(path for path in sys.path if not Path(path, "dnnlib").is_dir()),
+    ]
+    util = importlib.import_module("dnnlib.util")
+    construct = util.construct_class_by_name
+
+    def noting_construct(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["class_name"] == "training.networks.EDMPrecond":
+            kwargs["num_blocks"] = 1
+        made = construct(*args, **kwargs)
+        if isinstance(made, nn.Module):
+            probe.net = made
+        if isinstance(made, torch.optim.Optimizer):
+            probe.optimizers.append(made)
+        return WatchedLoss(made, probe) if hasattr(made, "gloss") else made
+
+    class NotingDDP(DDP):
+        def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            probe.trained.append(module)
+            super().__init__(module, *args, **kwargs)
+
+    def loader(*args: Any, **kwargs: Any) -> Any:
+        own = {} if job.get("workers") else {"num_workers": 0, "prefetch_factor": None}
+        return LOADER(*args, **{**kwargs, **own})
+
+    util.construct_class_by_name = noting_construct
+    nn.parallel.DistributedDataParallel = NotingDDP  # type: ignore[misc]
+    torch.utils.data.DataLoader = loader  # type: ignore[assignment, misc]
+    overlay.Overlay.begin_step = lambda run, step: probe.begin_step(run, step)  # type: ignore
+    torch.multiprocessing.set_start_method = lambda method: SET_START_METHOD(method, force=True)
+    return importlib.import_module("di_train")
+
+
+def run(job: dict[str, Any]) -> None:
+    """One training run. A job: checkout, teacher (made if it is not there), args, notes, port;
+    optional stop or kill (a step), install_fake_score (a step: the fake score's weights as real
+    score), workers.
+    """
+    probe = Probe(job, int(os.environ.get("RANK", "0")))
+    script = watch(probe, job)
+    if not Path(job["teacher"]).exists():
+        make_teacher(Path(job["teacher"]))
+    os.environ["MASTER_PORT"] = str(job["port"])
+    try:
+        script.main(job["args"], standalone_mode=False)
+        probe.flush()
+    except StoppedError:
+        pass
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("jobs", type=Path)
+    torch.set_num_threads(1)
+    for job in json.loads(parser.parse_args().jobs.read_text()):
+        run(job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Edits of a function as a whole, on a training function with options, loops and a base class."""
+
+import pytest
+
+from disback_plugin.patching import (
+    AddParameter,
+    AnchorError,
+    Decorate,
+    Edit,
+    GuardLoop,
+    Increases,
+    Insert,
+    Patch,
+    ReplaceCall,
+    apply_patches,
+)
+
+SOURCE = """\
+@command()
+@option("--lr")
+def train(lr=1,
+          count=0,
+):
+    for part in range(2):
+        other.step(part)
+    for part in range(2):
+        with net.sync(part):
+            # as it was
+            net.step(part)
+    count += 1
+    total.count += 1
+
+class Sampler(Base):
+    def __init__(self, data):
+        super().__init__(data)
+"""
+
+
+def after(edit: Edit) -> str:
+    patch = Patch(name="p", kind="repair", summary="", edits=(edit,))
+    changed = apply_patches({"f.py": SOURCE.encode()}, [patch])["f.py"].decode()
+    compile(changed, "f.py", "exec")
+    return changed
+
+
+TRAIN = {"file": "f.py", "function": "train"}
+
+
+def test_a_decorator_is_added_as_the_innermost() -> None:
+    edit = Decorate(**TRAIN, code="ours.options")
+    assert after(edit) == SOURCE.replace("def train", "@ours.options\ndef train")
+
+
+def test_a_parameter_is_added_and_laid_out_like_the_others() -> None:
+    edit = AddParameter(**TRAIN, name="ours", default="None")
+    added = "          count=0,\n          ours=None,\n):"
+    assert after(edit) == SOURCE.replace("          count=0,\n):", added)
+    one = AddParameter(file="f.py", function="Sampler.__init__", name="ours", default="None")
+    assert after(one) == SOURCE.replace("self, data)", "self, data, ours=None)", 1)
+
+
+def test_a_parameter_that_is_there_is_not_added() -> None:
+    with pytest.raises(AnchorError, match="parameters, none of them count"):
+        after(AddParameter(**TRAIN, name="count", default="1"))
+
+
+def test_a_loop_is_guarded_by_what_it_uses_with_its_comments() -> None:
+    loop = SOURCE[SOURCE.rindex("    for part") : SOURCE.index("    count +=")]
+    guarded = "    if may:  # disback\n" + "".join(f"    {line}\n" for line in loop.splitlines())
+    assert after(GuardLoop(**TRAIN, name="net", condition="may")) == SOURCE.replace(loop, guarded)
+
+
+def test_an_augmented_assignment_is_a_place() -> None:
+    edit = Insert(**TRAIN, shape=Increases("count"), where="before", code="end()")
+    assert after(edit) == SOURCE.replace("    count +=", "    end()  # disback\n    count +=", 1)
+    with pytest.raises(AnchorError, match="an augmented assignment to lr"):
+        after(Insert(**TRAIN, shape=Increases("lr"), where="before", code="end()"))
+
+
+def test_a_call_of_the_plain_super_is_found_by_name() -> None:
+    edit = ReplaceCall(
+        file="f.py",
+        function="Sampler.__init__",
+        call="super().__init__",
+        code="super().__init__()",
+    )
+    assert after(edit) == SOURCE.replace("super().__init__(data)", "super().__init__()")
