@@ -17,7 +17,7 @@ from disback_plugin.patching import (
 
 TRAIN = "training_loop"
 MAY_UPDATE = "run.update_student"
-IMPORT = "import disback_plugin.adapters.diff_instruct_overlay as disback"
+IMPORT = "import disback_plugin.adapters.diff_instruct.overlay as disback"
 
 ARGUMENTS = Patch(
     name="arguments",

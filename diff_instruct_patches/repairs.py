@@ -143,7 +143,7 @@ TEACHER_FILE = Patch(
             function="",
             shape=Imports("training_loop"),
             where="after",
-            code="import disback_plugin.adapters.diff_instruct_teacher as teacher_file",
+            code="import disback_plugin.adapters.diff_instruct.teacher as teacher_file",
         ),
         Decorate(file=SCRIPT, function="main", code="teacher_file.option"),
         Insert(
@@ -166,7 +166,7 @@ TEACHER_NAMES = Patch(
             function="",
             shape=Imports("misc"),
             where="after",
-            code="import disback_plugin.adapters.diff_instruct_teacher as teacher_file",
+            code="import disback_plugin.adapters.diff_instruct.teacher as teacher_file",
         ),
         Insert(
             file=LOOP,

@@ -44,7 +44,7 @@ ARGUMENTS = Patch(
             "",
             "after",
             Imports("Accelerator"),
-            "import disback_plugin.adapters.dmd2_overlay as disback",
+            "import disback_plugin.adapters.dmd2.overlay as disback",
         ),
         *_both("parse_args", "before", Calls("parser.parse_args"), "disback.add_arguments(parser)"),
         *_both("parse_args", "before", Returns("args"), "disback.check_arguments(parser, args)"),

@@ -125,8 +125,8 @@ def _exact_resume(file: str, saved: Insert) -> tuple[Insert, ...]:
             function="",
             shape=Imports("cycle"),
             where="after",
-            code="import disback_plugin.adapters.exact_resume as exact_resume\n"
-            "from disback_plugin.adapters.exact_resume import Cycle as cycle",
+            code="import disback_plugin.adapters.dmd2.exact_resume as exact_resume\n"
+            "from disback_plugin.adapters.dmd2.exact_resume import Cycle as cycle",
         ),
         Insert(
             file=file,

@@ -32,7 +32,7 @@ ARGUMENTS = Patch(
             "",
             "after",
             Imports("Accelerator"),
-            "import disback_plugin.adapters.swiftbrush_overlay as disback",
+            "import disback_plugin.adapters.swiftbrush.overlay as disback",
         ),
         _insert(PARSE, "after", Assigns("parser"), "disback.add_arguments(parser)"),
         _insert(PARSE, "before", Returns("args"), "disback.check_arguments(parser, args)"),

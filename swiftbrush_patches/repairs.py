@@ -24,7 +24,7 @@ STUDENT_CHECKPOINTS = Patch(
             function="",
             shape=Imports("Accelerator"),
             where="after",
-            code="import disback_plugin.adapters.swiftbrush_checkpoints as both_networks",
+            code="import disback_plugin.adapters.swiftbrush.checkpoints as both_networks",
         ),
         *(
             ReplaceCall(
@@ -52,7 +52,7 @@ EXACT_RESUME = Patch(
             function="",
             shape=Imports("Accelerator"),
             where="after",
-            code="from disback_plugin.adapters.swiftbrush_resume import Epochs",
+            code="from disback_plugin.adapters.swiftbrush.resume import Epochs",
         ),
         Insert(
             file=TRAIN,

@@ -11,7 +11,8 @@ PACKAGE = Path(disback_plugin.__file__).parent
 ORDER = [
     {"errors"},
     {"config_base"},
-    {"optimizer_state", "schedule", "path", "distributed", "diffusion", "networks", "metrics", "data"},
+    {"distributed", "optimizer_state", "path", "diffusion", "networks", "metrics", "data"},
+    {"adaptive", "schedule"},
     {"edm", "consistency"},
     {"config", "real_score"},
     {"recorder"},
@@ -20,6 +21,7 @@ ORDER = [
     {"adapters", "testing"},
     {"trainer", "pretrained"},
     {"report"},
+    {"compare"},
     {"patching"},
     {"cli"},
     {"__main__"},

@@ -9,8 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from disback_plugin.adapters import diff_instruct_overlay as overlay
-from disback_plugin.adapters import diff_instruct_teacher, flags
+from disback_plugin.adapters.diff_instruct import overlay
+from disback_plugin.adapters.diff_instruct import teacher as diff_instruct_teacher
+from disback_plugin.adapters.overlay import flags
 
 ON = ["--disback", "--disback_path", "p"]
 RECORD = ["--disback_record_iters", "20", "--disback_record_every", "5"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adapters.dmd2_overlay import Overlay, add_arguments
+from disback_plugin.adapters.dmd2.overlay import Overlay, add_arguments
 
 
 def network() -> nn.Sequential:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath
-from disback_plugin.adapters.dmd2_overlay import add_arguments, check_arguments
-from disback_plugin.adapters.flags import config_from
+from disback_plugin.adapters.dmd2.overlay import add_arguments, check_arguments
+from disback_plugin.adapters.overlay.flags import config_from
 from disback_plugin.path import TeacherReference
 
 ON = ["--disback", "--disback_path", "p"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from disback_plugin.adapters import exact_resume
-from disback_plugin.adapters.exact_resume import Cycle
+from disback_plugin.adapters.dmd2 import exact_resume
+from disback_plugin.adapters.dmd2.exact_resume import Cycle
 
 
 def loader() -> Any:

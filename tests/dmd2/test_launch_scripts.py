@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from disback_plugin.adapters.flags import add_arguments, config_from
+from disback_plugin.adapters.overlay.flags import add_arguments, config_from
 from tests.dmd2.hosting import ROOT
 
 SCRIPTS = sorted(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
-from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
-from disback_plugin.adapters.dmd2_overlay import Overlay
+from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
+from disback_plugin.adapters.dmd2.overlay import Overlay
 from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
 from tests.dmd2.linear_host import arguments, make_model, network, same, tensors, train
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from disback_plugin.adapters import sharded_resume
+from disback_plugin.adapters.dmd2 import sharded_resume
 from disback_plugin.errors import SessionError
 
 

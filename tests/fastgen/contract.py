@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from disback_plugin import DisBack, DisBackConfig
-from disback_plugin.adapters.fastgen_teacher import answering
+from disback_plugin.adapters.fastgen.teacher import answering
 from disback_plugin.testing import ContractHost
 from tests.fastgen.hosting import SMALL
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(SMALL))
 from fastgen.methods import NUM_LABELS, SIZE, DMD2Model
 from fastgen.trainer import Trainer
 
-from disback_plugin.adapters.fastgen_callback import DisBackCallback
+from disback_plugin.adapters.fastgen.callback import DisBackCallback
 
 FIRST = 2  # iteration of the contract's step 0, so that step 6 is the student's turn
 

@@ -9,7 +9,7 @@ from typing import Any
 from tests.hosts import checks, launching
 from tests.hosts.launching import ROOT, notes, succeed
 
-CALLBACK = "disback_plugin.adapters.fastgen_callback.DisBackCallback"
+CALLBACK = "disback_plugin.adapters.fastgen.callback.DisBackCallback"
 PROBE = "tests.hosts.fastgen_probe.Probe"
 SMALL = ROOT / "tests" / "hosts" / "small_fastgen"
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from disback_plugin import DisBack, DisBackConfig, get_adapter
-from disback_plugin.adapters.fastgen_teacher import answering
+from disback_plugin.adapters.fastgen.teacher import answering
 from disback_plugin.errors import AdapterError, ConfigError
 from tests.fastgen.contract import DisBackCallback, DMD2Model, FastGenContract
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from disback_plugin.adapters import overlay
+from disback_plugin.adapters.overlay import base as overlay
 from tests.hosts.diff_instruct_inputs import make_teacher
 from tests.hosts.digests import digest_tensors
 

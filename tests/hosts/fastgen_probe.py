@@ -14,8 +14,8 @@ from fastgen.callbacks.callback import Callback
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from disback_plugin.adapters.fastgen_callback import DisBackCallback
-from disback_plugin.adapters.fastgen_teacher import let_nodes_answer
+from disback_plugin.adapters.fastgen.callback import DisBackCallback
+from disback_plugin.adapters.fastgen.teacher import let_nodes_answer
 from tests.hosts.digests import digest_tensors
 
 

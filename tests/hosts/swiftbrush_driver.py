@@ -36,9 +36,9 @@ PRELOADED = (  # what every job would import in its own fork
     "diffusers.loaders.peft",
     "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",
-    "disback_plugin.adapters.swiftbrush_checkpoints",
-    "disback_plugin.adapters.swiftbrush_overlay",
-    "disback_plugin.adapters.swiftbrush_resume",
+    "disback_plugin.adapters.swiftbrush.checkpoints",
+    "disback_plugin.adapters.swiftbrush.overlay",
+    "disback_plugin.adapters.swiftbrush.resume",
     "disback_plugin.real_score.lora",
     "torch.distributed.fsdp",
 )

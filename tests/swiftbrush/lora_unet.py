@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor
 
-from disback_plugin.adapters.swiftbrush_overlay import Overlay, add_arguments
+from disback_plugin.adapters.swiftbrush.overlay import Overlay, add_arguments
 from tests.hosts.dmd2_inputs import LATENT, LATENT_CHANNELS, MAX_TOKENS, TEXT_DIM
 
 NUM_RECORD, NUM_STEPS = 3, 6  # nodes after 1 and 3 steps: node 1 answers in steps 3 and 4

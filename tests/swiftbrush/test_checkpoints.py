@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from disback_plugin.adapters.swiftbrush_checkpoints import FILE_NAME, loading, saving
+from disback_plugin.adapters.swiftbrush.checkpoints import FILE_NAME, loading, saving
 from disback_plugin.errors import SessionError
 from tests.swiftbrush.lora_unet import make_unets, move, same, tensors
 

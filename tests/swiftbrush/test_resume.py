@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from disback_plugin.adapters import rank_file
-from disback_plugin.adapters.swiftbrush_resume import Epochs
+from disback_plugin.adapters.overlay import rank_file
+from disback_plugin.adapters.swiftbrush.resume import Epochs
 from disback_plugin.errors import SessionError
 
 ARGS = argparse.Namespace(checkpointing_steps=1, max_train_steps=100)

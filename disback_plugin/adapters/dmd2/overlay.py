@@ -6,9 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
-from disback_plugin.adapters import flags, overlay, side_file
-from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
-from disback_plugin.adapters.flags import add_arguments
+from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
+from disback_plugin.adapters.overlay import base as overlay
+from disback_plugin.adapters.overlay import flags, side_file
+from disback_plugin.adapters.overlay.flags import add_arguments
 from disback_plugin.errors import SessionError
 from disback_plugin.real_score import Installation
 

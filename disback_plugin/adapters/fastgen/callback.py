@@ -1,6 +1,6 @@
 """DisBack as one of FastGen's callbacks; importable where FastGen is.
 
-trainer.callbacks: {disback: {_target_: disback_plugin.adapters.fastgen_callback.DisBackCallback,
+trainer.callbacks: {disback: {_target_: disback_plugin.adapters.fastgen.callback.DisBackCallback,
     path: runs/path, record: {num_steps: 200, every: 50}, schedule: {name: fixed, interval: 1000}}}
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from fastgen.callbacks.callback import Callback
 
-from disback_plugin.adapters.fastgen_teacher import let_nodes_answer
+from disback_plugin.adapters.fastgen.teacher import let_nodes_answer
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 from disback_plugin.session import DisBack

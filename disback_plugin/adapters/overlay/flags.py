@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from disback_plugin.adapters import flag_settings
-from disback_plugin.adapters.flag_settings import config_from
+from disback_plugin.adapters.overlay import flag_settings
+from disback_plugin.adapters.overlay.flag_settings import config_from
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.schedule import list_schedules
 

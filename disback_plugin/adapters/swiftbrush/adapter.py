@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from disback_plugin.adapter import Adapter, Roles, register_adapter
+from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import Installation
@@ -28,6 +28,8 @@ class SwiftBrushAdapter(Adapter):
     """
 
     name = "swiftbrush"
+    host = "SwiftBrush, train_swiftbrush.py"
+    found_at = Places("teacher_lora, adapters disabled", "teacher_lora", "unet")
 
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, SwiftBrushHost):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disback_plugin.adapters import rank_file
-from disback_plugin.adapters.exact_resume import FILE_NAME, Cycle
+from disback_plugin.adapters.dmd2.exact_resume import FILE_NAME, Cycle
+from disback_plugin.adapters.overlay import rank_file
 from disback_plugin.distributed import gather, is_main
 
 logger = logging.getLogger("disback")

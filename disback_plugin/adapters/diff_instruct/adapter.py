@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from disback_plugin.adapter import Adapter, Roles, register_adapter
+from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import Installation
@@ -25,6 +25,8 @@ class DiffInstructAdapter(Adapter):
     """`di_train.py`: EDM networks. Its losses call `net` itself, so nodes go in place."""
 
     name = "diff-instruct"
+    host = "Diff-Instruct, di_train.py"
+    found_at = Places("net", "Sg", "G")
 
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, DiffInstructHost):

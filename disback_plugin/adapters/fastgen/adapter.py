@@ -12,7 +12,7 @@ from disback_plugin.real_score import Installation
 
 @register_adapter
 class FastGenAdapter(Adapter):
-    """`DMD2Model` and what derives from it; attached by `fastgen_callback.DisBackCallback`.
+    """`DMD2Model` and what derives from it; attached by `callback.DisBackCallback`.
 
     Its teacher gives the discriminator's features too, so a node is a module beside it.
     """

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from disback_plugin.adapters import flag_settings
-from disback_plugin.adapters.flags import SWITCH, Flag, flags
+from disback_plugin.adapters.overlay import flag_settings
+from disback_plugin.adapters.overlay.flags import SWITCH, Flag, flags
 from disback_plugin.errors import ConfigError, PathError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disback_plugin.adapters import rank_file
+from disback_plugin.adapters.overlay import rank_file
 from disback_plugin.distributed import gather, is_main
 
 FILE_NAME = "exact_resume.safetensors"
@@ -81,7 +81,7 @@ def collect(trainer: Any) -> None:
     if not args.no_save and trainer.step % args.log_iters == 0:
         trainer.exact_resume_states = gather(_rank_state(trainer))
         if getattr(args, "fsdp", False):
-            from disback_plugin.adapters import sharded_resume  # needs FSDP, so only here
+            from disback_plugin.adapters.dmd2 import sharded_resume  # needs FSDP, so only here
 
             sharded_resume.save(trainer)
 
@@ -96,7 +96,7 @@ def load_sharded(trainer: Any, folder: str) -> bool:
     """Under FSDP, in place of accelerate's loading, which knows no such checkpoint; else False."""
     if not trainer.args.fsdp:
         return False
-    from disback_plugin.adapters import sharded_resume  # needs FSDP, so only here
+    from disback_plugin.adapters.dmd2 import sharded_resume  # needs FSDP, so only here
 
     sharded_resume.load(trainer, Path(folder))
     return True

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from disback_plugin.adapters import overlay, side_file
-from disback_plugin.adapters.flags import add_arguments, check_arguments, config_from
-from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.adapters.overlay import base as overlay
+from disback_plugin.adapters.overlay import side_file
+from disback_plugin.adapters.overlay.flags import add_arguments, check_arguments, config_from
+from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
 from disback_plugin.errors import SessionError
 
 __all__ = ["Overlay", "add_arguments", "check_arguments", "loggable"]

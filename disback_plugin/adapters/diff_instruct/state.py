@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from disback_plugin.adapters.overlay import Overlay
+from disback_plugin.adapters.overlay.base import Overlay
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer

@@ -1,0 +1,1 @@
+"""What all patched hosts share: the session behind their loop, flags, side files in checkpoints."""

@@ -1,0 +1,5 @@
+"""SwiftBrush (VinAIResearch/SwiftBrush): what its patched script calls."""
+
+from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushAdapter
+
+__all__ = ["SwiftBrushAdapter"]
