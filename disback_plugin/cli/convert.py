@@ -64,15 +64,20 @@ def convert_cm(args: argparse.Namespace) -> int:
 
 
 def convert_edm(args: argparse.Namespace) -> int:
-    """Write the network's tensors and arguments; an existing file is kept unless forced."""
+    """Write a network's tensors and arguments that fit; an existing file is kept unless forced."""
     from disback_plugin.edm.checkpoint import write_edm_safetensors
+    from disback_plugin.edm.loading import denoiser_of
     from disback_plugin.edm.pickle_reader import read_edm_pickle
 
     if args.target.suffix != ".safetensors":
         raise CheckpointError(f"{args.target}: name the file to write *.safetensors")
+    if args.target.is_dir():
+        raise CheckpointError(f"{args.target} is a folder: name the file to write in it")
     if args.target.exists() and not args.force:
         raise CheckpointError(f"{args.target} exists; give --force to replace it")
     checkpoint = read_edm_pickle(args.source, args.key)
+    denoiser_of(checkpoint, args.source)  # refuses tensors that no network of the arguments has
+    args.target.parent.mkdir(parents=True, exist_ok=True)
     size = write_edm_safetensors(checkpoint, args.target)
     num = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     print(f"{args.source}: {checkpoint.class_name} with {json.dumps(checkpoint.init_kwargs)}")

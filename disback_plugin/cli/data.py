@@ -1,9 +1,9 @@
 """`disback data`: make LMDB data sets in DMD2's layout, and look at them."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
 from disback_plugin.data.optional import needed
@@ -25,7 +25,6 @@ SOURCE is one of
 Images become RGB. OUT appears when it is complete; an interrupted command leaves nothing.
 """
 NUM_PROMPTS = 3
-Item = TypeVar("Item")
 
 
 def add_parser(commands: Any) -> None:
@@ -87,11 +86,13 @@ def write(args: argparse.Namespace) -> int:
         _refuse_image_options(args)
         found = latents.open_latents(args.source)
         num = min(args.limit or len(found), len(found))
-        write_latent_lmdb(args.out, _bar(found.rows(num), num), **options)
+        with _bar(found.rows(num), num) as rows:
+            write_latent_lmdb(args.out, rows, **options)
     else:
         images = open_images(args.source, args.labels)
         images = images.spread(args.limit or len(images))
-        write_image_lmdb(args.out, _bar(images.rows(args.resolution), len(images)), **options)
+        with _bar(images.rows(args.resolution), len(images)) as rows:
+            write_image_lmdb(args.out, rows, **options)
     return show(argparse.Namespace(folder=args.out))
 
 
@@ -103,8 +104,9 @@ def _refuse_image_options(args: argparse.Namespace) -> None:
         )
 
 
-def _bar(rows: Iterable[Item], num: int) -> Iterator[Item]:
-    return iter(needed("tqdm", "a progress bar").tqdm(rows, total=num, unit="sample"))
+def _bar(rows: Iterable[Any], num: int) -> Any:
+    """The rows, counted on the screen; `with` ends its line before an error gets one."""
+    return needed("tqdm", "a progress bar").tqdm(rows, total=num, unit="sample")
 
 
 def show(args: argparse.Namespace) -> int:

@@ -32,6 +32,11 @@ def read_openai_checkpoint(file: Path) -> dict[str, Tensor]:
             )
         if value.dtype not in DTYPES:
             raise CheckpointError(f"{file}: tensor {name!r} is {value.dtype}, not floating point")
+        if value.layout is not torch.strided or value.is_meta:
+            raise CheckpointError(f"{file}: tensor {name!r} is sparse or has no numbers")
+    size = file.stat().st_size
+    if sum(value.nbytes for value in data.values()) > size:  # e.g. by strides of zero
+        raise CheckpointError(f"{file} has tensors of more than its {size:,} bytes: they overlap")
     for needed in ("time_embed.0.weight", "input_blocks.0.0.weight"):
         if needed not in data:
             first = ", ".join(sorted(data)[:3]) or "none"

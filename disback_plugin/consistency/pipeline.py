@@ -30,7 +30,9 @@ def save_pipeline(
             "ConsistencyModelPipeline takes consistency models only; open an EDM teacher from its "
             ".pt file, as cm:FILE"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose a folder to write")
+    if folder.exists() and any(folder.iterdir()) and not force:
         raise ConfigError(f"{folder} exists and is not empty: choose another, or force (--force)")
     diffusers = import_diffusers()
     scheduler = diffusers.CMStochasticIterativeScheduler(

@@ -17,6 +17,7 @@ from disback_plugin.errors import DataError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LABELS_FILE = "dataset.json"
 NO_LABELS = "none"
+MAX_CLASSES = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def _read_labels(name: str, images: Sequence[str], content: bytes) -> np.ndarray
             f"{name} has no label for {len(missing)} of {len(images)} images: {missing[0]}"
         )
     for image in images:
-        if type(table[image]) is not int or table[image] < 0:
+        if type(table[image]) is not int or not 0 <= table[image] < MAX_CLASSES:
             raise DataError(f"{name}: the label of {image} is {table[image]!r}, no class number")
     return np.array([table[image] for image in images], dtype=np.int64)
 
@@ -154,9 +155,12 @@ def _open_npz(path: Path, labels: str) -> ImageSource:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     num, read = _npz_images(path, arrays)
+    if num < 1:
+        raise DataError(f"{path} holds no images")
     numbers = arrays.get("labels", arrays.get("arr_1")) if labels == "auto" else None
     if numbers is not None:
-        if numbers.size != num or numbers.dtype.kind not in "iu" or numbers.min() < 0:
+        counted = numbers.size == num and numbers.dtype.kind in "iu"
+        if not counted or not 0 <= numbers.min() <= numbers.max() < MAX_CLASSES:
             raise DataError(
                 f"{path}: labels are {numbers.dtype} {numbers.shape}, not {num} class numbers"
             )
@@ -169,6 +173,11 @@ def _open_npz(path: Path, labels: str) -> ImageSource:
 def _npz_images(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[int, Callable[[int], Any]]:
     if {"jpeg", "offsets"} <= arrays.keys():
         data, offsets = arrays["jpeg"], arrays["offsets"]
+        if data.dtype != np.uint8 or offsets.dtype.kind not in "iu" or offsets.ndim != 1:
+            raise DataError(
+                f"{path}: jpeg is {data.dtype} {data.shape} and offsets {offsets.dtype} "
+                f"{offsets.shape}, not uint8 (bytes,) and whole numbers (N + 1,)"
+            )
         return len(offsets) - 1, lambda i: io.BytesIO(data[offsets[i] : offsets[i + 1]].tobytes())
     images = arrays.get("images", arrays.get("arr_0"))
     if images is None:

@@ -72,17 +72,19 @@ def _open(file: Path) -> tuple[Any, int]:
     try:
         if file.suffix.lower() == ".npy":
             rows: Any = np.load(file, mmap_mode="r", allow_pickle=False)
-            shape = rows.shape
+            shape, dtype = rows.shape, rows.dtype.str[1:]
         else:
             stored = safe_open(file, "pt")
             if TENSOR not in stored.keys():  # noqa: SIM118
                 raise DataError(f"{file} has no tensor {TENSOR!r}, but {', '.join(stored.keys())}")
             tensor = stored.get_slice(TENSOR)
-            rows, shape = _Floats(tensor), tuple(tensor.get_shape())
+            rows, shape, dtype = _Floats(tensor), tuple(tensor.get_shape()), tensor.get_dtype()
     except DataError:
         raise
     except (OSError, ValueError, EOFError, SafetensorError) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
+    if not dtype.upper().startswith(("F", "BF")):
+        raise DataError(f"{file}: latents are of type {dtype}, not floating-point")
     if len(shape) != 4:
         raise DataError(f"{file}: latents have shape {shape}, not (N, C, H, W)")
     return rows, shape[0]

@@ -70,7 +70,8 @@ class DhariwalUNet(UNet):
     ) -> Tensor:
         """Augmentation joins before the mapping, the label after it."""
         emb = self.map_noise(noise_labels)
-        if self.map_augment is not None and augment_labels is not None:
+        if augment_labels is not None:
+            assert self.map_augment is not None
             emb = emb + self.map_augment(augment_labels)
         emb = self.map_layer1(F.silu(self.map_layer0(emb)))
         if self.map_label is not None:

@@ -16,12 +16,12 @@ from disback_plugin.errors import CheckpointError
 
 def load_edm_pickle(file: str | Path, key: str = "ema") -> Precond:
     """The denoiser under `key` of an NVlabs/edm `.pkl`; nothing of the file is run."""
-    return _denoiser(read_edm_pickle(file, key), file)
+    return denoiser_of(read_edm_pickle(file, key), file)
 
 
 def load_edm_safetensors(file: str | Path) -> Precond:
     """The denoiser of a file that `disback convert edm-pkl` wrote."""
-    return _denoiser(read_edm_safetensors(file), file)
+    return denoiser_of(read_edm_safetensors(file), file)
 
 
 # of torch.nn.init, and what its functions call
@@ -48,8 +48,11 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **given)
 
 
-def _denoiser(checkpoint: EDMCheckpoint, file: str | Path) -> Precond:
-    """Build, then take over the file's tensors, strictly, in float32."""
+def denoiser_of(checkpoint: EDMCheckpoint, file: str | Path) -> Precond:
+    """Build, then take over the checkpoint's tensors, strictly, in float32.
+
+    Raises CheckpointError naming `file` and the argument or the tensor that does not fit.
+    """
     try:
         with _Unfilled():
             denoiser = build_edm(checkpoint.class_name, checkpoint.init_kwargs)

@@ -121,11 +121,13 @@ class VPPrecond(Precond):
 
     def sigma(self, t: Tensor) -> Tensor:
         """The noise level at time t."""
-        return ((0.5 * self.beta_d * (t**2) + self.beta_min * t).exp() - 1).sqrt()
+        growth = t**2 * (0.5 * self.beta_d) + t * self.beta_min  # the integral of beta
+        return (growth.exp() - 1).sqrt()
 
     def sigma_inv(self, sigma: Tensor) -> Tensor:
         """The time t at a noise level."""
-        root = (self.beta_min**2 + 2 * self.beta_d * (1 + sigma**2).log()).sqrt()
+        growth = (sigma**2 + 1).log()
+        root = (growth * (2 * self.beta_d) + self.beta_min**2).sqrt()
         return (root - self.beta_min) / self.beta_d
 
 

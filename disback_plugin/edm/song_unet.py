@@ -97,7 +97,8 @@ class SongUNet(UNet):
             assert class_labels is not None
             kept = self.dropped(class_labels, emb.shape[0])
             emb = emb + self.map_label(kept * math.sqrt(self.label_dim))
-        if self.map_augment is not None and augment_labels is not None:
+        if augment_labels is not None:
+            assert self.map_augment is not None
             emb = emb + self.map_augment(augment_labels)
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
 

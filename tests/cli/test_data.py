@@ -105,5 +105,5 @@ def test_ctrl_c_leaves_nothing_half(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert error.endswith(b"disback: stopped\n")
+    assert error.endswith(b"sample/s]\ndisback: stopped\n")  # the bar is closed before
     assert list(tmp_path.glob("made/*")) == list(tmp_path.glob("made/.*")) == []

@@ -40,6 +40,7 @@ def test_both_formats_of_torch_are_read(tmp_path: Path, zipped: bool) -> None:
     assert all(torch.equal(read[name], SMALLEST[name]) for name in SMALLEST)
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -48,6 +49,9 @@ def test_both_formats_of_torch_are_read(tmp_path: Path, zipped: bool) -> None:
         ({**SMALLEST, "step": 7}, "not a flat dict of tensors: 'step' is a int"),
         ({**SMALLEST, 3: torch.ones(1)}, "not a flat dict of tensors: 3 is a Tensor"),
         ({**SMALLEST, "ids": torch.ones(1, dtype=torch.long)}, "tensor 'ids' is torch.int64"),
+        ({**SMALLEST, "out": torch.ones(1, device="meta")}, "'out' is sparse or has no numbers"),
+        ({**SMALLEST, "out": torch.ones(2, 2).to_sparse()}, "'out' is sparse or has no numbers"),
+        ({**SMALLEST, "out": torch.ones(1).expand(10**6, 10**6)}, r"more than its .* they overlap"),
         ({"conv_in.weight": torch.ones(1)}, "no tensor 'time_embed.0.weight' .*: conv_in.weight"),
         ({}, "has no tensor 'time_embed.0.weight' .*: none"),
     ],

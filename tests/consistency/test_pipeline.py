@@ -77,6 +77,13 @@ def test_the_scheduler_says_the_noise_levels(folder: Path) -> None:
     assert (again.sigma_min, again.sigma_max, again.sigma_data) == (0.01, 20.0, 1.5)
 
 
+def test_a_file_is_no_folder_to_write(tmp_path: Path, denoiser: PreconditionedDenoiser) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="file is a file: choose a folder"):
+        save_pipeline(denoiser, tmp_path / "file", force=True)
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
 def test_files_are_kept_unless_forced(folder: Path, denoiser: PreconditionedDenoiser) -> None:
     with pytest.raises(ConfigError, match="pipeline exists and is not empty"):
         save_pipeline(denoiser, folder)

@@ -117,6 +117,7 @@ def test_labels_may_be_in_a_file_elsewhere(tmp_path):
         ({"labels": {name: [0.5] for name in NAMES}}, r"is \[0\.5\], no class number"),
         ({"labels": dict.fromkeys(NAMES, -1)}, r"is -1, no class number"),
         ({"labels": dict.fromkeys(NAMES, True)}, r"is True, no class number"),
+        ({"labels": dict.fromkeys(NAMES, 2**70)}, rf"is {2**70}, no class number"),
         ({"classes": []}, "is not of the form"),
         ([], "is not of the form"),
     ],
@@ -204,6 +205,12 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
         ({"images": PIXELS, "labels": np.zeros(5, int)}, r"labels are int64 \(5,\), not 6 class"),
         ({"images": PIXELS, "labels": np.zeros(6)}, "labels are float64"),
         ({"images": np.array([b"a", None], object)}, "cannot be read: Object arrays"),
+        ({"images": PIXELS, "labels": np.full(6, 2**40)}, r"labels are int64 \(6,\), not 6 class"),
+        ({"images": PIXELS, "labels": np.arange(-1, 5)}, r"labels are int64 \(6,\), not 6 class"),
+        ({"images": PIXELS[:0], "labels": np.zeros(0, int)}, "holds no images"),
+        ({"jpeg": PIXELS.ravel(), "offsets": np.zeros(2)}, r"offsets float64 \(2,\), not uint8"),
+        ({"jpeg": PIXELS.ravel(), "offsets": np.array(3)}, r"offsets int64 \(\), not uint8"),
+        ({"jpeg": PIXELS / 255, "offsets": np.arange(2)}, r"jpeg is float64 \(6, 5, 5, 3\)"),
     ],
 )
 def test_arrays_of_another_form_are_refused(tmp_path, arrays, message):

@@ -44,6 +44,10 @@ def test_what_does_not_fit_is_refused_by_name(folder):
     np.save(folder / "001.npy", np.zeros((2, 4)))
     with pytest.raises(DataError, match=r"001\.npy: latents have shape \(2, 4\)"):
         open_latents(folder)
+    for wrong in (np.zeros((2, 4, 1, 1), complex), np.full((2, 4, 1, 1), "x")):
+        np.save(folder / "001.npy", wrong)
+        with pytest.raises(DataError, match=r"001\.npy: latents are of type [cU]\d+, not float"):
+            open_latents(folder)
     np.save(folder / "001.npy", np.array([None]))
     with pytest.raises(DataError, match=r"001\.npy cannot be read: .*[Oo]bject"):
         open_latents(folder)

@@ -286,16 +286,23 @@ def test_a_source_travels_to_another_process_and_two_share_a_file(images):
     assert torch.equal(first.batch(9, generator())[0], copy.batch(9, generator())[0])
 
 
-def _draw(source):
+def _draw(source, drawn):
+    inherited = source._reader._environment
     again = ImageLMDB(source.name)  # the same file once more, in the same process
-    return source.batch(9, generator())[0].numpy(), again.batch(9, generator())[0].numpy()
+    drawn.put([one.batch(9, generator())[0].numpy() for one in (source, again)])
+    drawn.put(source._reader._environment is inherited)  # which LMDB forbids
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_source_open_here_can_be_read_by_forked_workers(images):
     source = ImageLMDB(images)
     here = source.batch(9, generator())[0].numpy()
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        drawn = pool.apply(_draw, (source,))
-    assert all(np.array_equal(there, here) for there in drawn)
+    forking = multiprocessing.get_context("fork")
+    drawn = forking.SimpleQueue()
+    worker = forking.Process(target=_draw, args=(source, drawn))  # inherited, not pickled
+    worker.start()
+    worker.join(60)  # the pipe holds it all
+    assert worker.exitcode == 0
+    assert all(np.array_equal(there, here) for there in drawn.get())
+    assert not drawn.get()
     assert np.array_equal(source.batch(9, generator())[0].numpy(), here)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from disback_plugin.edm.pickle_reader import read_edm_pickle
+from disback_plugin.edm.pickle_reader.constructors import make_set
 from disback_plugin.errors import CheckpointError
 from tests.edm.pickle_files import (
     TINY_KWARGS,
@@ -77,6 +78,32 @@ def one_storage(times: int = 50) -> bytes:
     return edm_file(network("EDMPrecond", TINY_KWARGS, tensors))
 
 
+def named(length: int) -> bytes:
+    """A layer of torch's with a name of that length, asked for fifty times."""
+    container = Shared(Name("torch.nn.modules.container", "M" + "o" * (length - 1)))
+    return given([Call(container, (), b"\x81") for _ in range(50)])
+
+
+def one_module_twice() -> bytes:
+    """No cycle and not deep."""
+    shared = Shared(module({}))
+    return holding({"a": shared, "b": shared})
+
+
+def shared_table(num: int = 3000) -> bytes:
+    """Many modules with the same table of many absent parameters."""
+    table = Shared({f"p{index}": None for index in range(num)})
+    container = Name("torch.nn.modules.container", "ModuleDict")
+    one = {"_parameters": table}
+    return holding({f"m{index}": Call(container, (), b"\x81", one) for index in range(num)})
+
+
+def hiding(hidden: Any) -> bytes:
+    """A network that says which of its buffers are no part of its tensors."""
+    inner = {"_init_args": (), "_init_kwargs": {}, "_non_persistent_buffers_set": hidden}
+    return edm_file(persistent("EDMPrecond", state() | inner))
+
+
 BOMBS: dict[str, tuple[bytes, str]] = {
     "a text of 2 GB": (opcodes(b"X" + BIG), "a text of 2147483648 bytes"),
     "bytes of 2 GB": (opcodes(b"B" + BIG), "2147483648 bytes are due"),
@@ -94,6 +121,17 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "many modules": (many_modules(), "twice, or in too many others"),
     "deep modules": (deep_modules(), "twice, or in too many others"),
     "one storage": (one_storage(), "tensors that share storages"),
+    "a long name in memory": (named(10_000), "a global with a name of 10026 characters"),
+    "a long key": (holding({"m" * 10_000: None}), "a name of 10000 characters: m{120}\\.\\.\\."),
+    "a long text": (given("a" * 10_000), "a text of 10000 characters among its arguments"),
+    "long paths": (
+        holding({"m" * 200: module({"n" * 200: module({})})}),
+        "more modules and tensors, or longer names",
+    ),
+    "one module twice": (one_module_twice(), "has the module 'b' twice"),
+    "a shared table": (shared_table(), "more modules and tensors, or longer names"),
+    "hidden buffers by number": (hiding(5), "damaged: the hidden buffers of a EDMPrecond"),
+    "hidden buffers in a list": (hiding(["a"]), "damaged: the hidden buffers of a EDMPrecond"),
     "a tuple as a key": (opcodes(b"})Ns"), "has a tuple where a name is due"),
     "half a pair": (opcodes(b"}(K\x01u"), "sets items of what is not a dictionary"),
     "items of a list": (opcodes(b"](NNu"), "sets items of what is not a dictionary"),
@@ -114,3 +152,10 @@ def test_bombs_end_soon_in_an_error(tmp_path, name):
     with pytest.raises(CheckpointError, match=pattern):
         read_edm_pickle(file)
     assert time.process_time() - start < 5
+
+
+def test_a_list_is_made_into_a_set_once():
+    """Else a list of 100,000 names, asked for as often, would be 10^10 of them."""
+    names = ["a", "b", "a"]
+    assert make_set((names,)) == {"a", "b"}
+    assert make_set((names,)) == set()

@@ -80,6 +80,25 @@ def test_a_refused_pickle_leaves_no_file(tmp_path, pickled, capsys):
     assert list(tmp_path.iterdir()) == [pickled]
 
 
+def test_tensors_that_are_no_network_of_the_arguments_are_not_converted(tmp_path, capsys):
+    file, target = tmp_path / "snapshot.pkl", tmp_path / "edm.safetensors"
+    file.write_bytes(edm_file(network("EDMPrecond", KWARGS, {"sigma": torch.ones(1)})))
+    assert main(["convert", "edm-pkl", str(file), str(target)]) == 2
+    assert f"{file}: does not fit a EDMPrecond: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_folders_on_the_way_are_made_and_a_folder_is_no_target(tmp_path, pickled, capsys):
+    target = tmp_path / "new" / "deep" / "edm.safetensors"
+    assert main(["convert", "edm-pkl", str(pickled), str(target)]) == 0
+    assert [file.name for file in target.parent.iterdir()] == ["edm.safetensors"]
+    folder = tmp_path / "folder.safetensors"
+    folder.mkdir()
+    assert main(["convert", "edm-pkl", str(pickled), str(folder), "--force"]) == 2
+    assert f"{folder} is a folder: name the file to write in it" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".tmp*"))
+
+
 def test_a_target_of_another_kind_is_a_mistake(tmp_path, pickled, capsys):
     assert main(["convert", "edm-pkl", str(pickled), str(tmp_path / "edm.pt")]) == 2
     assert "name the file to write *.safetensors" in capsys.readouterr().err

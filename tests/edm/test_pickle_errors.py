@@ -62,6 +62,7 @@ NOT_EDM = {
     "text": (b"hello", "is not a pickle"),
     "empty": (b"", "is not a pickle"),
     "old protocol": (b"\x80\x01}.", "pickle protocol 1"),
+    "newer protocol": (b"\x80\x06}.", "pickle protocol 6; 2 to 5 are known"),
     "old torch.save": (torch_save({"ema": 1}, zipped=False), "holds one int"),
     "StyleGAN": (dump(STYLEGAN), "has no 'ema'; it has G, D, G_ema"),
     "nothing": (dump({}), "has no 'ema'; it has nothing"),
@@ -74,6 +75,14 @@ NOT_EDM = {
     "a name not to print": (
         edm_file(network("EDMPrecond", {}, {"\x1b[2J": torch.ones(1)})),
         r"a tensor of the name \\x1b\[2J",
+    ),
+    "two tensors of a name": (
+        edm_file(
+            persistent(
+                "EDMPrecond", state({"a": tensor(torch.ones(1))}, {"a": tensor(torch.ones(1))})
+            )
+        ),
+        "has two tensors 'a'",
     ),
     "no arguments": (edm_file(persistent("EDMPrecond", state())), "does not tell the arguments"),
     "big-endian": (
@@ -99,6 +108,7 @@ WRONG_TENSORS = {
     "too large": (stored(FOUR, (5,), (1,)), "size 5 does not fit its storage of 4"),
     "offset": (stored(FOUR, (4,), (1,), 1), "size 4 does not fit"),
     "stride": (stored(FOUR, (2, 2), (4, 1)), "size 2x2 does not fit"),
+    "endless stride": (stored(FOUR, (1,), (2**30,)), "size 1, strides or offset"),
     "negative": (stored(FOUR, (4,), (-1,)), "size 4, strides or offset"),
     "dimensions": (stored(FOUR, (2, 2), (1,)), "not whole numbers"),
     "float": (stored(FOUR, (4.0,), (1,)), "not whole numbers"),
@@ -106,6 +116,10 @@ WRONG_TENSORS = {
     "overlapping": (stored(FOUR, (4, 4), (1, 0)), "size 4x4 does not fit"),
     "short storage": (stored(FOUR[:-1], (4,), (1,)), "storage of 4 Float numbers has 15 bytes"),
     "long storage": (stored(FOUR + b"x", (4,), (1,)), "4 Float numbers has 17 bytes"),
+    "another key": (
+        stored(FOUR.replace(dump(["1"], 2), dump(["2"], 2)), (4,), (1,)),
+        "a storage of 4 Float numbers",
+    ),
     "not a storage": (stored(b"hello", (4,), (1,)), "damaged|opcode"),
     "no magic": (stored(dump(1) + dump(2), (4,), (1,)), "torch.save's old format"),
 }

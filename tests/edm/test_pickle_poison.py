@@ -117,6 +117,7 @@ POISON: dict[str, tuple[bytes, str]] = {
         in_state(Name("collections", "OrderedDict.fromkeys")),
         "collections.OrderedDict.fromkeys",
     ),
+    "by a call with a list": (in_state(Raw(DICT.opcodes + b"]R")), "a call of a Constructor"),
     "by a call of a text": (in_state(Raw(b"\x8c\x09os.system)R")), "a call of a str"),
     "by a call of a module": (in_state(Call(persistent("A", {}), ())), "a call of a Module"),
     "control characters": (in_state(Name("os\x1b[2J", "system")), r"os\x1b[2J.system"),

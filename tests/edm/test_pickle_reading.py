@@ -118,7 +118,7 @@ def test_absent_parameters_and_passing_buffers_are_left_out(tmp_path):
         {"kept": one, "passing": one, "none": None},
         {"skip": None, "layer": linear},
     )
-    inner["_non_persistent_buffers_set"] = {"passing"}
+    inner["_non_persistent_buffers_set"] = {"passing", "weight"}  # of which one is no buffer
     net = persistent("EDMPrecond", inner | {"_init_args": (), "_init_kwargs": {}})
     found = read_edm_pickle(write(tmp_path, edm_file(net))).tensors
     assert list(found) == ["weight", "kept", "layer.weight"]

@@ -112,10 +112,12 @@ def make_empty_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def make_set(arguments: tuple[Any, ...]) -> set[str]:
-    """A set of names."""
+    """A set of the names in a list, which is emptied: a file cannot have many copies made of it."""
     match arguments:
-        case ([*names],) if all(type(name) is str for name in names):
-            return set(names)
+        case (list(names),) if all(type(name) is str for name in names):
+            found = set(names)
+            names.clear()
+            return found
     raise wrong_arguments("builtins.set")
 
 

@@ -2,8 +2,9 @@
 
 It knows the opcodes that EDM checkpoints use (pickle protocols 2 to 5). It imports nothing, calls
 nothing that a file names and has no other way to an object than `find_global`. Every dictionary
-key is a string, so that no crafted key can make hashing slow; opcodes are counted, so that
-neither time nor memory can exceed a multiple of `max_opcodes` and the file's size.
+key is a short string, so that no crafted key can make hashing slow; opcodes are counted and each
+builds no more than it brings, so that time and memory stay within a multiple of `max_opcodes` and
+of the file's size.
 """
 
 import pickletools
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from disback_plugin.edm.pickle_reader.source import ByteSource
+from disback_plugin.edm.pickle_reader.source import LONGEST_LINE, ByteSource
 from disback_plugin.errors import CheckpointError
 
 NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
@@ -202,6 +203,8 @@ class PickleMachine:
         for item in items:
             if type(item) is not str:
                 raise CheckpointError(f"has a {type(item).__name__} where a name is due")
+            if len(item) > LONGEST_LINE:
+                raise CheckpointError(f"has a name of {len(item)} characters: {shown(item)}...")
         return items
 
     def op_global(self) -> None:
@@ -212,6 +215,8 @@ class PickleMachine:
         name, module = self.stack.pop(), self.stack.pop()
         if type(module) is not str or type(name) is not str:
             raise refuse("a global whose name is not text")
+        if len(module) + len(name) > LONGEST_LINE:  # joined anew each time it is asked for
+            raise refuse(f"a global with a name of {len(module) + len(name)} characters")
         self.stack.append(self.find_global(f"{module}.{name}"))
 
     def op_reduce(self) -> None:

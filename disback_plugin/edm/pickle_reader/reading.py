@@ -9,12 +9,13 @@ from disback_plugin.edm.checkpoint import EDMCheckpoint
 from disback_plugin.edm.pickle_reader.constructors import AllowList
 from disback_plugin.edm.pickle_reader.machine import PickleMachine, shown
 from disback_plugin.edm.pickle_reader.records import Module, StoredTensor
-from disback_plugin.edm.pickle_reader.source import ByteSource, Span
+from disback_plugin.edm.pickle_reader.source import LONGEST_LINE, ByteSource, Span
 from disback_plugin.errors import CheckpointError
 
 MAX_OPCODES = 300_000  # a network of 300 M parameters has some 60,000
 MAX_DEPTH = 16  # of modules in modules, and of settings in settings; real ones reach 5
 MAX_SETTINGS = 1000  # values in the network's arguments
+MAX_CHILDREN = 50_000  # parameters, buffers and modules; a network of 300 M parameters has some 900
 # the networks' first parameters, should a file record them by position
 POSITIONAL = ("img_resolution", "img_channels", "label_dim", "use_fp16")
 
@@ -63,7 +64,7 @@ def _network(objects: Any, key: str) -> Module:
 
 def _checkpoint(network: Module, file_size: int) -> EDMCheckpoint:
     stored: dict[str, StoredTensor] = {}
-    for name, tensor in _tensors(network, "", set(), MAX_DEPTH):
+    for name, tensor in _tensors(network, "", set(), iter(range(MAX_CHILDREN)), MAX_DEPTH):
         if not name.isprintable():
             raise CheckpointError(f"has a tensor of the name {shown(name)}")
         if name in stored:
@@ -80,25 +81,26 @@ def _checkpoint(network: Module, file_size: int) -> EDMCheckpoint:
 
 
 def _tensors(
-    module: Module, prefix: str, seen: set[int], depth: int
+    module: Module, prefix: str, seen: set[int], budget: Iterator[int], depth: int
 ) -> Iterator[tuple[str, StoredTensor]]:
     """Parameters, persistent buffers and those of the modules in it, by their state-dict names."""
     if id(module) in seen or depth == 0:
         raise CheckpointError(f"has the module {shown(prefix[:-1])!r} twice, or in too many others")
     seen.add(id(module))
-    hidden = (module.state or {}).get("_non_persistent_buffers_set", set())
-    buffers = module.table("_buffers")
-    kept = {name: value for name, value in buffers.items() if name not in hidden}
-    for name, value in (*module.table("_parameters").items(), *kept.items()):
-        if isinstance(value, StoredTensor):
-            yield f"{prefix}{name}", value
-        elif value is not None:
-            raise CheckpointError(f"has a {type(value).__name__} as {shown(prefix + name)!r}")
-    for name, value in module.table("_modules").items():
-        if isinstance(value, Module):
-            yield from _tensors(value, f"{prefix}{name}.", seen, depth - 1)
-        elif value is not None:
-            raise CheckpointError(f"has a {type(value).__name__} as {shown(prefix + name)!r}")
+    hidden = module.hidden()
+    for table in ("_parameters", "_buffers", "_modules"):
+        for name, value in module.table(table).items():
+            path = f"{prefix}{name}"
+            if next(budget, None) is None or len(path) > LONGEST_LINE:
+                raise CheckpointError("has more modules and tensors, or longer names, than any EDM")
+            if value is None or (table == "_buffers" and name in hidden):
+                continue
+            if table == "_modules" and isinstance(value, Module):
+                yield from _tensors(value, f"{path}.", seen, budget, depth - 1)
+            elif table != "_modules" and isinstance(value, StoredTensor):
+                yield path, value
+            else:
+                raise CheckpointError(f"has a {type(value).__name__} as {shown(path)!r}")
 
 
 def _arguments(network: Module) -> dict[str, Any]:
@@ -118,6 +120,8 @@ def _plain(value: Any, budget: Iterator[int], depth: int = MAX_DEPTH) -> Any:
         return {name: _plain(one, budget, depth - 1) for name, one in value.items()}
     if type(value) in (list, tuple):
         return [_plain(one, budget, depth - 1) for one in value]
+    if type(value) is str and len(value) > LONGEST_LINE:
+        raise CheckpointError(f"has a text of {len(value)} characters among its arguments")
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise CheckpointError(f"has a {type(value).__name__} among the arguments of its network")

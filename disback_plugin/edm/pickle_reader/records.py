@@ -32,6 +32,13 @@ class Module(Record):
             raise CheckpointError(f"damaged: {name} of a {shown(self.class_name)}")
         return found
 
+    def hidden(self) -> set[str]:
+        """The names of buffers that are no part of the state dict."""
+        found = (self.state or {}).get("_non_persistent_buffers_set", set())
+        if type(found) is not set:
+            raise CheckpointError(f"damaged: the hidden buffers of a {shown(self.class_name)}")
+        return found
+
 
 @dataclass
 class NumpyType(Record):

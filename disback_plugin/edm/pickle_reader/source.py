@@ -6,7 +6,7 @@ from io import BufferedReader
 
 from disback_plugin.errors import CheckpointError
 
-LONGEST_LINE = 256  # bytes of a GLOBAL's module or name
+LONGEST_LINE = 256  # characters of a name: of a global, a key, a tensor
 LONGEST_TEXT = 1 << 24  # bytes; the longest real one is a module's source code, some 40 KB
 
 
