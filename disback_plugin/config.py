@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from disback_plugin.adaptive import AutoRecord, log_spaced
 from disback_plugin.config_base import StrictModel
 from disback_plugin.schedule import FixedInterval, Schedule, make_schedule
 
@@ -25,18 +26,23 @@ ScheduleSettings = Annotated[
 class RecordConfig(StrictModel):
     """Degradation recording (stage 1, Algorithm 1): how long, and after which steps a node is kept.
 
-    Give `every` (a node every K steps, as in the paper) or `at` (listed steps, counted from 1).
+    Give `every` (a node every K steps, as in the paper), `at` (listed steps, counted from 1) or
+    `auto` (log-spaced nodes, at most `num_steps` steps, see `AutoRecord`; what it decides needs a
+    `measure`, without one all nodes are kept).
     Early, log-spaced nodes are the useful ones: late ones at a high learning rate are noise.
     """
 
     num_steps: int = Field(gt=0)
     every: int | None = Field(default=None, gt=0)
     at: tuple[int, ...] | None = None
+    auto: AutoRecord | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "RecordConfig":
-        if (self.every is None) == (self.at is None):
-            raise ValueError("give exactly one of 'every' (a node every K steps) and 'at' (a list)")
+        if sum(way is not None for way in (self.every, self.at, self.auto)) != 1:
+            raise ValueError(
+                "give exactly one of 'every' (a node every K steps), 'at' (a list) and 'auto'"
+            )
         if self.every is not None and self.every > self.num_steps:
             raise ValueError(f"every={self.every} is more than num_steps={self.num_steps}: no node")
         if self.at is not None:
@@ -52,6 +58,8 @@ class RecordConfig(StrictModel):
         """After how many recording steps each node 1, 2, ... is kept."""
         if self.at is not None:
             return self.at
+        if self.auto is not None:
+            return log_spaced(self.num_steps)
         assert self.every is not None
         return tuple(range(self.every, self.num_steps + 1, self.every))
 
@@ -94,4 +102,6 @@ class DisBackConfig(StrictModel):
     def recording_settings(self) -> dict[str, Any]:
         """What a path's manifest says about how it was recorded."""
         assert self.record is not None
-        return {"num_steps": self.record.num_steps, "at": list(self.record.node_steps)}
+        settings = {"num_steps": self.record.num_steps, "at": list(self.record.node_steps)}
+        auto = self.record.auto
+        return settings if auto is None else {**settings, "auto": auto.model_dump()}

@@ -1,10 +1,12 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from disback_plugin.adaptive import RecordingState
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
@@ -19,15 +21,42 @@ _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Recorder:
-    """Writes a node after each of the configured recording steps; only rank 0 touches the disk."""
+    """Writes a node after each of the configured recording steps; only rank 0 touches the disk.
 
-    def __init__(self, config: DisBackConfig, installation: Installation, method: str) -> None:
+    measure: the fake score's loss on the student's samples, for automatic recording; then a node
+    may be left out, and `num_steps` falls to the step at which recording ends.
+    """
+
+    def __init__(
+        self,
+        config: DisBackConfig,
+        installation: Installation,
+        method: str,
+        measure: Callable[[], float] | None = None,
+    ) -> None:
         assert config.record is not None
         assert config.path is not None
         self.config, self.installation, self.method = config, installation, method
         self.node_steps = config.record.node_steps
+        self.auto = config.record.auto if measure is not None else None
+        self.measure, self.state = measure, RecordingState()
         self.num_steps = config.record.num_steps
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
+
+    def needed(self, state: RecordingState, teacher_loss: Callable[[], float]) -> bool:
+        """Whether to record at all; automatic recording asks for the teacher's loss once."""
+        self.state = state
+        if self.auto is None:
+            return True
+        loss = teacher_loss()
+        needed = state.begin(self.auto, loss)
+        if rank() == 0 and not needed:
+            logger.warning(
+                "the teacher knows the student's samples (loss %.3g, below min_loss %.3g): nothing "
+                "is recorded, it answers from the first step on",
+                *(loss, self.auto.min_loss),
+            )
+        return needed
 
     def start(self, student_checksum: int) -> DegradationPath:
         """Create the path's folder, for the initial student of that checksum."""
@@ -58,7 +87,7 @@ class Recorder:
         Nodes recorded after it are dropped when recording really goes on, at the next step's end:
         loading an old checkpoint alone destroys nothing.
         """
-        keep = sum(step <= num_done for step in self.node_steps)
+        keep = self._num_kept(num_done)
 
         def mend() -> None:
             path.refresh()
@@ -93,24 +122,56 @@ class Recorder:
             on_main(lambda: self._drop_newer(path, keep), "dropping nodes after the checkpoint")
             path.refresh()
         if num_done in self.node_steps:
-            expected = self.node_steps.index(num_done)
+            expected = self._num_kept(num_done - 1)
             if len(path) != expected:
                 raise SessionError(
                     f"node {expected + 1} is due after recording step {num_done}, but the path "
                     f"holds {len(path)} nodes: steps were skipped or repeated"
                 )
-            tensors = self.installation.read_fake_score()
-            self._append(path, tensors, num_done)
-            entry = path.nodes[-1]
+            if self._keeps(num_done):
+                self._append(path, self.installation.read_fake_score(), num_done)
+                entry = path.nodes[-1]
         if num_done == self.num_steps:
-            if len(path) != len(self.node_steps):
+            expected = self._num_kept(num_done)
+            if len(path) != expected:
                 raise SessionError(
-                    f"recording ends with {len(path)} of {len(self.node_steps)} nodes: steps were "
+                    f"recording ends with {len(path)} of {expected} nodes: steps were "
                     "skipped; call begin_step and end_step at every step"
                 )
             on_main(path.finish, "completing the path")
             path.refresh()
         return entry
+
+    def _num_kept(self, num_done: int) -> int:
+        """Nodes of the first `num_done` recording steps."""
+        if self.auto is not None:
+            return max(len(self.state.losses) - 1, 0)
+        return sum(step <= num_done for step in self.node_steps)
+
+    def _keeps(self, num_done: int) -> bool:
+        """Whether the node due now is kept; may end the recording. Without `auto` always."""
+        if self.auto is None:
+            return True
+        assert self.measure is not None
+        loss, before, cap = self.measure(), self.state.losses[-1], self.num_steps
+        if self.state.hopeless(self.auto, loss, num_done, cap):
+            logger.warning(
+                "recording is given up: in its first step the fake score's loss on the student's "
+                "samples went from %.3g to %.3g only, and %d steps would not bring it far",
+                *(self.state.losses[0], loss, cap),
+            )
+            self.num_steps = num_done
+            return self.state.keep(self.auto, loss, last=True)
+        if not self.state.keep(self.auto, loss, last=num_done == self.num_steps):
+            logger.warning(
+                "recording step %d: no node is kept, it would be noise: its loss on the student's "
+                "samples is %.3g, that of the node before it %.3g",
+                *(num_done, loss, before),
+            )
+            return False
+        if self.state.near_enough(self.auto):
+            self.num_steps = num_done
+        return True
 
     def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
         def append() -> None:

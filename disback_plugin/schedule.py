@@ -1,16 +1,19 @@
 """Schedules: which node of the path answers as the real score at a step of stage 2 (Eq. 8).
 
-A schedule is a pure function of the step, so resuming needs no state. A new one is a subclass with
-a `name`, registered by `@register_schedule`; its fields become its settings:
+A schedule is a pure function of the step, so resuming needs no state; `adaptive` alone decides from
+measurements, and its state is in the checkpoint. A new one is a subclass with a `name`, registered
+by `@register_schedule`; its fields become its settings:
 
     schedule: {name: per-node, intervals: [1000, 1000, 10000]}
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
+from disback_plugin.adaptive import Walk
 from disback_plugin.config_base import StrictModel, nearest, parse_settings
 from disback_plugin.errors import ConfigError
 
@@ -126,3 +129,53 @@ class PerNode(Schedule):
 
     def num_steps(self, num_nodes: int) -> int:
         return sum(self.intervals)
+
+
+@register_schedule
+class Adaptive(Schedule):
+    """Walks on when the student has reached the node, at the latest after `cap` steps.
+
+    Reached: the node's loss on the student's samples has fallen to `reached` times what it was when
+    the node was installed; looked at every `every` steps. A node whose loss is below `known` from
+    the start is skipped. Without a measure every node answers for `cap` steps.
+    """
+
+    name = "adaptive"
+    cap: int = Field(gt=0)
+    every: int = Field(default=5, gt=0)
+    reached: float = Field(default=0.7, gt=0, lt=1)
+    known: float = Field(default=0.5, ge=0)
+
+    def node_at(self, step: int, num_nodes: int) -> int:
+        """The latest a node can answer: with every stay as long as the cap."""
+        return max(num_nodes - 1 - step // self.cap, 0)
+
+    def num_steps(self, num_nodes: int) -> int:
+        return self.cap * max(num_nodes - 1, 0)
+
+    def advance(
+        self, walk: Walk, step: int, num_nodes: int, measure: Callable[[int], float] | None
+    ) -> int:
+        """The node at `step`; `walk` remembers, so that asking again decides nothing anew.
+
+        measure(node): its loss on the student's samples now; None: no measure.
+        """
+        if walk.node is None:
+            walk.node, walk.since = num_nodes - 1, step
+        while walk.node > 0 and step > walk.decided and self._due(walk, step, measure):
+            walk.node, walk.since, walk.first = walk.node - 1, step, None
+        walk.decided = max(walk.decided, step)
+        return walk.node
+
+    def _due(self, walk: Walk, step: int, measure: Callable[[int], float] | None) -> bool:
+        stay = step - walk.since
+        if stay >= self.cap:
+            return True
+        if measure is None or stay % self.every:
+            return False
+        assert walk.node is not None
+        loss = measure(walk.node)
+        if walk.first is None:
+            walk.first = loss
+            return loss < self.known
+        return loss <= self.reached * walk.first

@@ -1,9 +1,10 @@
 """`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 from torch import nn
@@ -11,11 +12,12 @@ from torch import nn
 from disback_plugin import session_state
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import is_main, on_main
+from disback_plugin.distributed import gather, is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import (
+    AdaptiveScheduler,
     FixedTeacher,
     Installation,
     PathNodeScheduler,
@@ -24,9 +26,11 @@ from disback_plugin.real_score import (
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
+from disback_plugin.schedule import Adaptive
 
 logger = logging.getLogger("disback")
 Stage = Literal["record", "backtrack", "teacher"]
+Measure = Callable[[nn.Module], float]
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,20 @@ class DisBack:
     """
 
     def __init__(
-        self, roles: Roles, installation: Installation, config: DisBackConfig, method: str
+        self,
+        roles: Roles,
+        installation: Installation,
+        config: DisBackConfig,
+        method: str,
+        measure: Measure | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student = roles.student
+        self._student, self._measure = roles.student, measure
         self._strategy: RealScore = FixedTeacher(installation)
-        self._recorder = Recorder(config, installation, method) if config.record else None
+        fake_loss = None if measure is None else lambda: self._loss(roles.fake_score)
+        self._recorder = (
+            Recorder(config, installation, method, fake_loss) if config.record else None
+        )
         self._path: DegradationPath | None = None
         self._progress = session_state.Progress()
         self._num_switches = 0
@@ -72,9 +84,13 @@ class DisBack:
         config: DisBackConfig,
         adapter: str = "generic",
         roles: Mapping[str, nn.Module] | None = None,
+        measure: Measure | None = None,
     ) -> "DisBack":
         """Attach to `host` through a registered adapter, or to `roles` of your own loop.
 
+        measure(network): what automatic recording and the schedule `adaptive` decide from: the
+        network's denoising loss E |D - x0|^2 / sigma^2 on the student's samples (see adaptive.py);
+        called on every rank, the mean over ranks counts. Without it their caps hold.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
@@ -83,7 +99,7 @@ class DisBack:
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
-        return cls(found, chosen.installation(found, config), config, chosen.name)
+        return cls(found, chosen.installation(found, config), config, chosen.name, measure)
 
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
@@ -92,6 +108,8 @@ class DisBack:
             return Turn(step, "teacher", 0, update_student=True)
         if self._progress.first_step is None:
             self._start(step)
+        if self._progress.direct:
+            return Turn(step, "teacher", 0, update_student=True)
         local = self._local(step)
         if local < self._progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
@@ -170,9 +188,13 @@ class DisBack:
         self._progress = session_state.load(state, self.config, self.installation.reference)
         if not self.active or self._progress.first_step is None:
             return
+        if self._progress.direct:
+            return
         assert self.config.path is not None
         self._path = DegradationPath.open(self.config.path, self.installation.reference)
         if self._recorder and self._progress.num_record_steps:
+            self._recorder.state = self._progress.recording
+            self._recorder.num_steps = self._progress.num_record_steps
             self._recorder.resume(self._path, self._progress.num_done())
         if self._progress.num_done() >= self._progress.num_record_steps:
             self._path.check_files()
@@ -186,7 +208,8 @@ class DisBack:
 
     def close(self) -> None:
         """Warn if an active session never switched anything: then it trained plain distillation."""
-        if self.config.arm == "disback" and self._num_switches == 0 and is_main():
+        direct = self._progress.direct
+        if self.config.arm == "disback" and self._num_switches == 0 and not direct and is_main():
             logger.warning(
                 "DisBack was attached but never installed a node: training stopped during "
                 "recording, or begin_step was not called"
@@ -227,6 +250,8 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
+        elif not self._recorder.needed(self._progress.recording, self._teacher_loss):
+            self._progress.direct = True
         else:
             self.installation.check_start()
             self._progress.student_checksum = parameters_checksum(self._student)
@@ -241,7 +266,8 @@ class DisBack:
         if last or num_done in self._recorder.node_steps:  # before anything is written
             self._check_student()
         entry = self._recorder.end_step(self._path, num_done)
-        if last:
+        self._progress.num_record_steps = self._recorder.num_steps
+        if num_done == self._recorder.num_steps:
             self._backtrack()
         return entry
 
@@ -255,5 +281,24 @@ class DisBack:
 
     def _backtrack(self) -> None:
         assert self._path is not None
-        if self.config.arm == "disback":
-            self._strategy = PathNodeScheduler(self.installation, self._path, self.config.schedule)
+        if self.config.arm != "disback":
+            return
+        schedule, path = self.config.schedule, self._path
+        if self._recorder and self._recorder.auto and len(path) < 2:
+            logger.warning("%s has one node: the teacher answers from now on", path.folder)
+        elif isinstance(schedule, Adaptive):
+            loss = None if self._measure is None else self._loss
+            self._strategy = AdaptiveScheduler(
+                self.installation, path, schedule, self._progress.walk, loss
+            )
+        else:
+            self._strategy = PathNodeScheduler(self.installation, path, schedule)
+
+    def _teacher_loss(self) -> float:
+        with self._strategy.evaluate() as teacher:
+            return self._loss(teacher)
+
+    def _loss(self, network: nn.Module) -> float:
+        """The measured loss, the same on every rank."""
+        assert self._measure is not None
+        return fmean(gather(float(self._measure(network))))

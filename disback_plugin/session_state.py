@@ -1,9 +1,10 @@
 """A session's state in a host's checkpoint: a few plain numbers; node tensors stay in the path."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from disback_plugin.adaptive import RecordingState, Walk
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import SessionError
 from disback_plugin.path import TeacherReference
@@ -13,12 +14,19 @@ VERSION = 1
 
 @dataclass
 class Progress:
-    """How far a session is. Steps are the host's; `num_record_steps` is 0 for a reused path."""
+    """How far a session is. Steps are the host's; `num_record_steps` is 0 for a reused path.
+
+    direct: automatic recording found that the teacher knows the student, so there is no path.
+    recording, walk: what was decided from measurements so far.
+    """
 
     first_step: int | None = None
     last_step: int | None = None
     num_record_steps: int = 0
     student_checksum: int | None = None
+    direct: bool = False
+    recording: RecordingState = field(default_factory=RecordingState)
+    walk: Walk = field(default_factory=Walk)
 
     def num_done(self) -> int:
         """Steps that have ended."""
@@ -60,4 +68,7 @@ def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherRefere
             "the checkpoint was made with another teacher: give that one, and attach before the "
             "host loads its checkpoint (a checkpoint can hold a node in the teacher's place)"
         )
-    return Progress(**state["progress"])
+    progress = dict(state["progress"])
+    for name, kind in (("recording", RecordingState), ("walk", Walk)):
+        progress[name] = kind(**progress.get(name, {}))
+    return Progress(**progress)

@@ -6,15 +6,28 @@ import sys
 from collections.abc import Sequence
 
 import disback_plugin
-from disback_plugin.cli import demo, dmd2, doctor, path, report, run
+from disback_plugin.cli import (
+    adapters,
+    compare,
+    convert,
+    data,
+    demo,
+    doctor,
+    inspect,
+    patches,
+    path,
+    report,
+    run,
+)
 from disback_plugin.errors import DisBackError
 
-COMMANDS = (demo, run, path, dmd2, report, doctor)
+COMMANDS = (demo, run, compare, data, path, convert, inspect, adapters, patches, report, doctor)
 
 DESCRIPTION = "Distribution Backtracking (DisBack) for one-step diffusion distillation."
 EXAMPLES = """examples:
   disback demo                                    the method on real images, in a few minutes
   disback run experiments/digits/ddpm.yaml        every arm of an experiment
+  disback inspect edm-pkl:FILE                    what a checkpoint is
   disback path show RUN/path                      the recorded nodes
   disback doctor                                  what is installed, what is missing
 """

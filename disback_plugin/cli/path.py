@@ -8,7 +8,7 @@ from disback_plugin.cli.arguments import add_command
 from disback_plugin.path import DegradationPath
 from disback_plugin.path.published import import_published, read_teacher
 
-EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path
+EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
   disback path verify runs/digits-ddpm/runs/disback-seed0/path
   disback path import old/checkpoint_model_* --teacher sdxl/unet --out path
 """
@@ -26,6 +26,13 @@ def add_parser(commands: Any) -> None:
         sub = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
         sub.add_argument("path", type=Path, metavar="PATH", help="folder with path.json")
         sub.set_defaults(command=action)
+        if action is show:
+            sub.add_argument(
+                "--probe",
+                action="store_true",
+                help="also measure each node on the run's initial student: what it knows of its "
+                "samples, and how it pulls compared with the teacher (a path of `disback run`)",
+            )
     add_import(actions)
 
 
@@ -47,7 +54,7 @@ def add_import(actions: Any) -> None:
 def import_folders(args: argparse.Namespace) -> int:
     """Import recorded folders and show the path."""
     import_published(args.folders, read_teacher(args.teacher), args.out, args.codec)
-    return show(argparse.Namespace(path=args.out))
+    return show(argparse.Namespace(path=args.out, probe=False))
 
 
 def show(args: argparse.Namespace) -> int:
@@ -71,6 +78,10 @@ def show(args: argparse.Namespace) -> int:
             f"{cast:>9}  {kept}"
         )
     print("\ndistance: |node - teacher| / |teacher|; in bf16: after a plain cast of both")
+    if args.probe:
+        from disback_plugin.compare.probe import probe_path, probe_table
+
+        print(f"\n{probe_table(probe_path(args.path))}")
     return 0
 
 

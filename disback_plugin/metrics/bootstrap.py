@@ -1,5 +1,6 @@
 """Speed-ups over paired seeds with bootstrap intervals; seeds that never arrive are said so."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ from disback_plugin.errors import DisBackError
 class SpeedUp(NamedTuple):
     """Geometric mean of baseline cost / arm cost over paired seeds, with a percentile interval.
 
-    A seed that did not arrive counts with its whole budget: `arrived` of `num` did in the arm,
-    `baseline_arrived` in the baseline. The estimate is then a bound: too high where the arm's are
-    fewer, too low where the baseline's are.
+    A seed that did not arrive counts with its whole budget, as 1 where it did in neither:
+    `arrived` of `num` did in the arm, `baseline_arrived` in the baseline. The estimate is then a
+    bound: too high where the arm's are fewer, too low where the baseline's are.
     """
 
     estimate: float
@@ -34,18 +35,22 @@ def speed_up(
 ) -> SpeedUp:
     """Costs to a threshold per seed, in one unit; None: not reached within the budget.
 
-    Seeds are resampled in pairs; the generator is seeded, so that equal costs give equal intervals.
+    A cost below 1 counts as 1. Seeds are resampled in pairs; the generator is seeded, so that equal
+    costs give equal intervals.
     """
     if len(baseline) != len(arm) or not baseline:
         raise DisBackError(f"{len(baseline)} against {len(arm)} seeds; give pairs, at least one")
-    # a threshold that holds before the first step costs nothing: one unit stands for it
-    before = [baseline_budget if cost is None else max(cost, 1.0) for cost in baseline]
-    after = [arm_budget if cost is None else max(cost, 1.0) for cost in arm]
-    low, high = bootstrap_mean(_log_ratios(before, after), level, num_resamples)
+    logs = [
+        0.0
+        if before is None and after is None
+        else math.log(_clipped(before, baseline_budget) / _clipped(after, arm_budget))
+        for before, after in zip(baseline, arm, strict=True)
+    ]
+    low, high = bootstrap_mean(logs, level, num_resamples)
     return SpeedUp(
-        estimate=float(np.exp(_log_ratios(before, after).mean())),
-        low=float(np.exp(low)),
-        high=float(np.exp(high)),
+        estimate=math.exp(sum(logs) / len(logs)),
+        low=math.exp(low),
+        high=math.exp(high),
         arrived=sum(cost is not None for cost in arm),
         baseline_arrived=sum(cost is not None for cost in baseline),
         num=len(arm),
@@ -62,5 +67,6 @@ def bootstrap_mean(
     return float(low), float(high)
 
 
-def _log_ratios(before: Sequence[float], after: Sequence[float]) -> np.ndarray:
-    return np.log(np.asarray(before, dtype=np.float64)) - np.log(np.asarray(after))
+def _clipped(cost: float | None, budget: float) -> float:
+    """A threshold that holds before the first step costs nothing: one unit stands for it."""
+    return budget if cost is None else max(cost, 1.0)

@@ -2,9 +2,16 @@
 
 from disback_plugin.real_score.installation import Installation, InstallReport
 from disback_plugin.real_score.modules import InPlace, SeparateModule
-from disback_plugin.real_score.strategy import FixedTeacher, PathNodeScheduler, RealScore, Switch
+from disback_plugin.real_score.strategy import (
+    AdaptiveScheduler,
+    FixedTeacher,
+    PathNodeScheduler,
+    RealScore,
+    Switch,
+)
 
 __all__ = [
+    "AdaptiveScheduler",
     "FixedTeacher",
     "InPlace",
     "InstallReport",

@@ -2,15 +2,17 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import nn
 
+from disback_plugin.adaptive import Walk
 from disback_plugin.errors import InstallError
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score.installation import Installation
-from disback_plugin.schedule import Schedule
+from disback_plugin.schedule import Adaptive, Schedule
 
 logger = logging.getLogger("disback")
 LOST = 0.5  # rounding error, relative to the node, above which the cast is warned about
@@ -134,3 +136,38 @@ class PathNodeScheduler(RealScore):
             report.distance,
             report.rounding_error,
         )
+
+
+class AdaptiveScheduler(PathNodeScheduler):
+    """Walks a path as far as the student has come (schedule `adaptive`).
+
+    measure: a network's loss on the student's samples; `walk` is what was decided so far.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        path: DegradationPath,
+        schedule: Adaptive,
+        walk: Walk,
+        measure: Callable[[nn.Module], float] | None,
+    ) -> None:
+        super().__init__(installation, path, schedule)
+        self.adaptive, self.walk, self.measure = schedule, walk, measure
+        self._switch: Switch | None = None
+
+    def node_at(self, step: int) -> int:
+        measure = None if self.measure is None else self._loss_of
+        return self.adaptive.advance(self.walk, step, len(self.path), measure)
+
+    def begin_step(self, step: int) -> Switch | None:
+        self._switch = None
+        switch = super().begin_step(step)
+        return switch or self._switch
+
+    def _loss_of(self, node: int) -> float:
+        assert self.measure is not None
+        if node != self._installed:
+            self._switch = self.install(node)
+        with self.evaluate() as network:
+            return self.measure(network)

@@ -10,6 +10,8 @@ from disback_plugin.errors import RunError
 from disback_plugin.report.axes import save
 from disback_plugin.report.curves import Unit, convergence_figure
 from disback_plugin.report.formatting import SECONDS_NOTE
+from disback_plugin.report.mismatch import CAPTION as MISMATCH
+from disback_plugin.report.mismatch import mismatch_figure
 from disback_plugin.report.nodes import node_rows
 from disback_plugin.report.page import Picture, render_page
 from disback_plugin.report.runs import Run, read_runs
@@ -53,6 +55,12 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
 
 def _draw(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) -> list[Picture]:
     pictures = _draw_curves(runs, summary, folder)
+    figure = mismatch_figure(runs)
+    if figure is not None:
+        file = folder / "mismatch.png"
+        width = save(figure, file)
+        picture = Picture(file=file, section="convergence", caption=MISMATCH, width=width)
+        pictures.append(picture)
     reference = reference_samples(runs[0].out)
     shown = _one_run_an_arm(runs)
     data = reference.get("data")

@@ -17,6 +17,7 @@ from disback_plugin.session import DisBack
 from disback_plugin.trainer.build import latent_shape, make_student
 from disback_plugin.trainer.checkpoint import Checkpoint
 from disback_plugin.trainer.config import ExperimentConfig
+from disback_plugin.trainer.diagnostics import MismatchProbe, has_probe
 from disback_plugin.trainer.draws import Drawer
 from disback_plugin.trainer.driver import Line
 from disback_plugin.trainer.evaluation import (
@@ -124,13 +125,15 @@ class DistillJob:
         evaluator: Evaluator | None,
         measure: Measure | None = None,
     ) -> None:
-        self.num_steps, self.passes = config.distill.num_steps, 0
+        self.num_steps: int = config.distill.num_steps
+        self.passes: float = 0
         self.config, self.problem, self.folder = config, problem, folder
         self.accelerator, self.loop, self.evaluator = accelerator, loop, evaluator
         self.measure = measure
         num, shape = config.evaluation.num_samples, loop.drawer.latent_shape
         self._z = evaluation_noise(seed, num, shape)
         self._last: StepResult | None = None
+        self._probe = MismatchProbe(config, problem, loop.drawer) if has_probe(problem) else None
 
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
@@ -142,14 +145,35 @@ class DistillJob:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
         if result.entry is not None:
             lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
-        return lines
+        return lines + self._mismatch(step)
+
+    @property
+    def _node(self) -> int:
+        """The node that answered at the last step; 0 is the teacher."""
+        assert self._last is not None
+        return 0 if self._last.turn is None else self._last.turn.node
+
+    def _mismatch(self, step: int) -> list[Line]:
+        """At every evaluation, of the network that answered at this step; with the floor at first.
+
+        Not where prompts are the condition, nor on other ranks.
+        """
+        networks, every = self.loop.networks, self.config.evaluation.every
+        due = step == 0 or (step + 1) % every == 0
+        if self._probe is None or self.evaluator is None or not due:
+            return []
+        with self.loop.real_score() as network:
+            line = self._probe(network, networks.student.raw)
+            if step == 0 and self._node == 0:
+                line["disback/mismatch_floor"] = self._probe.floor(network)
+        return [{"kind": "mismatch", "step": step + 1, **line}]
 
     def status(self) -> Line:
         last = self._last
         assert last is not None
         return {
             "stage": "teacher" if last.turn is None else last.turn.stage,
-            "node": 0 if last.turn is None else last.turn.node,
+            "node": self._node,
             "fake_loss": self._mean(last.fake_loss),
             "student_loss": self._mean(last.student_loss),
             "fake_grad_norm": self._mean(last.fake_grad_norm),

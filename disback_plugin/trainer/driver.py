@@ -25,10 +25,10 @@ Line = dict[str, Any]
 
 
 class Job(Protocol):
-    """What can be driven. `passes`: network forward-equivalents per sample so far."""
+    """What can be driven. `passes`: network forward-equivalents per sample of a batch so far."""
 
     num_steps: int
-    passes: int
+    passes: float
 
     def train_step(self, step: int) -> list[Line]:
         """Run step `step` (from 0) on every process; returns lines for metrics.jsonl.

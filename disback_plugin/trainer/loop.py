@@ -103,7 +103,7 @@ class Distillation:
         """w(t) (D_fake - D_real) at x_t, Eq. 6; with a node as the real score, Eq. 8."""
         x_t = diffuse(x0, draw.sigma, draw.eps)
         fake_x0 = self.networks.fake_score.network(x_t, draw.sigma, draw.cond)
-        with self._real_score() as real_score, self.accelerator.autocast():
+        with self.real_score() as real_score, self.accelerator.autocast():
             real_x0 = real_score(x_t, draw.sigma, draw.cond)
         return self.gradient(fake_x0, real_x0, x0, draw.sigma)
 
@@ -123,7 +123,8 @@ class Distillation:
             total += loss.detach()
         return total, fake.update(lr, self._max_norm)
 
-    def _real_score(self) -> AbstractContextManager[nn.Module]:
+    def real_score(self) -> AbstractContextManager[nn.Module]:
+        """The network that answers as the real score now, within the context."""
         return self.disback.real_score() if self.disback else nullcontext(self.networks.teacher)
 
     def _parts(

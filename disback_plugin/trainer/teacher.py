@@ -102,7 +102,8 @@ class TeacherJob:
         problem: Problem,
         accelerator: Accelerator,
     ) -> None:
-        self.num_steps, self.passes = training.num_steps, 0
+        self.num_steps: int = training.num_steps
+        self.passes: float = 0
         self.training, self.problem, self.accelerator = training, problem, accelerator
         self.sigma_data = config.teacher.sigma_data
         self.noise = Noise(training.seed, accelerator.process_index, accelerator.num_processes)

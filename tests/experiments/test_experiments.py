@@ -23,7 +23,8 @@ SHORT = [
 
 def test_there_are_the_experiments_of_the_readme():
     assert [config.relative_to(EXPERIMENTS).as_posix() for config in CONFIGS] == [
-        *("gaussians/far.yaml", "gaussians/near.yaml", "digits/ddpm.yaml", "digits/edm.yaml")
+        *("gaussians/broad.yaml", "gaussians/far.yaml", "gaussians/near.yaml"),
+        *("digits/ddpm.yaml", "digits/edm.yaml"),
     ]
 
 

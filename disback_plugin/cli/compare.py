@@ -1,0 +1,63 @@
+"""`disback compare`: arms and learning rates on many paired seeds, with intervals."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from disback_plugin.cli.arguments import add_command, positive
+from disback_plugin.errors import ConfigError
+
+EXAMPLES = """  disback compare experiments/gaussians/far.yaml --seeds 18
+  disback compare experiments/gaussians/far.yaml --arms fixed,adaptive --lrs 1e-3,2e-3 --seeds 18
+  disback compare experiments/digits/ddpm.yaml distill.num_steps=800 --seeds 5 --out runs/ddpm
+"""
+ARMS = "fixed,warm,path,disback,adaptive"
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    summary = "compare arms and learning rates on many seeds, batched, with intervals"
+    parser = add_command(commands, "compare", summary, EXAMPLES)
+    parser.add_argument("config", type=Path, help="YAML file, see experiments/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
+    )
+    parser.add_argument(
+        "--arms", default=ARMS, help=f"with commas, also lr-warmup (default: {ARMS})"
+    )
+    parser.add_argument("--lrs", default="", help="student learning rates (default: the config's)")
+    parser.add_argument("--seeds", type=positive, default=6, metavar="N", help="seeds 0..N-1")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/<name>-compare)")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is missing, then summarise all that the folder was asked for."""
+    from disback_plugin.compare import compare, summarise, table
+    from disback_plugin.compare.figure import draw
+    from disback_plugin.path.atomic import write_json
+    from disback_plugin.trainer import load_config
+
+    config = load_config(args.config, args.overrides)
+    out = args.out or Path("runs") / f"{config.name}-compare"
+    lrs = _numbers(args.lrs)
+    thresholds, metric = config.evaluation.thresholds, config.evaluation.primary
+    if not thresholds:
+        raise ConfigError("compare needs evaluation.thresholds, fixed beforehand")
+    curves = compare(config, out, args.arms.split(","), lrs, args.seeds)
+    summary = summarise(curves, thresholds)
+    write_json(out / "summary.json", summary)
+    rates = {curve.student_lr for curve in curves}
+    shown = config.distill.student_lr if config.distill.student_lr in rates else lrs[0]
+    middle = thresholds[len(thresholds) // 2]
+    draw(curves, shown, middle, metric, out / "comparison.png")
+    print(table(summary))
+    print(f"\n{out / 'summary.json'}, {out / 'comparison.png'}, {out / 'curves'}/*.jsonl")
+    return 0
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise ConfigError(f"--lrs takes numbers with commas between (seen: {text!r})") from None

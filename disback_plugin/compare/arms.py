@@ -1,0 +1,67 @@
+"""The arms of a comparison: what each records, what answers as its real score, how it starts."""
+
+from dataclasses import dataclass, replace
+
+from disback_plugin.adaptive import AutoRecord
+from disback_plugin.config import RecordConfig
+from disback_plugin.config_base import nearest
+from disback_plugin.errors import ConfigError
+from disback_plugin.schedule import Adaptive, Schedule
+from disback_plugin.trainer.config import DistillConfig, ExperimentConfig
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm.
+
+    record: None, or what is recorded before the student's first update. schedule: how the path is
+    walked back; None: the teacher answers. from_teacher: after recording, the fake score starts
+    again as the teacher. num_warmup_steps: of the student's learning rate.
+    """
+
+    name: str
+    record: RecordConfig | None = None
+    schedule: Schedule | None = None
+    from_teacher: bool = False
+    num_warmup_steps: int = 0
+
+    def distill(self, config: DistillConfig, student_lr: float | None) -> DistillConfig:
+        """The training settings of this arm at that learning rate (None: the configured one)."""
+        settings = config.model_dump()
+        settings["student_lr"] = config.student_lr if student_lr is None else student_lr
+        settings["student_lr_schedule"]["num_warmup_steps"] += self.num_warmup_steps
+        return DistillConfig.model_validate(settings)
+
+
+def make_arm(name: str, config: ExperimentConfig) -> ArmPlan:
+    """The arm of that name for an experiment; raises ConfigError for an unknown name."""
+    record, schedule = config.disback.record, config.disback.schedule
+    walk_steps = schedule.num_steps(len(record.node_steps))
+    path = ArmPlan("path", record, schedule, from_teacher=True)
+    arms = (
+        ArmPlan("fixed"),
+        ArmPlan("warm", record),
+        path,
+        replace(path, name="disback", from_teacher=False),
+        adaptive_arm(config),
+        ArmPlan("lr-warmup", num_warmup_steps=record.num_steps + walk_steps),
+    )
+    for arm in arms:
+        if arm.name == name:
+            return arm
+    raise ConfigError(f"unknown arm {name!r}; {nearest(name, [arm.name for arm in arms])}")
+
+
+def adaptive_arm(config: ExperimentConfig) -> ArmPlan:
+    """Automatic recording and the adaptive schedule, at the experiment's settings or the defaults.
+
+    The defaults' caps are the experiment's own: as many recording steps, as long a stay at a node.
+    """
+    record, schedule = config.disback.record, config.disback.schedule
+    if record.auto is None:
+        record = RecordConfig(num_steps=record.num_steps, auto=AutoRecord())
+    if not isinstance(schedule, Adaptive):
+        num_nodes = len(config.disback.record.node_steps)
+        cap = max(schedule.num_steps(num_nodes) // (num_nodes - 1), 1)
+        schedule = Adaptive(cap=cap)
+    return ArmPlan("adaptive", record, schedule)

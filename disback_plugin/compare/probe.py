@@ -1,0 +1,96 @@
+"""`disback path show --probe`: what each node of a run's path knows, and how it pulls."""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from disback_plugin.diffusion import Denoiser
+from disback_plugin.errors import RunError
+from disback_plugin.metrics import Health, Mismatch, mismatch_degree, node_health
+from disback_plugin.path import DegradationPath
+from disback_plugin.trainer.build import make_student
+from disback_plugin.trainer.diagnostics import probe_levels
+from disback_plugin.trainer.evaluation import evaluation_labels, evaluation_noise
+from disback_plugin.trainer.rng import generator
+from disback_plugin.trainer.run_folder import CONFIG, read_config
+from disback_plugin.trainer.teacher import load_problem, load_teacher
+
+NUM_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One node on the initial student's samples; the fake score is where it starts, the last."""
+
+    index: int
+    mismatch: Mismatch
+    health: Health
+
+
+def probe_path(folder: Path) -> list[Probe]:
+    """Probe the teacher (index 0) and every node of the path in OUT/runs/ARM-seedK/path.
+
+    Raises RunError for a path that lies in no experiment's folder: its networks and its student
+    are then unknown here. Cost: 4 passes over 2,000 samples a node and noise level.
+    """
+    run, out = folder.resolve().parent, folder.resolve().parent.parent.parent
+    if not (run / "run.json").is_file() or not (out / CONFIG).is_file():
+        raise RunError(
+            f"{folder} is not the path of a run of `disback run`: --probe needs that run's "
+            "networks and its initial student"
+        )
+    seed = int(json.loads((run / "run.json").read_text(encoding="utf-8"))["seed"])
+    config = read_config(out)
+    problem = load_problem(config, out)
+    teacher = load_teacher(config, problem, out)
+    path = DegradationPath.open(folder, teacher.state_dict())
+    student = make_student(config.student, teacher, problem.data_shape, seed)
+    shape = (
+        (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
+    )
+    labels = evaluation_labels(NUM_SAMPLES, problem.num_classes)
+    if labels is not None:  # every label in both halves, as the mismatch needs it
+        labels = labels[torch.randperm(NUM_SAMPLES, generator=generator(0, 0, "probe/order"))]
+    with torch.no_grad():
+        samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
+    nodes = [teacher, *(_node(teacher, path, index) for index in range(1, len(path) + 1))]
+    levels = probe_levels(config)
+    return [
+        Probe(
+            index,
+            mismatch_degree(node, samples, levels, generator(0, 0, "probe"), labels),
+            node_health(
+                nodes[-1], node, teacher, samples, levels, generator(0, 0, "probe"), labels
+            ),
+        )
+        for index, node in enumerate(nodes)
+    ]
+
+
+def probe_table(probes: list[Probe]) -> str:
+    """A line a node; three numbers each, from low to high noise."""
+    levels = ", ".join(f"{sigma:.2g}" for sigma in probes[0].mismatch.sigmas)
+    lines = [
+        f"on {NUM_SAMPLES:,} samples of the initial student, at sigma {levels}:",
+        f"{'node':>4}  {'excess loss':>24}  {'cosine':>17}  {'size':>17}",
+    ]
+    for probe in probes:
+        excess = " ".join(f"{value:>7.3g}" for value in probe.mismatch.excess)
+        cosine = " ".join(f"{value:>5.2f}" for value in probe.health.cosine)
+        size = " ".join(f"{value:>5.2f}" for value in probe.health.size)
+        lines.append(f"{probe.index:>4}  {excess:>24}  {cosine:>17}  {size:>17}")
+    lines.append(
+        "excess loss: denoising loss above the least possible, in units of that (Eq. 9 without "
+        "units)\ncosine, size: the node's pull on the student against the teacher's, with the fake "
+        "score at the last node; the last node itself does not pull"
+    )
+    return "\n".join(lines)
+
+
+def _node(teacher: Denoiser, path: DegradationPath, index: int) -> Denoiser:
+    node = copy.deepcopy(teacher)
+    path.load_into(node, index)
+    return node

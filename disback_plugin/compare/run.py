@@ -1,0 +1,120 @@
+"""`disback compare`: arms and learning rates on the same seeds, the seeds of each in one batch."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from disback_plugin.compare.arms import ArmPlan, make_arm
+from disback_plugin.compare.evaluation import LaneEvaluator, Metric, primary_metric
+from disback_plugin.compare.results import Curve, read_curves, write_curves
+from disback_plugin.compare.training import BatchedDistillation
+from disback_plugin.diffusion import Denoiser
+from disback_plugin.errors import ConfigError
+from disback_plugin.metrics import CurvePoint
+from disback_plugin.trainer.accelerate_setup import make_accelerator
+from disback_plugin.trainer.config import ExperimentConfig
+from disback_plugin.trainer.distill_job import make_drawer
+from disback_plugin.trainer.draws import Drawer
+from disback_plugin.trainer.interrupt import Interrupt
+from disback_plugin.trainer.problem import Problem, make_evaluator
+from disback_plugin.trainer.run import prepare_experiment
+from disback_plugin.trainer.teacher import FOLDER as TEACHER_FOLDER
+from disback_plugin.trainer.teacher import load_problem, load_teacher
+
+CURVES = "curves"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all arms of a comparison share."""
+
+    config: ExperimentConfig
+    problem: Problem
+    teacher: Denoiser
+    drawers: tuple[Drawer, ...]
+    metric: Metric
+
+
+def compare(
+    config: ExperimentConfig,
+    out: Path,
+    arms: Sequence[str],
+    student_lrs: Sequence[float],
+    num_seeds: int,
+    tell: Tell = print,
+) -> list[Curve]:
+    """Run every arm at every learning rate for seeds 0..num_seeds-1, on the CPU or one GPU.
+
+    The teacher is trained into `out`, or taken from there. A finished arm's curves are in
+    `out`/curves and are not run again; all that lie there for as many seeds are returned. Raises
+    ConfigError (unknown arm), RunError (other settings).
+    """
+    plans = [make_arm(name, config) for name in arms]
+    if config.distill.num_accumulation_steps > 1:
+        raise ConfigError("compare takes whole batches: set distill.num_accumulation_steps=1")
+    with Interrupt() as interrupt:
+        prepare_experiment(config, out, resume=True, interrupt=interrupt)
+    bench = _bench(config, out, num_seeds)
+    for lr in student_lrs or (config.distill.student_lr,):
+        for plan in plans:
+            file = out / CURVES / f"{plan.name}-lr{lr:g}-seeds{num_seeds}.jsonl"
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                started = time.perf_counter()
+                found = run_arm(bench, plan, lr)
+                write_curves(file, found)
+                tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
+    files = sorted((out / CURVES).glob(f"*-seeds{num_seeds}.jsonl"))
+    return [curve for file in files for curve in read_curves(file)]
+
+
+def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
+    """All seeds of one arm; a batch in which every student has diverged ends early."""
+    config, num = bench.config, len(bench.drawers)
+    run = BatchedDistillation(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
+    evaluate = LaneEvaluator(config, bench.problem, bench.drawers, bench.metric)
+    points: list[list[CurvePoint]] = [[] for _ in range(num)]
+    seconds, num_steps = 0.0, config.distill.num_steps
+
+    def record(step: int) -> None:
+        for lane, value in enumerate(evaluate(run.ema)):
+            passes = float(run.passes[lane])
+            points[lane].append(CurvePoint(step, seconds / num, passes, value))
+
+    record(0)
+    for step in range(num_steps):
+        started = time.perf_counter()
+        run.train_step(step)
+        seconds += time.perf_counter() - started
+        if (step + 1) % config.evaluation.every == 0 or step + 1 == num_steps:
+            record(step + 1)
+    records = plan.record is not None
+    return [
+        Curve(
+            plan.name,
+            student_lr,
+            drawer.noise.seed,
+            tuple(points[lane]),
+            len(run.courses[lane].kept) if records else None,
+        )
+        for lane, drawer in enumerate(bench.drawers)
+    ]
+
+
+def _bench(config: ExperimentConfig, out: Path, num_seeds: int) -> Bench:
+    problem = load_problem(config, out)
+    teacher = load_teacher(config, problem, out)
+    accelerator = make_accelerator(config)
+    evaluator = make_evaluator(problem, config.evaluation.num_samples, out / TEACHER_FOLDER)
+    torch.set_num_threads(config.num_threads or torch.get_num_threads())
+    return Bench(
+        config=config,
+        problem=problem,
+        teacher=teacher.to(accelerator.device),
+        drawers=tuple(make_drawer(config, problem, k, accelerator) for k in range(num_seeds)),
+        metric=primary_metric(config, evaluator),
+    )

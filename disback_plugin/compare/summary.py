@@ -1,0 +1,116 @@
+"""What a comparison says: speed-ups at fixed thresholds, finals, against which baseline."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from disback_plugin.compare.results import Curve, by_arm
+from disback_plugin.metrics import SpeedUp, speed_up, spread
+
+BASELINE = "fixed"
+
+
+def summarise(curves: Sequence[Curve], thresholds: Sequence[float]) -> dict[str, Any]:
+    """Per arm, learning rate and threshold: cost, and speed-ups in network passes over `fixed`.
+
+    over_same_lr: over `fixed` at the arm's learning rate. over_best_lr: over `fixed` at that of
+    its rates which is quickest to this threshold, chosen after the fact in the baseline's favour.
+    Both are None where the comparison has no such baseline.
+    """
+    groups = by_arm(curves)
+    rows = []
+    for (arm, lr), group in groups.items():
+        final = spread([curve.final for curve in group])
+        rows.append(
+            {
+                "arm": arm,
+                "student_lr": lr,
+                "num_seeds": len(group),
+                "final": final.mean,
+                "final_std": final.std,
+                "seconds": fmean(curve.points[-1].seconds for curve in group),
+                "passes": fmean(curve.points[-1].passes for curve in group),
+                "num_nodes": _mean_nodes(group),
+                "thresholds": [_row(groups, group, limit) for limit in thresholds],
+            }
+        )
+    return {"baseline": BASELINE, "cost": "network passes", "arms": rows}
+
+
+def _row(
+    groups: dict[tuple[str, float], list[Curve]], group: list[Curve], threshold: float
+) -> dict[str, Any]:
+    costs = _costs(group, threshold)
+    same = groups.get((BASELINE, group[0].student_lr))
+    best = _best(groups, threshold)
+    return {
+        "threshold": threshold,
+        "passes": fmean(_clipped(group, threshold)),
+        "arrived": sum(cost is not None for cost in costs),
+        "over_same_lr": _over(same, group, threshold),
+        "over_best_lr": _over(best, group, threshold),
+        "best_lr": None if best is None else best[0].student_lr,
+    }
+
+
+def _over(
+    baseline: list[Curve] | None, group: list[Curve], threshold: float
+) -> dict[str, Any] | None:
+    if baseline is None:
+        return None
+    value: SpeedUp = speed_up(
+        _costs(baseline, threshold), _costs(group, threshold), _budget(baseline), _budget(group)
+    )
+    return value._asdict()
+
+
+def _best(groups: dict[tuple[str, float], list[Curve]], threshold: float) -> list[Curve] | None:
+    fixed = [group for (arm, _), group in groups.items() if arm == BASELINE]
+    return min(fixed, key=lambda group: fmean(_clipped(group, threshold)), default=None)
+
+
+def _costs(group: list[Curve], threshold: float) -> list[float | None]:
+    return [curve.passes_to(threshold) for curve in group]
+
+
+def _clipped(group: list[Curve], threshold: float) -> list[float]:
+    """A seed that never arrives counts with its whole budget."""
+    costs = zip(group, _costs(group, threshold), strict=True)
+    return [curve.points[-1].passes if cost is None else cost for curve, cost in costs]
+
+
+def _budget(group: list[Curve]) -> float:
+    return max(curve.points[-1].passes for curve in group)
+
+
+def _mean_nodes(group: list[Curve]) -> float | None:
+    nodes = [curve.num_nodes for curve in group if curve.num_nodes is not None]
+    return fmean(nodes) if nodes else None
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as text, a line an arm and learning rate."""
+    lines = ["speed-up in network passes, recording and measuring counted; [95 % bootstrap]"]
+    for row in summary["arms"]:
+        nodes = "" if row["num_nodes"] is None else f", {row['num_nodes']:.1f} nodes"
+        std = "" if row["final_std"] is None else f" +- {row['final_std']:.2g}"
+        lines.append(
+            f"\n{row['arm']} at {row['student_lr']:g} ({row['num_seeds']} seeds{nodes}): "
+            f"final {row['final']:.3g}{std}"
+        )
+        for limit in row["thresholds"]:
+            arrived = f"{limit['arrived']}/{row['num_seeds']}"
+            lines.append(
+                f"  to {limit['threshold']:<6g} {limit['passes']:>8.0f} passes  {arrived:>6}  "
+                f"same lr {_cell(limit['over_same_lr'])}  best lr {_cell(limit['over_best_lr'])}"
+            )
+    return "\n".join(lines)
+
+
+def _cell(value: dict[str, Any] | None) -> str:
+    """`<=`: seeds of the arm did not arrive; `>=`: more of the baseline's did not."""
+    if value is None:
+        return "-"
+    missing = value["baseline_arrived"] - value["arrived"]
+    sign = "<=" if missing > 0 else ">=" if missing < 0 else ""
+    return f"{sign}{value['estimate']:.2f}x [{value['low']:.2f}, {value['high']:.2f}]"

@@ -1,0 +1,191 @@
+"""Score distillation of one arm for all seeds at once: the reference loop on stacked weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from disback_plugin.compare.arms import ArmPlan
+from disback_plugin.compare.course import Course
+from disback_plugin.compare.lane_draws import LaneDraws, label_tensor
+from disback_plugin.compare.optimizer import StackedAdamW
+from disback_plugin.compare.stack import Stack, Stacked
+from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
+from disback_plugin.trainer.build import make_student
+from disback_plugin.trainer.config import ExperimentConfig
+from disback_plugin.trainer.draws import Drawer
+from disback_plugin.trainer.loop import FAKE_TURN_PASSES, STUDENT_TURN_PASSES
+from disback_plugin.trainer.measure import MEASURE_PASSES, eps_loss, measure_draw, noisy
+from disback_plugin.trainer.problem import Problem
+
+
+class BatchedDistillation:
+    """One arm at one learning rate, lane k with seed `seeds[k]`: what the trainer does with it.
+
+    Equal to the trainer's run of that seed up to rounding: same draws, same order. `passes` (S,)
+    counts network passes per sample as the trainer does, and those that measuring takes.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        problem: Problem,
+        teacher: Denoiser,
+        drawers: Sequence[Drawer],
+        plan: ArmPlan,
+        student_lr: float | None = None,
+    ) -> None:
+        self.drawers = drawers
+        self.distill, self.plan = plan.distill(config.distill, student_lr), plan
+        self.sigma_data = config.teacher.sigma_data
+        num, distill = len(drawers), self.distill
+        students = [
+            make_student(config.student, teacher, problem.data_shape, drawer.noise.seed)
+            for drawer in drawers
+        ]
+        self.student, self.ema = Stack(students, trainable=True), Stack(students)
+        self.fake_score = Stack([teacher] * num, trainable=True)
+        self.real_score = Stack([teacher] * num)
+        self._teacher_weights = self.real_score.snapshot()
+        decay = distill.weight_decay
+        self._student_adam = StackedAdamW(self.student, distill.student_betas, decay)
+        self._fake_adam = StackedAdamW(self.fake_score, distill.fake_betas, decay)
+        self._gradient = get_student_gradient(config.method)
+        self.passes = torch.zeros(num)
+        self.courses = [Course(plan) for _ in drawers]
+        self._nodes: dict[int, Stacked] = {}  # by recording steps
+        self._installed = [0] * num  # recording steps of each lane's node; 0 is the teacher
+        self._begin()
+
+    def train_step(self, step: int) -> None:
+        """Run host step `step`, from 0, in every lane."""
+        recording = torch.tensor([course.recording(step) for course in self.courses])
+        self._install(step)
+        if not bool(recording.all()):
+            self._update_student(step, ~recording)
+        for number in range(self.distill.num_fake_updates):
+            self._update_fake_score(step, number, recording)
+        if bool(recording.any()):
+            self._end_record_step(step)
+
+    @property
+    def nodes(self) -> list[int]:
+        """The node that answers in each lane; 0 is the teacher."""
+        return [course.node for course in self.courses]
+
+    # -- the two updates ------------------------------------------------------------------------
+    def _update_student(self, step: int, active: Tensor) -> None:
+        draw = self._draw(step, "student", self.distill.sigmas)
+        x0 = self.student(draw.z, draw.cond)
+        gradient = self._student_gradient(x0.detach(), draw)
+        loss = (x0 * gradient).sum() / x0.shape[1]
+        factor = self.distill.student_lr_schedule.factor(step, self.distill.num_steps)
+        lr = torch.full_like(self.passes, self.distill.student_lr * factor)
+        grads = _gradients(loss, self.student)
+        self._student_adam.step(grads, lr, active, self.distill.clip_grad_norm)
+        self._average(active)
+        self.passes += STUDENT_TURN_PASSES * active
+
+    @torch.no_grad()
+    def _student_gradient(self, x0: Tensor, draw: LaneDraws) -> Tensor:
+        x_t = x0 + _wide(draw.sigma, x0) * draw.eps
+        fake = self.fake_score(x_t, draw.sigma, draw.cond)
+        # by the same kernels: Adam would make whole steps of rounding where both are the teacher
+        real = self.real_score(x_t, draw.sigma, draw.cond)
+        flat = [value.flatten(0, 1) for value in (fake, real, x0, draw.sigma)]
+        return self._gradient(*flat).reshape(x0.shape)
+
+    def _update_fake_score(self, step: int, number: int, recording: Tensor) -> None:
+        distill = self.distill
+        draw = self._draw(step, f"fake/{number}", distill.fake_sigmas or distill.sigmas)
+        with torch.no_grad():
+            x0 = self.student(draw.z, draw.cond)
+        x0_hat = self.fake_score(x0 + _wide(draw.sigma, x0) * draw.eps, draw.sigma, draw.cond)
+        weight = WEIGHTINGS[distill.fake_weighting](_wide(draw.sigma, x0), self.sigma_data)
+        loss = (weight * (x0_hat - x0).square()).flatten(1).mean(1).sum()
+        factor = distill.fake_lr_schedule.factor(step, distill.num_steps)
+        lr = torch.full_like(self.passes, distill.fake_lr * factor)
+        if distill.record_lr is not None:
+            lr[recording] = distill.record_lr
+        everyone = torch.ones_like(recording)
+        grads = _gradients(loss, self.fake_score)
+        self._fake_adam.step(grads, lr, everyone, distill.clip_grad_norm)
+        self.passes += FAKE_TURN_PASSES
+
+    @torch.no_grad()
+    def _average(self, active: Tensor) -> None:
+        share = (1 - self.distill.student_ema_decay) * active
+        for name, own in self.ema.params.items():
+            own.lerp_(self.student.params[name].detach(), _lanes(share, own).expand_as(own))
+
+    # -- recording and walking ------------------------------------------------------------------
+    def _begin(self) -> None:
+        for lane, course in enumerate(self.courses):
+
+            def measure(lane: int = lane) -> float:
+                return self._measure(lane, self._teacher_weights)
+
+            course.start(measure)
+
+    def _end_record_step(self, step: int) -> None:
+        num_done, kept, ended = step + 1, False, torch.zeros(len(self.courses), dtype=torch.bool)
+        for lane, course in enumerate(self.courses):
+            if not course.recording(step):
+                continue
+
+            def measure(lane: int = lane) -> float:
+                return self._measure(lane, self.fake_score.params)
+
+            kept |= course.end_record_step(num_done, measure)
+            ended[lane] = not course.recording(num_done)
+        if kept:
+            self._nodes[num_done] = self.fake_score.snapshot()
+        if self.plan.from_teacher and bool(ended.any()):
+            self.fake_score.load(self._teacher_weights, ended)
+            self._fake_adam.reset(ended)
+
+    def _install(self, step: int) -> None:
+        for lane, course in enumerate(self.courses):
+            if course.recording(step):
+                continue
+
+            def measure(node: int, lane: int = lane, course: Course = course) -> float:
+                return self._measure(lane, self._weights(course, node))
+
+            node = course.begin_walk_step(step, measure)
+            recorded_at = course.kept[node - 1] if node else 0
+            if recorded_at != self._installed[lane]:
+                only = torch.arange(len(self.courses)) == lane
+                self.real_score.load(self._weights(course, node), only)
+                self._installed[lane] = recorded_at
+
+    def _weights(self, course: Course, node: int) -> Stacked:
+        return self._nodes[course.kept[node - 1]] if node else self._teacher_weights
+
+    @torch.no_grad()
+    def _measure(self, lane: int, weights: Stacked) -> float:
+        """The loss of a network on the samples of one lane's student, counted in its passes."""
+        draw = measure_draw(self.drawers[lane], self.distill)
+        labels = label_tensor(draw.cond)
+        x0 = self.student.call_lane(lane, self.student.params, draw.z, labels)
+        x_t = noisy(x0, draw)
+        x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
+        self.passes[lane] += MEASURE_PASSES
+        return float(eps_loss(x0_hat, x0, draw))
+
+    def _draw(self, step: int, stream: str, sigmas: SigmaSampler) -> LaneDraws:
+        return LaneDraws.stack([drawer.draw(step, stream, sigmas) for drawer in self.drawers])
+
+
+def _gradients(loss: Tensor, stack: Stack) -> Stacked:
+    grads = torch.autograd.grad(loss, list(stack.params.values()))
+    return dict(zip(stack.params, grads, strict=True))
+
+
+def _wide(per_sample: Tensor, like: Tensor) -> Tensor:
+    """(S, B) for broadcasting against (S, B, *data)."""
+    return per_sample.reshape(*per_sample.shape, *[1] * (like.ndim - 2))
+
+
+def _lanes(per_lane: Tensor, like: Tensor) -> Tensor:
+    return per_lane.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,45 @@
+"""`disback path show --probe` on a run's path, and its refusal elsewhere."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from disback_plugin.cli.main import main
+from disback_plugin.compare.probe import probe_path
+from disback_plugin.trainer import run_experiment
+from tests.trainer.conftest import tiny_config
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("probe") / "out"
+    run_experiment(tiny_config("distill.fake_lr=3e-3"), out, arms=("disback",))
+    return out / "runs" / "disback-seed0" / "path"
+
+
+def test_nodes_come_nearer_to_the_student_and_pull_less_than_the_teacher(path: Path) -> None:
+    probes = probe_path(path)
+    assert [probe.index for probe in probes] == [0, 1, 2, 3]
+    excess = [probe.mismatch.mean_excess for probe in probes]
+    assert excess == sorted(excess, reverse=True)
+    assert probes[0].health.cosine == pytest.approx((1.0,) * 3)
+    sizes = [sum(probe.health.size) for probe in probes]
+    assert sizes[0] == pytest.approx(3.0)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 0.0  # the fake score starts at the last node: it does not pull
+
+
+def test_the_command_prints_a_line_a_node(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["path", "show", str(path), "--probe"]) == 0
+    table = capsys.readouterr().out.split("2,000 samples of the initial student")[1]
+    assert [line.split()[0] for line in table.splitlines()[2:6]] == ["0", "1", "2", "3"]
+
+
+def test_a_path_alone_cannot_be_probed(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "path"
+    shutil.copytree(path, alone)
+    assert main(["path", "show", str(alone), "--probe"]) == 2
+    assert "is not the path of a run of `disback run`" in capsys.readouterr().err

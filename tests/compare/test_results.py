@@ -1,0 +1,100 @@
+"""Curves on disk, speed-ups from them, and the command from end to end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from disback_plugin.cli.main import main
+from disback_plugin.compare import Curve, read_curves, summarise, table, write_curves
+from disback_plugin.errors import RunError
+from disback_plugin.metrics import CurvePoint
+from tests.trainer.conftest import tiny_config
+
+
+def curve(arm: str, lr: float, seed: int, values: list[float], nodes: int | None = None) -> Curve:
+    points = [CurvePoint(10 * i, 0.5 * i, 90.0 * i, v) for i, v in enumerate(values)]
+    return Curve(arm, lr, seed, tuple(points), nodes)
+
+
+CURVES = [
+    *(curve("fixed", 1e-3, seed, [8.0, 4.0, 2.0, 1.0, 0.9]) for seed in range(3)),
+    *(curve("fixed", 2e-3, seed, [8.0, 3.0, 1.0, 0.9, 0.9]) for seed in range(3)),
+    *(curve("adaptive", 1e-3, seed, [8.0, 1.0, 0.8, 0.7, 0.6], 4) for seed in range(2)),
+    curve("adaptive", 1e-3, 2, [8.0, 7.0, 6.0, 5.0, 4.0], 2),
+]
+
+
+def test_curves_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+    odd = curve("warm", 2e-3, 1, [8.0, float("inf"), 0.123456])
+    write_curves(tmp_path / "c.jsonl", [*CURVES, odd])
+    assert read_curves(tmp_path / "c.jsonl") == [*CURVES, odd]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"arm": "fixed"}\n')
+    with pytest.raises(RunError, match=r"c\.jsonl is damaged .*run the comparison again"):
+        read_curves(tmp_path / "c.jsonl")
+
+
+def test_speed_ups_are_over_the_same_rate_and_over_the_best_one() -> None:
+    rows = {(r["arm"], r["student_lr"]): r for r in summarise(CURVES, [1.0])["arms"]}
+    limit = rows["adaptive", 1e-3]["thresholds"][0]
+    assert limit["best_lr"] == 2e-3
+    assert limit["arrived"] == 2
+    # seeds 0 and 1: 270 / 90 and 180 / 90; seed 2 counts with its budget of 360 passes
+    assert limit["over_same_lr"]["estimate"] == pytest.approx((3 * 3 * 270 / 360) ** (1 / 3))
+    assert limit["over_best_lr"]["estimate"] == pytest.approx((2 * 2 * 180 / 360) ** (1 / 3))
+    assert limit["passes"] == pytest.approx((90 + 90 + 360) / 3)
+    assert rows["adaptive", 1e-3]["num_nodes"] == pytest.approx(10 / 3)
+    assert rows["fixed", 1e-3]["num_nodes"] is None
+    assert rows["fixed", 2e-3]["final"] == pytest.approx(0.9)
+
+
+def test_seeds_that_never_arrive_show_in_the_table() -> None:
+    text = table(summarise(CURVES, [1.0]))
+    line = next(line for line in text.split("adaptive")[1].splitlines() if "to 1" in line)
+    assert "2/3" in line
+    assert "<=" in line
+
+
+def test_the_command_compares_writes_and_does_not_run_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(tiny_config("evaluation.thresholds=[2.0, 1.5]").to_yaml())
+    out = tmp_path / "out"
+    arguments = ["compare", str(config), "--arms", "fixed,path,adaptive,lr-warmup"]
+    arguments += ["--lrs", "1e-3,2e-3", "--seeds", "3", "--out", str(out)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "adaptive at 0.002 (3 seeds" in printed
+    names = {f"{arm}-lr{lr}-seeds3.jsonl" for arm in ("fixed", "path", "adaptive", "lr-warmup")
+             for lr in ("0.001", "0.002")}  # fmt: skip
+    assert {file.name for file in (out / "curves").iterdir()} == names
+    assert (out / "comparison.png").stat().st_size > 5_000
+    summary = json.loads((out / "summary.json").read_text())
+    assert len(summary["arms"]) == 8
+    # recording is counted: 6 steps of 4 passes, 10 of 9, before 16 of 9 for `fixed`
+    passes = {row["arm"]: row["passes"] for row in summary["arms"]}
+    assert (passes["fixed"], passes["lr-warmup"], passes["path"]) == (144, 144, 6 * 4 + 10 * 9)
+    assert main(arguments) == 0
+    assert " s\n" not in capsys.readouterr().out.split("speed-up")[0]  # nothing ran again
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--arms", "fixed,wram"], "unknown arm 'wram'; did you mean 'warm'"),
+        (["--lrs", "1e-3,fast"], "--lrs takes numbers with commas between"),
+        ([], "compare needs evaluation.thresholds"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    thresholds = "[1.0]" if more else "[]"
+    config.write_text(tiny_config(f"evaluation.thresholds={thresholds}").to_yaml())
+    assert main(["compare", str(config), "--out", str(tmp_path / "out"), *more]) == 2
+    assert message in capsys.readouterr().err

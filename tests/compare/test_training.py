@@ -1,0 +1,93 @@
+"""A batch of seeds trains each lane as the reference trainer trains that seed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from disback_plugin.compare import BatchedDistillation, make_arm
+from disback_plugin.config import Arm
+from disback_plugin.trainer import ExperimentConfig
+from disback_plugin.trainer.build import make_teacher
+from disback_plugin.trainer.distill_job import attach, make_drawer, make_networks
+from disback_plugin.trainer.loop import Distillation
+from disback_plugin.trainer.measure import Measure
+from disback_plugin.trainer.problem import make_problem
+from tests.trainer.conftest import tiny_config
+
+SEEDS = (0, 3, 5)
+NUM_STEPS = 40
+ADAPTIVE = (
+    "disback.record={num_steps: 8, auto: {min_loss: 0.5, stop_at: 0.6}}",
+    "disback.schedule={name: adaptive, cap: 6, every: 2}",
+)
+OVERRIDES = (
+    f"distill.num_steps={NUM_STEPS}",
+    "distill.student_lr=5e-3",
+    "distill.fake_lr=3e-3",
+    "distill.weight_decay=0.01",
+    "distill.clip_grad_norm=0.5",
+)
+
+
+def _batched(config: ExperimentConfig, arm: str, seeds: Sequence[int]) -> BatchedDistillation:
+    problem = make_problem(config.problem)
+    teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
+    teacher.requires_grad_(False).eval()
+    accelerator = Accelerator(cpu=True)
+    drawers = [make_drawer(config, problem, seed, accelerator) for seed in seeds]
+    return BatchedDistillation(config, problem, teacher, drawers, make_arm(arm, config))
+
+
+def _trained(config: ExperimentConfig, arm: Arm, seed: int, folder: Path) -> Distillation:
+    """The reference trainer's loop, run to the end."""
+    problem = make_problem(config.problem)
+    teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
+    teacher.requires_grad_(False).eval()
+    accelerator = Accelerator(cpu=True)
+    networks = make_networks(config, teacher, problem, seed, accelerator)
+    drawer = make_drawer(config, problem, seed, accelerator)
+    measure = Measure(networks.student.network, drawer, config.distill)
+    disback = attach(config, arm, networks, folder, measure)
+    loop = Distillation(networks, config, drawer, accelerator, disback)
+    for step in range(config.distill.num_steps):
+        loop.train_step(step)
+    return loop
+
+
+def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
+    for name, value in found.items():
+        torch.testing.assert_close(value, due[name].detach(), rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("arm", "trained_as", "more"),
+    [
+        ("fixed", "fixed", ()),
+        ("disback", "disback", ()),
+        ("warm", "warm", ()),
+        ("adaptive", "disback", ADAPTIVE),
+        ("disback", "disback", ("distill.num_fake_updates=2", "distill.record_lr=1e-3")),
+    ],
+)
+def test_each_lane_is_the_trainers_run_of_its_seed(
+    arm: str, trained_as: Arm, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tiny_config(*OVERRIDES, *more)
+    batch = _batched(config, arm, SEEDS)
+    start = batch.student.snapshot()
+    for step in range(NUM_STEPS):
+        batch.train_step(step)
+    for lane, seed in enumerate(SEEDS):
+        loop = _trained(config, trained_as, seed, tmp_path / f"seed{seed}")
+        networks = loop.networks
+        _assert_equal(batch.student.lane(lane), networks.student.raw.state_dict())
+        _assert_equal(batch.fake_score.lane(lane), networks.fake_score.raw.state_dict())
+        assert networks.student.ema is not None
+        _assert_equal(batch.ema.lane(lane), networks.student.ema.module.state_dict())
+        if loop.disback is not None and loop.disback.path is not None:
+            assert batch.courses[lane].kept == [node.step for node in loop.disback.path]
+    assert any(not torch.allclose(start[k], v, atol=1e-3) for k, v in batch.student.params.items())

@@ -1,0 +1,134 @@
+"""Automatic recording and the adaptive schedule in a session, and both on resume."""
+
+import copy
+import json
+import logging
+
+import pytest
+
+from disback_plugin import DisBack, DisBackConfig
+from tests.hosts.toy import ToyHost, same, tensors_of
+
+AUTO = {"num_steps": 6, "auto": {"stop_at": 0.2, "noise": 0.9, "reach": 1.0}}  # at 1 2 4 6
+ADAPTIVE = {"name": "adaptive", "cap": 4, "every": 2, "reached": 0.5, "known": 0.0}
+
+
+class Script:
+    """A measure that answers from lists: the fake score's losses, and the real score's."""
+
+    def __init__(self, host, teacher, fake=(), nodes=()):
+        self.host, self.answers = host, {"fake": list(fake), "real": [teacher, *nodes]}
+
+    def __call__(self, network):
+        return self.answers["fake" if network is self.host.fake_score else "real"].pop(0)
+
+
+def attach(host, folder, measure, **changes):
+    settings = {"record": AUTO, "schedule": ADAPTIVE, "path": folder / "path", **changes}
+    return DisBack.attach(roles=host.roles, config=DisBackConfig(**settings), measure=measure)
+
+
+def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):
+    host, plain = ToyHost(), ToyHost()
+    disback = attach(host, tmp_path, Script(host, 0.99))
+    turns = host.run(disback, range(5))
+    disback.close()
+    plain.run(None, range(5))
+    assert all(turn.update_student and turn.stage == "teacher" for turn in turns)
+    assert not (tmp_path / "path").exists()
+    assert all(same(tensors_of(host.roles[r]), tensors_of(plain.roles[r])) for r in host.roles)
+    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
+        "the teacher knows the student's samples (loss 0.99, below min_loss 1): nothing is "
+        "recorded, it answers from the first step on"
+    ]
+    again = attach(host, tmp_path, Script(host, 5.0))  # not asked again on resume
+    again.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    assert again.begin_step(5).stage == "teacher"
+
+
+def test_recording_leaves_noise_out_and_ends_when_near_enough(tmp_path, caplog):
+    host = ToyHost()
+    measure = Script(host, 10.0, fake=[8.0, 7.9, 1.9], nodes=[1.0] * 20)
+    disback = attach(host, tmp_path, measure)
+    turns = host.run(disback, range(5))
+    assert [turn.stage for turn in turns] == ["record"] * 4 + ["backtrack"]
+    assert disback.path is not None
+    assert [node.step for node in disback.path] == [1, 4]  # 2 was noise, 6 was not needed
+    assert disback.path.complete
+    assert "recording step 2: no node is kept, it would be noise" in caplog.text
+
+
+def test_a_recording_that_leads_nowhere_is_given_up(tmp_path, caplog):
+    host = ToyHost()
+    record = {"num_steps": 10, "auto": {}}
+    disback = attach(host, tmp_path, Script(host, 10.0, fake=[9.5]), record=record)
+    turns = host.run(disback, range(4))
+    assert [turn.stage for turn in turns] == ["record", "teacher", "teacher", "teacher"]
+    assert disback.path is not None
+    assert [node.step for node in disback.path] == [1]
+    assert "recording is given up: in its first step" in caplog.text
+    again = ToyHost()
+    resumed = attach(again, tmp_path, Script(again, 0.0), record=record)
+    resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    assert resumed.begin_step(4).stage == "teacher"
+
+
+def test_with_a_single_node_the_teacher_answers(tmp_path, caplog):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Script(host, 10.0, fake=[1.0]))
+    turns = host.run(disback, range(3))
+    assert [turn.stage for turn in turns] == ["record", "teacher", "teacher"]
+    assert "one node: the teacher answers" in caplog.text
+
+
+def test_the_walk_follows_the_measure(tmp_path):
+    host = ToyHost()
+    measure = Script(host, 9.0, fake=[8.0, 6.0, 4.0, 2.0], nodes=[2.0, 0.9, 2.0, 1.5, 2.0, 1.0])
+    disback = attach(host, tmp_path, measure)
+    turns = host.run(disback, range(16))
+    # nodes 1 to 4 at 6 steps; node 3 halves in 2 steps, node 2 stays for its cap of 4
+    assert [turn.node for turn in turns] == [0] * 6 + [3] * 2 + [2] * 4 + [1] * 2 + [0] * 2
+    assert [turn.switch.node for turn in turns if turn.switch] == [3, 2, 1, 0]
+
+
+def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path):
+    host = ToyHost()
+    turns = host.run(attach(host, tmp_path, None), range(20))
+    assert [turn.node for turn in turns] == [0] * 6 + [3] * 4 + [2] * 4 + [1] * 4 + [0] * 2
+
+
+def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
+    monkeypatch.setattr("disback_plugin.session.gather", lambda value: [value, value + 0.5])
+    host = ToyHost()
+    turn = attach(host, tmp_path, Script(host, 0.8)).begin_step(0)
+    assert turn.stage == "record"  # (0.8 + 1.3) / 2 is above min_loss, 0.8 is not
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 7, 8, 11])
+def test_resuming_decides_and_trains_the_same_bit_for_bit(tmp_path, stop_at):
+    def losses(host):
+        def measure(network):
+            z = host.noise(999)
+            x0 = host.student(z)
+            return 1e3 * float((network(x0 + 0.1 * z) - x0).square().mean().detach())
+
+        return measure
+
+    config = {"record": {"num_steps": 6, "auto": {"min_loss": 0.0, "noise": 1.0, "reach": 1.0}}}
+    whole = ToyHost()
+    turns = whole.run(attach(whole, tmp_path / "whole", losses(whole), **config), range(16))
+    host = ToyHost()
+    disback = attach(host, tmp_path / "cut", losses(host), **config)
+    first = host.run(disback, range(stop_at))
+    again = ToyHost()
+    resumed = attach(again, tmp_path / "cut", losses(again), **config)
+    for name, role in again.roles.items():
+        role.load_state_dict(copy.deepcopy(host.roles[name].state_dict()))
+    for name in ("fake_optimizer", "student_optimizer"):
+        saved = copy.deepcopy(getattr(host, name).state_dict())
+        getattr(again, name).load_state_dict(saved)
+    resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    rest = again.run(resumed, range(stop_at, 16))
+    assert [turn.node for turn in first + rest] == [turn.node for turn in turns]
+    for name in whole.roles:
+        assert same(tensors_of(whole.roles[name]), tensors_of(again.roles[name])), name
