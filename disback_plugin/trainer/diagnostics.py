@@ -40,15 +40,14 @@ class MismatchProbe:
         return {"disback/mismatch": self._excess(real_score, samples, self._labels)}
 
     def floor(self, teacher: nn.Module) -> float | None:
-        """What `teacher` gets on as many samples of the data; None where labels are too few."""
+        """What `teacher` gets on as many samples of the data; None where labels are missing or too few."""
         data = self._problem.dataset
         if data is None:
             return None
         samples, labels = data.batch(4 * NUM_SAMPLES, generator(0, 0, "probe/data"))
         if self._labels is None:
             return self._excess(teacher, samples[:NUM_SAMPLES].to(self._z.device), None)
-        assert labels is not None
-        rows = _rows_by_label(labels, self._labels.cpu())
+        rows = None if labels is None else _rows_by_label(labels, self._labels.cpu())
         if rows is None:
             return None
         return self._excess(teacher, samples[rows].to(self._z.device), self._labels)

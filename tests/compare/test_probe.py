@@ -10,6 +10,8 @@ from disback_plugin.compare.probe import probe_path
 from disback_plugin.trainer import run_experiment
 from tests.trainer.conftest import tiny_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:

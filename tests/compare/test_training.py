@@ -18,6 +18,8 @@ from disback_plugin.trainer.measure import Measure
 from disback_plugin.trainer.problem import make_problem
 from tests.trainer.conftest import tiny_config
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 3, 5)
 NUM_STEPS = 40
 ADAPTIVE = (

@@ -9,6 +9,8 @@ from disback_plugin.report.runs import read_runs
 from disback_plugin.trainer import run_experiment
 from tests.trainer.conftest import lines, tiny_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:

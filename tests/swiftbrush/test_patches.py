@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from disback_plugin.cli import main
@@ -93,6 +94,7 @@ def test_float16_is_refused_at_the_start_on_the_cpu(
     small_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["swiftbrush", "apply", str(small_copy), "--force"]) == 0
+    AcceleratorState._reset_state(True)  # another test's accelerator in this process
     monkeypatch.setattr(sys, "argv", ["train", "--mixed_precision", "fp16"])
     with pytest.raises(ValueError, match="fp16 needs a GPU: bf16 works on the CPU"):
         runpy.run_path(str(small_copy / TRAIN), run_name="__main__")

@@ -33,7 +33,8 @@ from tests.trainer.conftest import lines, same_bits, tensors
 
 STEPS: dict[str, Any] = {
     "name": "checkpoint",
-    "distill": {"num_steps": 7, "batch_size": 2, "student_gradient": "dmd"},
+    "method": "dmd",
+    "distill": {"num_steps": 7, "batch_size": 2},
     "disback": {
         "record": {"num_steps": 3, "every": 1},
         "schedule": {"name": "fixed", "interval": 1},
