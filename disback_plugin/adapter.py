@@ -8,6 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
+from inspect import isabstract
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import nn
@@ -43,6 +44,11 @@ def refuse_shared_weights(roles: Roles) -> None:
 
     Teacher and fake score may be one module with a LoRA adapter.
     """
+    if not isinstance(roles, Roles):
+        raise AdapterError(
+            "the adapter's roles() must return Roles(teacher=..., fake_score=..., student=...) "
+            f"(seen: {type(roles).__name__})"
+        )
     for field in fields(roles):
         if not isinstance(found := getattr(roles, field.name), nn.Module):
             raise AdapterError(
@@ -99,9 +105,13 @@ AnyAdapter = TypeVar("AnyAdapter", bound=type[Adapter])
 
 def register_adapter(cls: AnyAdapter) -> AnyAdapter:
     """Class decorator: make an adapter available under its `name`; a taken name is an error."""
+    if not (isinstance(cls, type) and issubclass(cls, Adapter)):
+        raise AdapterError(f"{cls!r} is no class derived from disback_plugin.adapter.Adapter")
     name = getattr(cls, "name", None)
-    if not isinstance(name, str):
+    if not (isinstance(name, str) and name):
         raise AdapterError(f"{cls.__qualname__} has no `name`: give it one, a string")
+    if isabstract(cls):
+        raise AdapterError(f"adapter {name!r} ({cls.__qualname__}) has no method roles(host)")
     if name in _ADAPTERS and _ADAPTERS[name] is not cls:
         raise AdapterError(
             f"adapter {name!r} is already registered by {_ADAPTERS[name].__qualname__}: "

@@ -17,16 +17,14 @@ from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import (
-    AdaptiveScheduler,
     FixedTeacher,
     Installation,
-    PathNodeScheduler,
     RealScore,
     Switch,
+    make_walk,
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
-from disback_plugin.schedule import Adaptive
 
 logger = logging.getLogger("disback")
 Stage = Literal["record", "backtrack", "teacher"]
@@ -286,13 +284,9 @@ class DisBack:
         schedule, path = self.config.schedule, self._path
         if self._recorder and self._recorder.auto and len(path) < 2:
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
-        elif isinstance(schedule, Adaptive):
-            loss = None if self._measure is None else self._loss
-            self._strategy = AdaptiveScheduler(
-                self.installation, path, schedule, self._progress.walk, loss
-            )
         else:
-            self._strategy = PathNodeScheduler(self.installation, path, schedule)
+            loss = None if self._measure is None else self._loss
+            self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
 
     def _teacher_loss(self) -> float:
         with self._strategy.evaluate() as teacher:

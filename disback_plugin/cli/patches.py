@@ -78,7 +78,7 @@ def add_parser(commands: Any) -> None:
         actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
         for name, action, what in (
             ("apply", apply, "add --disback and the repairs; again: nothing, or the new choice"),
-            ("status", status, "per patch: applied, applicable or conflicting"),
+            ("status", status, "per patch: applied, applicable, outdated or conflicting"),
             ("diff", diff, "print the unified diff"),
             ("revert", revert, "restore the exact bytes from before"),
         ):
@@ -117,9 +117,10 @@ def status(args: argparse.Namespace) -> int:
     accepted = "unknown tree, accepted by --force"
     head = {(): tree.host, ("ACCEPTED",): accepted}.get(tuple(kinds), "unknown tree")
     lines = [f"{args.checkout}: {head}", *(f"  {problem}" for problem in problems)]
+    width = max(len(state.patch.name) for state in states)
     for state in states:
         patch = state.patch
-        lines.append(f"  {state.state:<11} {patch.kind:<8} {patch.name:<18} {patch.summary}")
+        lines.append(f"  {state.state:<11} {patch.kind:<8} {patch.name:<{width}}  {patch.summary}")
         if state.reason:
             lines.append(f"              {state.reason}")
     _show(lines)

@@ -8,6 +8,7 @@ from disback_plugin.real_score.strategy import (
     PathNodeScheduler,
     RealScore,
     Switch,
+    make_walk,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "RealScore",
     "SeparateModule",
     "Switch",
+    "make_walk",
 ]

@@ -171,3 +171,16 @@ class AdaptiveScheduler(PathNodeScheduler):
             self._switch = self.install(node)
         with self.evaluate() as network:
             return self.measure(network)
+
+
+def make_walk(
+    installation: Installation,
+    path: DegradationPath,
+    schedule: Schedule,
+    walk: Walk,
+    measure: Callable[[nn.Module], float] | None,
+) -> PathNodeScheduler:
+    """What walks `path` back as `schedule` says; `walk` and `measure` are for `adaptive` alone."""
+    if isinstance(schedule, Adaptive):
+        return AdaptiveScheduler(installation, path, schedule, walk, measure)
+    return PathNodeScheduler(installation, path, schedule)

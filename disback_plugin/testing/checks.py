@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from disback_plugin.errors import InstallError
+from disback_plugin.errors import DisBackError, InstallError
 from disback_plugin.testing.host import ContractError
 from disback_plugin.testing.ranks import check_ranks
 from disback_plugin.testing.trial import (
@@ -48,6 +48,11 @@ def check_recording(make_host: MakeHost) -> None:
         for note in recording:
             if not _same(before.student, note.student):
                 raise ContractError(f"the student moved at step {note.step}, while recording")
+            if before.student_state != note.student_state:
+                raise ContractError(
+                    f"the student's optimizer, schedule or average moved at step {note.step}, "
+                    "while recording: skip its update, a zero gradient does not hold it still"
+                )
             if not torch.equal(before.real, note.real):
                 raise ContractError(f"the real score changed at step {note.step}, while recording")
         if torch.equal(before.fake, recording[-1].fake):
@@ -86,19 +91,51 @@ def check_nodes(make_host: MakeHost) -> None:
 
 
 def check_used(make_host: MakeHost) -> None:
-    """The student learns from the node: against the teacher its first step is another one."""
+    """The student learns from what is installed: first from a node, at last from the teacher.
+
+    Against the teacher its first step is another one; its last is the same without DisBack.
+    """
+    first, last = RECORD.num_steps, NUM_STEPS - 1
     with _folder() as one, _folder() as other:
-        path = Trial.start(make_host, settings(one)).run(0, RECORD.num_steps + 1)
-        warm = Trial.start(make_host, settings(other, "warm")).run(0, RECORD.num_steps + 1)
-        if _same(path.notes[-1].student, warm.notes[-1].student):
+        path = Trial.start(make_host, settings(one)).run(0, last)
+        warm = Trial.start(make_host, settings(other, "warm")).run(0, first + 1)
+        if _same(path.notes[first].student, warm.notes[-1].student):
             raise ContractError(
                 "the student's first step is the same with a node and with the teacher: the loop "
                 "does not ask the installed real score (`with disback.real_score() as network:`)"
             )
+        host_state, _ = path.checkpoint()
+        path.run(last, last + 1)
+    off = Trial.start(make_host, None)
+    off.host.load_state_dict(host_state)
+    off.run(last, last + 1)
+    message = "with the teacher back, the host trains otherwise than without DisBack"
+    _need_same(path.notes[last:], off.notes, message)
+
+
+def check_reuse(make_host: MakeHost) -> None:
+    """With a whole path at hand the walk begins at once, and the fake score at the last node."""
+    with _folder() as folder:
+        recorded = Trial.start(make_host, settings(folder))
+        teacher = recorded.note(-1, []).fake
+        recorded.run(0, RECORD.num_steps + 1)
+        reused = Trial.start(make_host, settings(folder))
+        start = reused.note(-1, [])
+        (note,) = reused.run(0, 1).notes
+    if not torch.equal(note.real, recorded.notes[-1].real):
+        raise ContractError("reusing a path, the real score does not answer as its first node")
+    if _same(start.student, note.student):
+        raise ContractError("reusing a path, the student does not move at the first step")
+    node = recorded.notes[RECORD.num_steps - 1].fake  # before the first step's update
+    if (note.fake - node).norm() >= (note.fake - teacher).norm():
+        raise ContractError(
+            "reusing a path, the fake score trains on from the teacher, not from the last node: "
+            "does the host's optimizer keep weights of its own?"
+        )
 
 
 def check_strict(make_host: MakeHost) -> None:
-    """A node with a missing, renamed or mis-shaped tensor is refused, and nothing changes."""
+    """A node with a missing, renamed, surplus or mis-shaped tensor is refused, nothing changes."""
     with _folder() as folder:
         trial = Trial.start(make_host, settings(folder)).run(0, RECORD.num_steps)
         assert trial.disback is not None
@@ -140,6 +177,7 @@ CHECKS: dict[str, Check] = {
     "recording": check_recording,
     "nodes": check_nodes,
     "used": check_used,
+    "reuse": check_reuse,
     "strict": check_strict,
     "resume": check_resume,
     "ranks": check_ranks,
@@ -161,8 +199,8 @@ def check_adapter(make_host: MakeHost, skip: Collection[str] = ()) -> list[str]:
         if name not in skip:
             try:
                 check(make_host)
-            except ContractError as error:
-                raise ContractError(f"{name}: {error}") from None
+            except (ContractError, DisBackError) as error:  # the session sees some of it itself
+                raise ContractError(f"{name}: {error}") from error
             passed.append(name)
     return passed
 
@@ -183,6 +221,7 @@ def _need_same(first: list[Note], second: list[Note], message: str) -> None:
         equal = {
             "losses": one.losses == other.losses,
             "student": _same(one.student, other.student),
+            "student_state": one.student_state == other.student_state,
             "real score": torch.equal(one.real, other.real),
             "fake score": torch.equal(one.fake, other.fake),
         }
@@ -192,8 +231,9 @@ def _need_same(first: list[Note], second: list[Note], message: str) -> None:
 
 
 def _spoilt(node: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    name = sorted(node)[0]
+    *_, name = node  # the last one: those before it fit, and must not be copied either
     others = {key: value for key, value in node.items() if key != name}
     yield "missing", others
     yield "renamed", {**others, f"{name}_": node[name]}
+    yield "surplus", {**node, f"{name}_": node[name]}
     yield "mis-shaped", {**others, name: torch.zeros(*node[name].shape, 2)}

@@ -37,6 +37,10 @@ class ContractHost(ABC):
         """The network that is distilled."""
 
     @abstractmethod
+    def student_state(self) -> dict[str, Any]:
+        """State dicts of what moves with the student: its optimizer, schedule, average."""
+
+    @abstractmethod
     def predict_real(self, disback: DisBack | None) -> Tensor:
         """What the loop gets from the real score now, on a fixed input."""
 

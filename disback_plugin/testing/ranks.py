@@ -3,8 +3,10 @@
 import pickle
 import tempfile
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed, multiprocessing
@@ -26,10 +28,22 @@ def check_ranks(make_host: MakeHost) -> None:
             "level of a module, or skip this check"
         ) from None
     with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
-        multiprocessing.spawn(_run, args=(make_host, folder), nprocs=NUM_PROCESSES)
+        start_ranks(_run, (make_host, folder))
         failed = sorted(Path(folder).glob("failure.*"), key=lambda file: file.stat().st_mtime_ns)
         if failed:  # the first one; the other rank may only have missed it
             raise ContractError(failed[0].read_text())
+
+
+def start_ranks(run: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """`run(rank, *args)` in processes that share no memory with this one; returns at their end.
+
+    Where there is a fork server, it imports torch once for all checks of this process.
+    """
+    has_server = "forkserver" in multiprocessing.get_all_start_methods()
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])  # Adam imports the latter
+    multiprocessing.start_processes(
+        run, args, NUM_PROCESSES, start_method="forkserver" if has_server else "spawn"
+    )
 
 
 def _run(rank: int, make_host: MakeHost, folder: str) -> None:
@@ -42,7 +56,7 @@ def _run(rank: int, make_host: MakeHost, folder: str) -> None:
         timeout=timedelta(seconds=60),
     )
     try:
-        message = _compare(make_host, Path(folder))
+        message = compare(make_host, Path(folder))
     except Exception:  # of the author's code: told by the parent
         message = traceback.format_exc()
     if message:
@@ -50,18 +64,24 @@ def _run(rank: int, make_host: MakeHost, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-def _compare(make_host: MakeHost, folder: Path) -> str:
+def compare(make_host: MakeHost, folder: Path) -> str:
     """What is wrong, seen from this rank; empty where nothing is."""
     trial = Trial.start(make_host, settings(folder))
     teacher = trial.note(-1, []).real
     recorded = {0: teacher}
+    losses_differ = False
     for step in range(NUM_STEPS):
         note = trial.run(step, step + 1).notes[-1]
         sums = [float(value.double().sum()) for value in note.student.values()]
         if any(other != sums for other in gather(sums)):
             return f"the ranks' students differ at step {step}: the update is not synchronised"
+        if any(not torch.equal(other, note.fake) for other in gather(note.fake)):
+            return f"the ranks' fake scores differ at step {step}: the update is not synchronised"
+        losses_differ |= any(other != note.losses for other in gather(note.losses))
         if step + 1 in RECORD.node_steps:
             recorded[RECORD.node_steps.index(step + 1) + 1] = note.fake
         if not torch.equal(note.real, recorded[node_at(step)]):
             return f"at step {step} the real score does not answer as node {node_at(step)}"
+    if not losses_differ:
+        return "all ranks have the same losses: give each data of its own, else nothing is checked"
     return ""

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ def settings(folder: Path, arm: Arm = "disback") -> DisBackConfig:
 
 @dataclass(frozen=True)
 class Note:
-    """After a step: its losses, the student's tensors, what both scores answer."""
+    """After a step: its losses, the student and what moves with it, what both scores answer."""
 
     step: int
     losses: list[float]
     student: dict[str, Tensor]
+    student_state: Any
     real: Tensor
     fake: Tensor
 
@@ -75,7 +76,8 @@ class Trial:
             real = self.host.predict_real(self.disback).detach().clone()
             fake = self.host.predict_fake().detach().clone()
         torch.set_rng_state(random)
-        return Note(step, losses, student_tensors(self.host), real, fake)
+        state = plain(self.host.student_state())
+        return Note(step, losses, student_tensors(self.host), state, real, fake)
 
     def checkpoint(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The host's state, and DisBack's after a round trip through JSON."""
@@ -87,3 +89,14 @@ class Trial:
 def student_tensors(host: ContractHost) -> dict[str, Tensor]:
     """Copies of the student's parameters; its wrappers may change names, not order."""
     return {name: value.detach().clone() for name, value in host.student.named_parameters()}
+
+
+def plain(value: Any) -> Any:
+    """A state dict as data that `==` compares by value, and that later steps do not change."""
+    if isinstance(value, Tensor):
+        return str(value.dtype), value.tolist()
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

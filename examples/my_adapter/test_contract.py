@@ -31,6 +31,9 @@ class MyHost(ContractHost):
     def student(self) -> nn.Module:
         return self.trainer.generator
 
+    def student_state(self) -> dict[str, Any]:
+        return self.trainer.optimizer.state_dict()
+
     def predict_real(self, disback: DisBack | None) -> Tensor:
         return self.trainer.pretrained(X)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from tests.diff_instruct.hosting import Host, launch
+from tests.diff_instruct.hosting import BATCH, Host, launch
 from tests.hosts import checks
 from tests.hosts.launching import notes, succeed
 
@@ -14,26 +14,29 @@ STATE = "disback-state.safetensors"
 
 
 def run_and_check(host: Host, folder: Path, num_processes: int) -> None:
-    """Repaired only; patched and off; on; stopped while recording and on the way back; resumed."""
+    """Repaired only; patched and off; on; SIGKILL while recording, resumed, SIGKILL on the way
+    back, resumed.
+    """
+
+    rounds = [] if num_processes == 1 else ["--batch-gpu", str(BATCH // num_processes // 2)]
 
     def make(name: str, *extra: str, steps: int = NUM_STEPS, **more: object) -> dict:
-        args = host.arguments(folder / name, steps, *extra)
+        args = host.arguments(folder / name, steps, *rounds, *extra)
         return host.job(name, folder / name, args, **more)
 
-    def on(name: str, path: str, *extra: str, **more: object) -> dict:
+    def on(name: str, path: str, killed: str = "", **more: object) -> dict:
+        extra = ["--disback_resume", str(folder / killed)] if killed else []
         return make(name, *checks.flags(folder / path), *extra, **more)
 
-    def resume(name: str) -> dict:
-        return on(f"resumed-{name}", f"{name}-path", "--disback_resume", str(folder / name))
-
     jobs = [make("plain", steps=4), make("off", steps=4), on("on", "path")]
-    jobs += [on("recording", "recording-path", stop=4), on("walking", "walking-path", stop=8)]
-    jobs += [resume("recording"), resume("walking")]
+    jobs += [on("recording", "killed-path", kill=4)]
+    jobs += [on("walking", "killed-path", "recording", kill=8)]
+    jobs += [on("resumed", "killed-path", "walking")]
     if num_processes == 1:
         steps = NUM_STEPS - checks.RECORD - 1
         jobs += [make("reused", *checks.reusing(folder / "path"), steps=steps)]
         off = ["--disback", "--disback_arm", "fixed"]
-        jobs += [make("fixed", *off, steps=4, stop=2)]
+        jobs += [make("fixed", *off, steps=4, kill=2)]
         more = ["--disback_resume", str(folder / "fixed")]
         jobs += [make("resumed-fixed", *off, *more, steps=4)]
         jobs += [on("fake-as-real", "other-path", install_fake_score=6, stop=7)]
@@ -41,16 +44,18 @@ def run_and_check(host: Host, folder: Path, num_processes: int) -> None:
     for rank in range(num_processes):
         whole = notes(folder / "on", rank)
         assert len(whole) == NUM_STEPS
+        assert whole[0]["losses"][0].count(" ") == (num_processes > 1)  # two rounds accumulated
         checks.same_training(notes(folder / "plain", rank), notes(folder / "off", rank))
         checks.generator_is_held(whole)
         checks.nodes_are_installed(whole, folder / "path")
         checks.fake_score_is_the_node(whole, folder / "path")
-        for name, first in (("recording", 3), ("walking", 7)):
-            resumed = notes(folder / f"resumed-{name}", rank)
+        for name, first in (("walking", 3), ("resumed", 7)):
+            resumed = notes(folder / name, rank)
             assert resumed[0]["step"] == first
-            checks.resumed_is_the_same(whole, resumed)
-    for name in ("recording", "walking"):
-        same_state(folder / "on" / STATE, folder / f"resumed-{name}" / STATE)
+            checks.resumed_is_the_same(whole[: first + len(resumed)], resumed)
+        assert resumed[-1]["step"] == NUM_STEPS - 1
+    same_state(folder / "on" / STATE, folder / "resumed" / STATE)
+    checks.nodes_are_installed(notes(folder / "on"), folder / "killed-path")
     if num_processes == 1:
         checks.walks_at_once(notes(folder / "reused"), whole[:-1])
         checks.same_training(notes(folder / "plain")[:2], notes(folder / "fixed"))
@@ -71,8 +76,14 @@ def same_state(first: Path, second: Path) -> None:
 
 
 def averaged_student_is_held_then_moves(recording: Path, end: Path) -> None:
-    """While recording the EMA of the student keeps the bytes of the initial student."""
+    """While recording the EMA of the student keeps the bytes of the initial student.
+
+    And its optimizer, the second, has made no step: not one with a zero gradient either.
+    """
     before, after = load_file(recording), load_file(end)
+    moments = {name for name in after if name.startswith("optimizer/1/")}
+    assert moments
+    assert moments.isdisjoint(before)
     names = [name for name in before if name.startswith("module/Gema/")]
     for name in names:
         own = before[name.replace("Gema", "G")]
@@ -97,27 +108,3 @@ def files_and_logs(folder: Path) -> None:
     options = json.loads((folder / "on" / "training_options.json").read_text())
     assert options["disback_settings"]["config"]["record"]["at"] == list(checks.AT)
     assert "disback/node" not in (folder / "off" / "stats.jsonl").read_text()
-
-
-def kill_and_resume(host: Host, folder: Path, num_processes: int = 1) -> None:
-    """SIGKILL while recording, then on the way back; as if nothing had happened."""
-
-    def make(name: str, path: str, killed: str = "", **more: object) -> dict:
-        extra = ["--disback_resume", str(folder / killed)] if killed else []
-        args = host.arguments(folder / name, NUM_STEPS, *checks.flags(folder / path), *extra)
-        return host.job("patched", folder / name, args, **more)
-
-    first = [make("on", "path"), make("recording", "killed-path", kill=4)]
-    assert launch(first, folder / "launch", num_processes)[0] == -9
-    second = [make("walking", "killed-path", "recording", kill=8)]
-    assert launch(second, folder / "launch", num_processes)[0] == -9
-    third = [make("resumed", "killed-path", "walking")]
-    succeed(launch(third, folder / "launch", num_processes), folder / "launch")
-    for rank in range(num_processes):
-        whole = notes(folder / "on", rank)
-        for name, step in (("walking", 3), ("resumed", 7)):
-            resumed = notes(folder / name, rank)
-            assert resumed[0]["step"] == step
-            checks.resumed_is_the_same(whole[: step + len(resumed)], resumed)
-    same_state(folder / "on" / STATE, folder / "resumed" / STATE)
-    checks.nodes_are_installed(notes(folder / "on"), folder / "killed-path")

@@ -1,6 +1,7 @@
 """The adapter under the contract that every adapter is held to."""
 
 import pytest
+from torch import Tensor
 
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.adapters.diff_instruct.adapter import DiffInstructHost
@@ -14,6 +15,9 @@ class DiffInstructContract(ToyContract):
     def attach(self, config: DisBackConfig) -> DisBack:
         host = DiffInstructHost(net=self.teacher, Sg=self.fake, G=self.own)
         return DisBack.attach(host, adapter="diff-instruct", config=config)
+
+    def real(self, disback: DisBack | None, x: Tensor) -> Tensor:
+        return self.teacher(x)
 
 
 @pytest.mark.slow

@@ -12,17 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
-def test_off_is_identical_on_walks_the_path_and_resume_is_exact(
+def test_off_is_identical_on_walks_the_path_and_a_killed_run_goes_on_as_if_not(
     real: Host, tmp_path: Path, num_processes: int
 ) -> None:
     runs.run_and_check(real, tmp_path, num_processes)
-
-
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    real: Host, tmp_path: Path, num_processes: int
-) -> None:
-    runs.kill_and_resume(real, tmp_path, num_processes)
 
 
 def test_a_data_loader_with_a_worker_process_changes_nothing(real: Host, tmp_path: Path) -> None:

@@ -11,11 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
-def test_off_is_identical_on_walks_the_path_and_resume_is_exact(
+def test_off_is_identical_on_walks_the_path_and_a_killed_run_goes_on_as_if_not(
     small: Host, tmp_path: Path, num_processes: int
 ) -> None:
     runs.run_and_check(small, tmp_path, num_processes)
-
-
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(small: Host, tmp_path: Path) -> None:
-    runs.kill_and_resume(small, tmp_path)

@@ -54,6 +54,9 @@ class FastGenContract(ContractHost):
     def student(self) -> nn.Module:
         return self.model.net
 
+    def student_state(self) -> dict[str, Any]:
+        return self.model.optimizers[0].state_dict()
+
     def predict_real(self, disback: DisBack | None) -> Tensor:
         teacher = self.model.teacher
         score = disback.real_score() if disback else nullcontext(teacher)

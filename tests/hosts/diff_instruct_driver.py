@@ -21,10 +21,16 @@ from torch import nn
 from disback_plugin.adapters.overlay import base as overlay
 from tests.hosts.diff_instruct_inputs import make_teacher
 from tests.hosts.digests import digest_tensors
+from tests.hosts.forks import in_a_fork
 
 FOREIGN = ("di_train", "training", "torch_utils", "dnnlib", "metrics")
 DDP = nn.parallel.DistributedDataParallel
 LOADER = torch.utils.data.DataLoader
+PRELOADED = (  # what every job would import in its own fork
+    *("PIL.Image", "click", "psutil", "requests", "scipy.linalg", "torch._dynamo"),
+    "disback_plugin.adapters.diff_instruct.overlay",
+    "disback_plugin.adapters.diff_instruct.teacher",
+)
 BEGIN_STEP = overlay.Overlay.begin_step
 SET_START_METHOD = torch.multiprocessing.set_start_method
 
@@ -36,13 +42,16 @@ class StoppedError(Exception):
 class Probe:
     """Notes of one rank, a JSON line a step: losses as hex, digests of the roles' weights.
 
-    `real` is taken in the step, `fake` and `generator` after it.
+    Losses are the fake score's and the student's, each joined over its accumulated rounds. `real`
+    is taken in the step, `fake` and `generator` after it.
     """
 
     def __init__(self, job: dict[str, Any], rank: int) -> None:
         self.job, self.file = job, Path(f"{job['notes']}.{rank}")
         self.step, self.line, self.run = -1, {}, None  # type: ignore[var-annotated]
         self.net: nn.Module | None = None
+        self.losses: dict[str, list[str]] = {"fake": [], "student": []}
+        self.between_steps = True  # until the next loss of the fake score
         self.trained: list[nn.Module] = []  # fake score, then generator; so are the optimizers
         self.optimizers: list[torch.optim.Optimizer] = []
 
@@ -52,7 +61,10 @@ class Probe:
         self.run, self.step = run, step - 1  # counted up below, patched or not
 
     def before(self) -> None:
+        if not self.between_steps:
+            return
         self.flush()
+        self.between_steps = False
         self.step += 1
         if self.step == self.job.get("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -60,15 +72,20 @@ class Probe:
             raise StoppedError
         assert self.net is not None
         real = digest_tensors(self.net.state_dict())
-        self.line = {"step": self.step, "losses": [], "real": real, "logged": {}}
+        self.line = {"step": self.step, "real": real, "logged": {}}
 
-    def note(self, loss: torch.Tensor) -> torch.Tensor:
-        self.line["losses"].append(loss.detach().sum().item().hex())
+    def after(self, *_: Any) -> None:
+        self.between_steps = True
+
+    def note(self, kind: str, loss: torch.Tensor) -> torch.Tensor:
+        self.losses[kind].append(loss.detach().sum().item().hex())
         return loss
 
     def flush(self) -> None:
         if self.line:
             fake, generator = self.trained
+            self.line["losses"] = [" ".join(own) for own in self.losses.values() if own]
+            self.losses = {kind: [] for kind in self.losses}
             self.line["fake"] = digest_tensors(fake.state_dict())
             self.line["generator"] = digest_tensors(generator.state_dict())
             self.line["generator_lr"] = self.optimizers[1].param_groups[0]["lr"]
@@ -85,7 +102,7 @@ class WatchedLoss:
 
     def __call__(self, **arguments: Any) -> torch.Tensor:
         self.probe.before()
-        return self.probe.note(self.loss(**arguments))
+        return self.probe.note("fake", self.loss(**arguments))
 
     def gloss(self, **arguments: Any) -> torch.Tensor:
         if self.probe.step == self.probe.job.get("install_fake_score"):
@@ -93,7 +110,7 @@ class WatchedLoss:
             assert self.probe.run.session is not None
             fake = {name: value.clone() for name, value in arguments["Sg"].state_dict().items()}
             self.probe.run.session.installation.install(1, fake)
-        return self.probe.note(self.loss.gloss(**arguments))
+        return self.probe.note("student", self.loss.gloss(**arguments))
 
 
 def watch(probe: Probe, job: dict[str, Any]) -> Any:
@@ -115,6 +132,8 @@ def watch(probe: Probe, job: dict[str, Any]) -> Any:
             probe.net = made
         if isinstance(made, torch.optim.Optimizer):
             probe.optimizers.append(made)
+            if len(probe.optimizers) == 1:
+                made.register_step_post_hook(probe.after)
         return WatchedLoss(made, probe) if hasattr(made, "gloss") else made
 
     class NotingDDP(DDP):
@@ -157,8 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", type=Path)
     torch.set_num_threads(1)
+    for name in PRELOADED:
+        importlib.import_module(name)
     for job in json.loads(parser.parse_args().jobs.read_text()):
-        run(job)
+        in_a_fork(run, job)
 
 
 if __name__ == "__main__":

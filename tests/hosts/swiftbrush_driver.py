@@ -14,7 +14,6 @@ import os
 import runpy
 import signal
 import sys
-import traceback
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.hosts.digests import digest_tensors
+from tests.hosts.forks import in_a_fork
 
 TRAINED = "default"
 PRELOADED = (  # what every job would import in its own fork
@@ -120,6 +120,7 @@ class Probe:
             "generator": digest_tensors(self.unet.state_dict()),
             "generator_lr": self.optimizer.param_groups[0]["lr"],
             "ema_steps": self.num_ema_steps,
+            "student_moments": len(self.optimizer.state),
             "trained": [name for name, value in model.named_parameters() if value.requires_grad],
             "saved": sorted(model.state_dict()),
             "optimized": self._optimized(),
@@ -173,26 +174,6 @@ def run(job: dict[str, Any]) -> None:
     save_file(probe.tensors, probe.tensors_file)
 
 
-def in_a_fork(job: dict[str, Any]) -> None:
-    """Run a job; ends this process too where it failed, unless it was to be killed."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            run(job)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    # where two are killed, the later one may first meet a closed connection
-    if (code == 0) == ("kill" in job):
-        sys.exit(f"{job['notes']} ended with {code}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", type=Path)
@@ -200,7 +181,7 @@ def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     for job in json.loads(parser.parse_args().jobs.read_text()):
-        in_a_fork(job)
+        in_a_fork(run, job)
 
 
 if __name__ == "__main__":

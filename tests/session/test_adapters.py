@@ -60,6 +60,24 @@ def test_a_class_without_a_name_is_refused():
         register_adapter(Nameless)
 
 
+def test_what_is_no_adapter_or_cannot_find_roles_is_refused_when_registered():
+    class Roleless(Adapter):
+        name = "roleless"
+
+    class Empty(HostAdapter):
+        name = ""
+
+    with pytest.raises(
+        AdapterError, match=r"'roleless' \(.*Roleless\) has no method roles\(host\)"
+    ):
+        register_adapter(Roleless)
+    with pytest.raises(AdapterError, match="Empty has no `name`"):
+        register_adapter(Empty)
+    with pytest.raises(AdapterError, match="ToyHost'> is no class derived from .*Adapter"):
+        register_adapter(ToyHost)
+    assert {"roleless", ""}.isdisjoint(list_adapters())
+
+
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(AdapterError, match="unknown adapter 'generik'; did you mean 'generic'"):
         get_adapter("generik")
@@ -128,10 +146,12 @@ def test_roles_that_share_weights_are_refused():
 
 def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeypatch, caplog):
     broken = EntryPoint("broken", "no_such_module:Adapter", registry.ENTRY_POINT_GROUP)
+    other = EntryPoint("other", "tests.hosts.toy:ToyHost", registry.ENTRY_POINT_GROUP)
     good = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, good])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, other, good])
     assert "toy-host" in list_adapters()
     assert "'broken' of no_such_module:Adapter cannot be used" in caplog.text
+    assert "'other' of tests.hosts.toy:ToyHost cannot be used: <class" in caplog.text
 
 
 def test_an_adapter_that_misses_a_role_is_named_with_what_it_gave():
@@ -143,6 +163,20 @@ def test_an_adapter_that_misses_a_role_is_named_with_what_it_gave():
 
     register_adapter(Careless)
     with pytest.raises(AdapterError, match=r"found no fake_score: .*\(seen: NoneType\)"):
+        DisBack.attach(ToyHost(), adapter="careless", config=DisBackConfig(arm="fixed"))
+
+
+@pytest.mark.parametrize("given", [None, {"teacher": nn.Linear(1, 1)}])
+def test_roles_of_another_kind_are_refused_with_what_to_return(given):
+    class Careless(HostAdapter):
+        name = "careless"
+
+        def roles(self, host):
+            return given
+
+    register_adapter(Careless)
+    kind = type(given).__name__
+    with pytest.raises(AdapterError, match=rf"return Roles\(teacher=.* \(seen: {kind}\)"):
         DisBack.attach(ToyHost(), adapter="careless", config=DisBackConfig(arm="fixed"))
 
 

@@ -29,6 +29,12 @@ def base_and_optimizer_stay(notes: Notes, plain: Notes) -> None:
     assert not any("disback" in name for name in notes[-1]["saved"])
 
 
+def student_optimizer_waits(notes: Notes) -> None:
+    """It makes no step while recording, not one with a zero gradient either."""
+    assert not any(line["student_moments"] for line in notes[:RECORD])
+    assert all(line["student_moments"] for line in notes[RECORD:])
+
+
 def ema_waits(notes: Notes) -> None:
     """The EMA's step count, and so its decay, begins where the student's training does."""
     assert [line["ema_steps"] for line in notes] == [

@@ -61,6 +61,7 @@ class Case:
         common.nodes_are_installed(on, path, torch.float32)
         common.fake_score_is_the_node(on, path)
         checks.base_and_optimizer_stay(on, self.notes("plain", rank))
+        checks.student_optimizer_waits(on)
         if "--use_ema" in self.options:
             checks.ema_waits(on)
         checks.recorded_from_the_teacher(path)

@@ -39,6 +39,9 @@ class ToyContract(ContractHost):
     def student(self) -> nn.Module:
         return self.own
 
+    def student_state(self) -> dict[str, Any]:
+        return self.optimizers[0].state_dict()
+
     def attach(self, config: DisBackConfig) -> DisBack:
         config = config.model_copy(update={"installation": self.installation})
         roles = {"teacher": self.teacher, "fake_score": self.fake, "student": self.own}
@@ -158,3 +161,66 @@ class Unsynchronised(ToyContract):
         super().__init__()
         if distributed.is_initialized():
             self.own = self.own.module  # type: ignore[assignment]
+
+
+class SameDataOnAllRanks(ToyContract):
+    @staticmethod
+    def _rank() -> int:
+        return 0
+
+
+class UnsynchronisedFake(ToyContract):
+    """Only after recording, when nothing is compared with the node any more."""
+
+    def train_step(self, step: int, disback: DisBack | None) -> list[float]:
+        losses = super().train_step(step, disback)
+        if step == 7:
+            with torch.no_grad():
+                next(self.fake.parameters()).add_(self._rank())
+        return losses
+
+
+class HoldsByZeroGradients(ToyContract):
+    """Adam's moments and step count move on; the parameters do not."""
+
+    def train_step(self, step: int, disback: DisBack | None) -> list[float]:
+        losses = super().train_step(step, disback)
+        if len(losses) == 1:
+            for value in self.own.parameters():
+                value.grad = torch.zeros_like(value)
+            self.optimizers[0].step()
+        return losses
+
+
+class KeepsItsFirstNetwork(SeparateContract):
+    """Trains against the module that answered first: right for every node, not for the teacher."""
+
+    def update_student(self, disback: DisBack | None) -> float:
+        if disback is not None and not hasattr(self, "kept"):
+            with disback.real_score() as network:
+                self.kept = network
+        teacher, self.teacher = self.teacher, getattr(self, "kept", self.teacher)
+        try:
+            return super().update_student(None)
+        finally:
+            self.teacher = teacher
+
+
+class KeepsMasterWeights(ToyContract):
+    """The fake score's optimizer has weights of its own and overwrites what was loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masters = [value.detach().clone() for value in self.fake.parameters()]
+
+    def descend(self, loss: Tensor, which: int) -> float:
+        pairs = list(zip(self.fake.parameters(), self.masters, strict=True))
+        self.optimizers[which].zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for value, master in pairs:
+                value.copy_(master)
+            self.optimizers[which].step()
+            for value, master in pairs:
+                master.copy_(value)
+        return loss.item()

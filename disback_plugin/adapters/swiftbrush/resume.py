@@ -38,7 +38,8 @@ class Epochs:
     def collect(self, global_step: int, args: argparse.Namespace) -> None:
         """After a step, on every rank: note where all ranks are, if the script is about to save."""
         self._states = None
-        if global_step % args.checkpointing_steps == 0 or global_step == args.max_train_steps:
+        is_last = global_step == args.max_train_steps
+        if is_last or global_step % args.checkpointing_steps == 0:
             place = {f"{_DATA}{name}": value for name, value in self._cycle.state().items()}
             self._states = gather({**_random_state(), **place})
 

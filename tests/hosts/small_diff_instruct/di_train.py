@@ -21,6 +21,7 @@ from training import di_training_loop as training_loop
 @click.option("--cres", type=int, default=1)
 @click.option("--duration", type=float, default=1.0)
 @click.option("--batch", type=int, default=500)
+@click.option("--batch-gpu", type=int)
 @click.option("--tick", type=int, default=1)
 @click.option("--snap", type=int, default=1)
 @click.option("--seed", type=int)
@@ -38,7 +39,7 @@ def main(**kwargs):
     adam = {"class_name": "torch.optim.Adam", "lr": 1e-3, "betas": [0.0, 0.999]}
     c.sg_optimizer_kwargs, c.g_optimizer_kwargs = dict(adam), dict(adam)
     c.data, c.use_labels = opts.data, opts.cond
-    c.batch_size, c.init_sigma = opts.batch, opts.init_sigma
+    c.batch_size, c.batch_gpu, c.init_sigma = opts.batch, opts.batch_gpu, opts.init_sigma
     c.total_kimg = int(opts.duration * 1000)
     c.kimg_per_tick, c.snapshot_ticks = opts.tick, opts.snap
     c.metrics = opts.metrics

@@ -26,6 +26,7 @@ def training_loop(
     g_optimizer_kwargs=None,
     seed=0,
     batch_size=500,
+    batch_gpu=None,
     total_kimg=1,
     kimg_per_tick=1,
     snapshot_ticks=1,
@@ -37,8 +38,9 @@ def training_loop(
 ):
     start_time = time.time()
     torch.manual_seed(seed * dist.get_world_size() + dist.get_rank())
-    batch_gpu = batch_size // dist.get_world_size()
-    num_accumulation_rounds = 1
+    own_batch = batch_size // dist.get_world_size()
+    batch_gpu = batch_gpu or own_batch
+    num_rounds = own_batch // batch_gpu
 
     dataset_obj = Pictures(data, use_labels)
     dataset_sampler = misc.InfiniteSampler(
@@ -52,7 +54,7 @@ def training_loop(
     side, num_labels = 4, dataset_obj.labels.shape[1]
     sizes = {"img_resolution": side, "img_channels": 3, "label_dim": num_labels}
     net = dnnlib.util.construct_class_by_name(**network_kwargs, **sizes)
-    net.eval().requires_grad_(False).to(device)
+    net.requires_grad_(False).to(device)
     Sg = copy.deepcopy(net).train().requires_grad_(True)
     G = copy.deepcopy(net).train().requires_grad_(True)
     loss_fn = dnnlib.util.construct_class_by_name(**loss_kwargs)
@@ -60,7 +62,7 @@ def training_loop(
     g_optimizer = dnnlib.util.construct_class_by_name(params=G.parameters(), **g_optimizer_kwargs)
     Sgddp = torch.nn.parallel.DistributedDataParallel(Sg, device_ids=[device])
     Gddp = torch.nn.parallel.DistributedDataParallel(G, device_ids=[device])
-    Gema = copy.deepcopy(G).eval().requires_grad_(False)
+    Gema = copy.deepcopy(G).requires_grad_(False)
 
     if resume_pkl is not None:
         with dnnlib.util.open_url(resume_pkl) as stream:
@@ -78,10 +80,10 @@ def training_loop(
     while True:
         iter_cnt += 1
         optimizer.zero_grad(set_to_none=True)
-        for round_idx in range(num_accumulation_rounds):
-            with misc.ddp_sync(Sgddp, round_idx == num_accumulation_rounds - 1):
-                images, labels = next(dataset_iterator)
-                images, labels = images.to(device) / 127.5 - 1, labels.to(device)
+        for number in range(1, num_rounds + 1):
+            with misc.ddp_sync(Sgddp, number == num_rounds):
+                pictures, labels = (part.to(device) for part in next(dataset_iterator))
+                images = pictures / 127.5 - 1
                 with torch.no_grad():
                     z = init_sigma * torch.randn_like(images)
                     sigmas = torch.full_like(z[:, :1, :1, :1], init_sigma)
@@ -89,19 +91,19 @@ def training_loop(
                     G.train()
                 loss = loss_fn(net=Sgddp, images=gen_images, labels=labels, augment_pipe=None)
                 training_stats.report("SgLoss/loss", loss.detach())
-                loss.sum().div(batch_gpu).backward()
+                loss.sum().div(own_batch).backward()
         optimizer.step()
 
         g_optimizer.zero_grad(set_to_none=True)
-        for round_idx in range(num_accumulation_rounds):
-            with misc.ddp_sync(Gddp, round_idx == num_accumulation_rounds - 1):
+        for number in range(1, num_rounds + 1):
+            with misc.ddp_sync(Gddp, number == num_rounds):
                 z = init_sigma * torch.randn_like(images)
                 gen_images = Gddp(z, sigmas, labels)
                 loss = loss_fn.gloss(
                     Sd=net, Sg=Sg, images=gen_images, labels=labels, augment_pipe=None
                 )
                 training_stats.report("GLoss/loss", loss.detach())
-                loss.sum().div(batch_gpu).backward()
+                loss.sum().div(own_batch).backward()
         g_optimizer.step()
         for p_ema, p_net in zip(Gema.parameters(), G.parameters(), strict=True):
             p_ema.copy_(p_net.detach().lerp(p_ema, 0.9))
