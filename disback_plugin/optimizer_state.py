@@ -31,7 +31,7 @@ def unpack_optimizer(
     for name, value in [*tensors.items(), *plain["scalars"].items()]:
         number, slot = name.split(".", 1)
         _check_slot(name, value, params)
-        state.setdefault(int(number), {})[slot] = value
+        state.setdefault(int(number), {})[slot] = _laid_out(value, params[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -48,6 +48,14 @@ def _groups(optimizer: Optimizer, saved: list[dict[str, Any]]) -> list[dict[str,
         {k: tuple(v) if isinstance(now[k], tuple) else v for k, v in group.items()}
         for now, group in zip(current, saved, strict=True)
     ]
+
+
+def _laid_out(value: Any, like: Tensor) -> Any:
+    """In the parameter's memory format: fused kernels pair the two as they lie in memory."""
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    out = torch.empty_like(like, dtype=value.dtype, device=value.device, requires_grad=False)
+    return out.copy_(value)
 
 
 def _check_slot(name: str, value: Any, params: list[torch.nn.Parameter]) -> None:

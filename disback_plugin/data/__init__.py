@@ -1,5 +1,6 @@
 """Data: the small experiments' own, prompts, and DMD2's image and latent LMDBs."""
 
+from disback_plugin.data.augmentation import mirror_half
 from disback_plugin.data.dataset import DataSet
 from disback_plugin.data.digits import digits_dataset
 from disback_plugin.data.lmdb_reader import LMDBReader
@@ -19,6 +20,7 @@ __all__ = [
     "SampleSource",
     "digits_dataset",
     "load_prompts",
+    "mirror_half",
     "mixture_dataset",
     "random_mixture",
     "write_image_lmdb",

@@ -2,6 +2,7 @@
 
 from disback_plugin.edm.build import Facts, build_edm, describe
 from disback_plugin.edm.dhariwal_unet import DhariwalUNet
+from disback_plugin.edm.labelled import LabelledSongUNet
 from disback_plugin.edm.preconditioning import (
     EDMPrecond,
     Precond,
@@ -15,6 +16,7 @@ __all__ = [
     "DhariwalUNet",
     "EDMPrecond",
     "Facts",
+    "LabelledSongUNet",
     "Precond",
     "SongUNet",
     "VEPrecond",

@@ -13,6 +13,11 @@ from disback_plugin.metrics.frechet import (
     frechet_distance,
 )
 from disback_plugin.metrics.health import Health, compare_pulls, node_health
+from disback_plugin.metrics.image_classifier import (
+    ClassifierSettings,
+    ImageClassifier,
+    image_classifier,
+)
 from disback_plugin.metrics.images import ImagesEvaluator, SamplesEvaluator
 from disback_plugin.metrics.mismatch import Mismatch, mismatch_degree
 from disback_plugin.metrics.sliced_wasserstein import SlicedWasserstein, sliced_wasserstein
@@ -30,6 +35,7 @@ from disback_plugin.metrics.thresholds import CurvePoint, Reach, time_to_thresho
 
 __all__ = [
     "MIN_SEEDS",
+    "ClassifierSettings",
     "CurvePoint",
     "DigitClassifier",
     "DigitsEvaluator",
@@ -37,6 +43,7 @@ __all__ = [
     "GaussianFit",
     "GaussiansEvaluator",
     "Health",
+    "ImageClassifier",
     "ImagesEvaluator",
     "Interval",
     "Mismatch",
@@ -54,6 +61,7 @@ __all__ = [
     "frechet_between",
     "frechet_distance",
     "higher_is_better",
+    "image_classifier",
     "mean_interval",
     "mismatch_degree",
     "mode_coverage",

@@ -18,6 +18,7 @@ from disback_plugin.diffusion import (
     alphas_cumprod,
     without_guidance,
 )
+from disback_plugin.edm import LabelledSongUNet
 from disback_plugin.errors import ConfigError
 from disback_plugin.networks import MLPGenerator, ResidualMLP, SmallUNet
 from disback_plugin.pretrained import Description, describe, load_denoiser
@@ -27,6 +28,7 @@ from disback_plugin.trainer.model_config import (
     GeneratorStudentConfig,
     NetworkConfig,
     ResidualMLPConfig,
+    SongUNetConfig,
     StudentConfig,
     VPDenoiserConfig,
 )
@@ -118,6 +120,16 @@ def _network(config: NetworkConfig, problem: Problem, noise_range: float) -> nn.
             noise_range=noise_range,
             zero_output=config.zero_output,
             input_skip=config.input_skip,
+        )
+    if isinstance(config, SongUNetConfig):
+        return LabelledSongUNet(
+            problem.data_shape,
+            config.channels,
+            config.multipliers,
+            config.num_blocks,
+            config.attn_resolutions,
+            config.dropout,
+            problem.num_classes,
         )
     return SmallUNet(
         problem.data_shape,

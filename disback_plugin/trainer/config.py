@@ -35,7 +35,10 @@ def _known(name: str, valid: Sequence[str]) -> str:
 
 
 class TeacherTraining(StrictModel):
-    """Denoising score matching on the data (Eq. 5) with an EMA of the weights."""
+    """Denoising score matching on the data (Eq. 5) with an EMA of the weights.
+
+    x_flip: images (C, H, W) are mirrored, left to right, with probability one half.
+    """
 
     num_steps: int = Field(gt=0)
     batch_size: int = Field(default=128, gt=0)
@@ -47,6 +50,7 @@ class TeacherTraining(StrictModel):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     sigmas: SigmaSampler = LogNormal()
     weighting: str = "edm"
+    x_flip: bool = False
     seed: int = 0
 
     _weighting = field_validator("weighting")(lambda name: _known(name, list(WEIGHTINGS)))
@@ -165,7 +169,9 @@ class ExperimentConfig(StrictModel):
     """One experiment: everything but the arm and the seed of a run.
 
     method: the family of score distillation, by its student gradient: `diff-instruct`, `dmd`, `vsd`
-    or what else is registered.
+    or what else is registered. channels_last, compile (torch.compile): see `speed_up`.
+    draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
+    CPU's.
     """
 
     method: str = "diff-instruct"
@@ -179,6 +185,9 @@ class ExperimentConfig(StrictModel):
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    channels_last: bool = False
+    compile: bool = False
+    draw_on_device: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
 

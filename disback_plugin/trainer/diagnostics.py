@@ -40,7 +40,7 @@ class MismatchProbe:
         return {"disback/mismatch": self._excess(real_score, samples, self._labels)}
 
     def floor(self, teacher: nn.Module) -> float | None:
-        """What `teacher` gets on as many samples of the data; None where labels are missing or too few."""
+        """What `teacher` gets on as many samples of the data; None where labels are too few."""
         data = self._problem.dataset
         if data is None:
             return None

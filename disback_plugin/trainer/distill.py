@@ -94,7 +94,9 @@ def _make_job(
     )
     evaluator = None
     if is_main():
-        evaluator = make_evaluator(problem, config.evaluation.num_samples, out / TEACHER_FOLDER)
+        evaluator = make_evaluator(
+            problem, config.evaluation.num_samples, out / TEACHER_FOLDER, accelerator.device
+        )
     return DistillJob(config, problem, seed, folder, accelerator, loop, evaluator, measure)
 
 

@@ -29,7 +29,8 @@ from disback_plugin.trainer.evaluation import (
 from disback_plugin.trainer.loop import Distillation, Networks, StepResult
 from disback_plugin.trainer.measure import Measure
 from disback_plugin.trainer.problem import Problem
-from disback_plugin.trainer.rng import Noise
+from disback_plugin.trainer.rng import make_noise
+from disback_plugin.trainer.speed import speed_up
 from disback_plugin.trainer.trainee import Tensors, Trainee
 
 
@@ -47,6 +48,8 @@ def make_networks(
     distill = config.distill
     student = make_student(config.student, teacher, problem.data_shape, seed)
     fake_score = without_guidance(copy.deepcopy(teacher)).requires_grad_(True)
+    for network in (teacher, fake_score, student):
+        speed_up(network, config)
     return Networks(
         teacher=teacher.to(accelerator.device),
         fake_score=Trainee(
@@ -101,7 +104,7 @@ def make_drawer(
 ) -> Drawer:
     """The draws of seed `seed` for this process."""
     return Drawer(
-        noise=Noise(seed, accelerator.process_index, accelerator.num_processes),
+        noise=make_noise(seed, accelerator, config.draw_on_device),
         batch_size=config.distill.batch_size,
         latent_shape=latent_shape(config.student, problem.data_shape),
         data_shape=problem.data_shape,

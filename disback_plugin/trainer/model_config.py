@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from disback_plugin.config_base import StrictModel
 from disback_plugin.diffusion.vp import NUM_TIMESTEPS, ScheduleName
+from disback_plugin.metrics import ClassifierSettings
 
 
 class GaussiansConfig(StrictModel):
@@ -53,14 +54,26 @@ class ImagesConfig(StrictModel):
     """Images in an LMDB of DMD2's layout (`disback data lmdb`).
 
     conditional: whether networks are told class labels. Default: as the teacher's checkpoint is;
-    not, where the teacher is trained here.
+    not, where the teacher is trained here. in_memory: read all of it once; training then draws on
+    its device. classifier: one is trained on the images' labels, for the metric `fd_classifier`.
     """
 
     kind: Literal["images"] = "images"
     lmdb: Path
     conditional: bool | None = None
+    in_memory: bool = False
+    classifier: ClassifierSettings | None = None
 
-    metric_names: ClassVar = ("fd_pixel",)
+    @model_validator(mode="after")
+    def _check(self) -> "ImagesConfig":
+        if self.classifier is not None and not self.in_memory:
+            raise ValueError("'classifier' needs in_memory: true")
+        return self
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Of `fd_classifier` only with a classifier."""
+        return ("fd_pixel",) if self.classifier is None else ("fd_pixel", "fd_classifier")
 
 
 class PromptsConfig(StrictModel):
@@ -126,6 +139,17 @@ class SmallUNetConfig(StrictModel):
     zero_output: bool = False
 
 
+class SongUNetConfig(StrictModel):
+    """DDPM++ (EDM's SongUNet) in any size, for square images; attention at `attn_resolutions`."""
+
+    kind: Literal["song-unet"] = "song-unet"
+    channels: int = Field(default=128, gt=0)
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    num_blocks: int = Field(default=4, gt=0)
+    attn_resolutions: tuple[int, ...] = (16,)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
 class DenoiserStudentConfig(StrictModel):
     """One-step student, asked at `sigma` or (VP) at `timestep`.
 
@@ -164,7 +188,9 @@ ProblemConfig = Annotated[
 DenoiserConfig = Annotated[
     EDMDenoiserConfig | ConsistencyDenoiserConfig | VPDenoiserConfig, Field(discriminator="kind")
 ]
-NetworkConfig = Annotated[ResidualMLPConfig | SmallUNetConfig, Field(discriminator="kind")]
+NetworkConfig = Annotated[
+    ResidualMLPConfig | SmallUNetConfig | SongUNetConfig, Field(discriminator="kind")
+]
 StudentConfig = Annotated[
     DenoiserStudentConfig | GeneratorStudentConfig, Field(discriminator="kind")
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from disback_plugin.data import (
+    DataSet,
     GaussianMixture,
     ImageLMDB,
     SampleSource,
@@ -19,12 +20,14 @@ from disback_plugin.data import (
 from disback_plugin.diffusion import Condition
 from disback_plugin.errors import ConfigError
 from disback_plugin.metrics import (
+    ClassifierSettings,
     DigitsEvaluator,
     Evaluator,
     GaussiansEvaluator,
     ImagesEvaluator,
     SamplesEvaluator,
     digit_classifier,
+    image_classifier,
 )
 from disback_plugin.pretrained import Description
 from disback_plugin.trainer.model_config import (
@@ -65,6 +68,7 @@ class Problem:
     dataset: SampleSource[Tensor | None] | None = None
     mixture: GaussianMixture | None = None
     condition: Conditioner = as_they_are
+    classifier: ClassifierSettings | None = None
 
 
 def make_problem(config: ProblemConfig, teacher: TeacherSource | None = None) -> Problem:
@@ -93,11 +97,16 @@ def make_problem(config: ProblemConfig, teacher: TeacherSource | None = None) ->
     return problem
 
 
-def make_evaluator(problem: Problem, num_samples: int, teacher_folder: Path) -> Evaluator:
+def make_evaluator(
+    problem: Problem,
+    num_samples: int,
+    teacher_folder: Path,
+    device: torch.device | str = "cpu",
+) -> Evaluator:
     """The problem's metrics.
 
-    teacher_folder: keeps the digits classifier for other processes; where there is no data, the
-    teacher's samples in it are what is compared with.
+    teacher_folder: keeps the classifier for other processes; where there is no data, the teacher's
+    samples in it are what is compared with. device: of an image problem's classifier.
     """
     mixture, data = problem.mixture, problem.dataset
     if data is None:
@@ -108,7 +117,14 @@ def make_evaluator(problem: Problem, num_samples: int, teacher_folder: Path) -> 
         return GaussiansEvaluator(points, mixture.means, mixture.std, mixture.weights)
     if problem.kind == "digits":
         return DigitsEvaluator(digits_dataset().samples, digit_classifier(teacher_folder))
-    return ImagesEvaluator(data.batch(min(NUM_REFERENCE, len(data)), rows)[0])
+    classifier = None
+    if problem.classifier is not None:
+        assert isinstance(data, DataSet)
+        assert data.labels is not None
+        classifier = image_classifier(
+            data.samples, data.labels, problem.classifier, teacher_folder, device
+        )
+    return ImagesEvaluator(data.batch(min(NUM_REFERENCE, len(data)), rows)[0], classifier)
 
 
 def _prompts(config: PromptsConfig, teacher: TeacherSource | None) -> Problem:
@@ -135,8 +151,14 @@ def _images(config: ImagesConfig, teacher: TeacherSource | None) -> Problem:
         num_classes = teacher.description.num_classes if labelled else 0
     else:
         num_classes = images.num_classes if config.conditional else 0
+    if config.classifier is not None and images.labels is None:
+        raise ConfigError(f"problem.classifier needs labels, which {config.lmdb} does not have")
     return Problem(
-        kind="images", data_shape=images.data_shape, num_classes=num_classes, dataset=images
+        kind="images",
+        data_shape=images.data_shape,
+        num_classes=num_classes,
+        dataset=images.load() if config.in_memory else images,
+        classifier=config.classifier,
     )
 
 

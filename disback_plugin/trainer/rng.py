@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 
@@ -17,22 +18,29 @@ def seed_of(seed: int, step: int, stream: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, step: int, stream: str) -> torch.Generator:
-    """A fresh CPU generator for one stream of one step."""
-    return torch.Generator().manual_seed(seed_of(seed, step, stream))
+def generator(
+    seed: int, step: int, stream: str, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A fresh generator for one stream of one step."""
+    return torch.Generator(device).manual_seed(seed_of(seed, step, stream))
 
 
 @dataclass(frozen=True)
 class Noise:
-    """All random draws of one run, of which this process keeps the rows of its rank."""
+    """All random draws of one run, of which this process keeps the rows of its rank.
+
+    device: where normal noise is drawn; a GPU's numbers are not the CPU's.
+    """
 
     seed: int
     rank: int = 0
     num_ranks: int = 1
+    device: torch.device | str = "cpu"
 
     def normal(self, step: int, stream: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal of global `shape` (B, ...); returns this rank's rows."""
-        return self.share(torch.randn(shape, generator=self.generator(step, stream)))
+        rows = generator(self.seed, step, stream, self.device)
+        return self.share(torch.randn(shape, generator=rows, device=self.device))
 
     def labels(self, step: int, stream: str, num: int, num_classes: int) -> Tensor | None:
         """Uniform class labels (B,), int64; None for an unconditional problem."""
@@ -57,3 +65,9 @@ class Noise:
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():  # torch.manual_seed would queue up calls until it is
             torch.cuda.manual_seed_all(seed)
+
+
+def make_noise(seed: int, accelerator: Accelerator, draw_on_device: bool) -> Noise:
+    """This process's share of the draws of `seed`."""
+    device = accelerator.device if draw_on_device else "cpu"
+    return Noise(seed, accelerator.process_index, accelerator.num_processes, device)

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from disback_plugin.data import DataSet, mirror_half
 from disback_plugin.diffusion import (
     Denoiser,
     denoising_score_matching,
@@ -27,8 +28,9 @@ from disback_plugin.trainer.evaluation import (
 from disback_plugin.trainer.interrupt import Interrupt
 from disback_plugin.trainer.problem import Problem, make_evaluator, make_problem
 from disback_plugin.trainer.progress import Progress
-from disback_plugin.trainer.rng import Noise, generator
+from disback_plugin.trainer.rng import generator, make_noise
 from disback_plugin.trainer.run_folder import clear_run
+from disback_plugin.trainer.speed import speed_up
 from disback_plugin.trainer.teacher_file import teacher_metadata
 from disback_plugin.trainer.teacher_source import (
     load_again,
@@ -106,8 +108,11 @@ class TeacherJob:
         self.passes: float = 0
         self.training, self.problem, self.accelerator = training, problem, accelerator
         self.sigma_data = config.teacher.sigma_data
-        self.noise = Noise(training.seed, accelerator.process_index, accelerator.num_processes)
-        module = _new_teacher(config, problem)
+        self.noise = make_noise(training.seed, accelerator, config.draw_on_device)
+        data = problem.dataset
+        assert data is not None
+        self.data = data.to(accelerator.device) if isinstance(data, DataSet) else data
+        module = speed_up(_new_teacher(config, problem), config)
         betas, decay = training.betas, training.weight_decay
         self.trainee = Trainee("teacher", module, accelerator, betas, decay, training.ema_decay)
         self._last: Line = {}
@@ -146,8 +151,9 @@ class TeacherJob:
     def _draw(self, step: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """This rank's rows of a batch of data (x0, labels), noise levels and noise."""
         noise, size, device = self.noise, self.training.batch_size, self.accelerator.device
-        assert self.problem.dataset is not None
-        x0, labels = self.problem.dataset.batch(size, noise.generator(step, "teacher/data"))
+        x0, labels = self.data.batch(size, noise.generator(step, "teacher/data"))
+        if self.training.x_flip:
+            x0 = mirror_half(x0, noise.generator(step, "teacher/flip"))
         sigma = self.training.sigmas.sample(size, noise.generator(step, "teacher/sigma"))
         eps = noise.normal(step, "teacher/eps", (size, *self.problem.data_shape))
         cond = None
@@ -210,5 +216,5 @@ def _sample(
     if problem.dataset is not None:
         tensors["data"], _ = problem.dataset.batch(len(z), generator(0, 0, "evaluation/data"))
     write_tensors(folder / "samples.safetensors", tensors)
-    evaluator = make_evaluator(problem, chosen.num_samples, folder)
+    evaluator = make_evaluator(problem, chosen.num_samples, folder, device)
     write_json(folder / REFERENCE, choose_metrics(evaluator(samples), chosen.metrics))

@@ -306,3 +306,19 @@ def test_a_source_open_here_can_be_read_by_forked_workers(images):
     assert all(np.array_equal(there, here) for there in drawn.get())
     assert not drawn.get()
     assert np.array_equal(source.batch(9, generator())[0].numpy(), here)
+
+
+def test_images_held_in_memory_are_drawn_as_from_the_disk(images):
+    lmdb_images = ImageLMDB(images, num_classes=7)
+    held = lmdb_images.load()
+    assert (len(held), held.data_shape, held.num_classes) == (NUM, (3, 4, 6), 7)
+    for one, other in zip(
+        held.batch(20, generator()), lmdb_images.batch(20, generator()), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_images_without_labels_are_held_without(tmp_path):
+    write_image_lmdb(tmp_path / "images", ((image, None) for image in IMAGES))
+    held = ImageLMDB(tmp_path / "images").load()
+    assert (held.labels, held.num_classes) == (None, 0)
