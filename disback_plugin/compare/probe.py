@@ -85,7 +85,11 @@ def probe_table(probes: list[Probe]) -> str:
     lines.append(
         "excess loss: denoising loss above the least possible, in units of that (Eq. 9 without "
         "units)\ncosine, size: the node's pull on the student against the teacher's, with the fake "
-        "score at the last node; the last node itself does not pull"
+        "score at the last node; the last node itself does not pull\n"
+        "how to read it: a path is worth walking where the teacher's excess loss is large and\n"
+        "falls by more than half over the nodes, with cosines above 0.5. No excess: the teacher\n"
+        "knows the student. No fall: the student is too far for so short a recording. Lower\n"
+        "cosines: the nodes are noise, record more lightly"
     )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from disback_plugin.compare.evaluation import LaneEvaluator, Metric, primary_met
 from disback_plugin.compare.results import Curve, read_curves, write_curves
 from disback_plugin.compare.training import BatchedDistillation
 from disback_plugin.diffusion import Denoiser
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.metrics import CurvePoint
 from disback_plugin.trainer.accelerate_setup import make_accelerator
 from disback_plugin.trainer.config import ExperimentConfig
@@ -50,10 +50,17 @@ def compare(
     """Run every arm at every learning rate for seeds 0..num_seeds-1, on the CPU or one GPU.
 
     The teacher is trained into `out`, or taken from there. A finished arm's curves are in
-    `out`/curves and are not run again; all that lie there for as many seeds are returned. Raises
-    ConfigError (unknown arm), RunError (other settings).
+    `out`/curves and are not run again; all that lie there are returned. Raises ConfigError (unknown
+    arm), RunError (other settings, or curves of another number of seeds).
     """
     plans = [make_arm(name, config) for name in arms]
+    files = f"*-seeds{num_seeds}.jsonl"
+    others = set((out / CURVES).glob("*.jsonl")) - set((out / CURVES).glob(files))
+    if others:
+        raise RunError(
+            f"{out / CURVES} holds curves of another number of seeds ({min(others).name}), which "
+            f"cannot be compared with {num_seeds}: give as many, or another --out"
+        )
     if config.distill.num_accumulation_steps > 1:
         raise ConfigError("compare takes whole batches: set distill.num_accumulation_steps=1")
     with Interrupt() as interrupt:
@@ -65,11 +72,10 @@ def compare(
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 started = time.perf_counter()
-                found = run_arm(bench, plan, lr)
-                write_curves(file, found)
+                write_curves(file, run_arm(bench, plan, lr))
                 tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
-    files = sorted((out / CURVES).glob(f"*-seeds{num_seeds}.jsonl"))
-    return [curve for file in files for curve in read_curves(file)]
+    found = sorted((out / CURVES).glob(files))
+    return [curve for file in found for curve in read_curves(file)]
 
 
 def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
