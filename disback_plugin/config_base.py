@@ -64,7 +64,12 @@ def read_yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no such config file: {file}") from None
+        there = sorted(other.name for other in file.parent.glob("*.y*ml"))
+        hint = f"; {nearest(file.name, there)}" if there else ""
+        raise ConfigError(f"no such config file: {file}{hint}") from None
+    except IsADirectoryError:
+        files = ", ".join(sorted(str(other) for other in file.glob("*.yaml"))) or "it holds none"
+        raise ConfigError(f"{file} is a folder: give a config file ({files})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from None
 

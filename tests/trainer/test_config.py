@@ -92,3 +92,11 @@ def test_a_config_cannot_be_changed() -> None:
 def test_the_method_is_one_word_of_any_config() -> None:
     assert tiny_config().method == "diff-instruct"
     assert tiny_config("method=vsd").method == "vsd"
+
+
+def test_a_file_that_is_not_there_and_a_folder_name_what_is(tmp_path: Path) -> None:
+    (tmp_path / "edm.yaml").write_text("name: x")
+    with pytest.raises(ConfigError, match=r"no such config file: .*edm\.yml; did you mean 'edm\.y"):
+        load_config(tmp_path / "edm.yml")
+    with pytest.raises(ConfigError, match=r"is a folder: give a config file \(.*/edm\.yaml\)"):
+        load_config(tmp_path)
