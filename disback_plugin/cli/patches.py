@@ -72,13 +72,17 @@ HOSTS = (
 
 def add_parser(commands: Any) -> None:
     """Register a command per host, each with its actions."""
+    force = {
+        "apply": "also with a tree that is not the known release's",
+        "revert": "also where files were changed since: those changes are dropped",
+    }
     for host in HOSTS:
         summary = f"patch a {host.title} checkout, or undo it"
         parser = add_command(commands, host.command, summary, host.examples)
         actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
         for name, action, what in (
             ("apply", apply, "add --disback and the repairs; again: nothing, or the new choice"),
-            ("status", status, "per patch: applied, applicable, outdated or conflicting"),
+            ("status", status, "per patch: applied, applicable, outdated, changed or conflicting"),
             ("diff", diff, "print the unified diff"),
             ("revert", revert, "restore the exact bytes from before"),
         ):
@@ -94,7 +98,7 @@ def add_parser(commands: Any) -> None:
                     help=f"which repairs (default: all); names: disback {host.command} status",
                 )
             if name in ("apply", "revert"):
-                sub.add_argument("--force", action="store_true", help="also with a changed tree")
+                sub.add_argument("--force", action="store_true", help=force[name])
 
 
 def apply(args: argparse.Namespace) -> int:

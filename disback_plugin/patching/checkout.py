@@ -16,10 +16,10 @@ from disback_plugin.patching.replacing import replace_all
 
 @dataclass(frozen=True)
 class PatchState:
-    """A patch in a checkout; `reason` says why it conflicts, or is outdated."""
+    """A patch in a checkout; `reason` says why it is neither applied nor applicable."""
 
     patch: Patch
-    state: Literal["applied", "applicable", "conflicting", "outdated"]
+    state: Literal["applied", "applicable", "conflicting", "outdated", "changed"]
     reason: str = ""
 
 
@@ -69,7 +69,8 @@ class Checkout:
     def status(self) -> list[PatchState]:
         """Every patch: applied, applicable on top of those before it, or conflicting.
 
-        Outdated: applied, but a file has other contents than these patches give it today.
+        Outdated: applied, but a file has other contents than these patches give it today. Changed:
+        applied, but a file was changed by others since.
         """
         ledger, sources = Ledger.read(self.root), self._originals()
         outdated = self._outdated(ledger)
@@ -82,12 +83,25 @@ class Checkout:
                 continue
             applied = patch.name in ledger.applied and self._on_disk(ledger, patch)
             old = sorted(outdated & set(patch.files)) if applied else []
-            if old:
+            edited = self._changed(ledger, patch)
+            if edited:
+                reason = f"{edited[0]} was changed since: undo that, or revert --force drops it"
+                states.append(PatchState(patch, "changed", reason))
+            elif old:
                 reason = f"{old[0]} was patched by another release of the plugin: apply again"
                 states.append(PatchState(patch, "outdated", reason))
             else:
                 states.append(PatchState(patch, "applied" if applied else "applicable"))
         return states
+
+    def _changed(self, ledger: Ledger, patch: Patch) -> list[str]:
+        """Files of an applied patch that are neither the original nor as they were patched."""
+        if patch.name not in ledger.applied:
+            return []
+        known = {
+            file: {ledger.originals.get(file), ledger.patched.get(file)} for file in patch.files
+        }
+        return sorted(file for file in patch.files if self._current(file) not in known[file])
 
     def _outdated(self, ledger: Ledger) -> set[str]:
         """Files that the applied patches would make differently today."""

@@ -162,7 +162,7 @@ def test_a_deleted_file_is_named_and_restored_when_forced(tree: Path) -> None:
     for act in (lambda: open_tree(tree).revert(), lambda: open_tree(tree).apply(NAMES, force=True)):
         with pytest.raises(PatchError, match=r"sub/b\.py was deleted after.*revert --force"):
             act()
-    assert [state.state for state in open_tree(tree).status()] == ["applicable", "applied"]
+    assert [state.state for state in open_tree(tree).status()] == ["changed", "applied"]
     assert open_tree(tree).revert(force=True) == ["a.py", "sub/b.py"]
     assert (tree / "sub/b.py").read_bytes() == SECOND
     assert files(tree) == {"a.py", "sub/b.py"}
@@ -253,3 +253,16 @@ def test_patches_of_another_release_are_outdated_until_applied_again(tree: Path)
     assert [state.state for state in open_tree(tree, patches).status()] == ["applied"] * 2
     open_tree(tree, patches).revert()
     assert (tree / "a.py").read_bytes() == FIRST
+
+
+def test_a_file_changed_after_it_was_patched_is_shown_so_for_its_patches(tree: Path) -> None:
+    open_tree(tree).apply(NAMES)
+    (tree / "sub/b.py").write_bytes((tree / "sub/b.py").read_bytes() + b"mine = 1\n")
+    states = {state.patch.name: state for state in open_tree(tree).status()}
+    assert {name: state.state for name, state in states.items()} == {
+        "close": "changed",
+        "guard": "applied",
+    }
+    assert states["close"].reason == (
+        "sub/b.py was changed since: undo that, or revert --force drops it"
+    )
