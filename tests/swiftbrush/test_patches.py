@@ -94,10 +94,13 @@ def test_float16_is_refused_at_the_start_on_the_cpu(
     small_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["swiftbrush", "apply", str(small_copy), "--force"]) == 0
-    AcceleratorState._reset_state(True)  # another test's accelerator in this process
     monkeypatch.setattr(sys, "argv", ["train", "--mixed_precision", "fp16"])
-    with pytest.raises(ValueError, match="fp16 needs a GPU: bf16 works on the CPU"):
-        runpy.run_path(str(small_copy / TRAIN), run_name="__main__")
+    AcceleratorState._reset_state(True)  # another test's accelerator in this process
+    try:
+        with pytest.raises(ValueError, match="fp16 needs a GPU: bf16 works on the CPU"):
+            runpy.run_path(str(small_copy / TRAIN), run_name="__main__")
+    finally:
+        AcceleratorState._reset_state(True)  # half made, in fp16
 
 
 def test_patches_have_names_of_their_own_and_insert_few_lines() -> None:
