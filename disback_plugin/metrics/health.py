@@ -1,6 +1,7 @@
 """Node health: does a node pull the student where the teacher would, and how hard (Eq. 8)."""
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,11 @@ class Health(NamedTuple):
     gap: tuple[float, ...]
     teacher_gap: tuple[float, ...]
 
+    @property
+    def score_gap(self) -> float:
+        """`gap` / sigma, mean over the levels: by how much the two noise predictions differ."""
+        return fmean(gap / sigma for gap, sigma in zip(self.gap, self.sigmas, strict=True))
+
 
 @torch.no_grad()
 def node_health(
@@ -37,14 +43,15 @@ def node_health(
 ) -> Health:
     """Probe a node on the student's current samples (n, *data), the same noise for all networks.
 
-    Cost: three forward passes a sample and level.
+    Cost: three forward passes a sample and level; two where `node` is `teacher`, the same object.
     """
     columns = []
     for level in sigmas:
         sigma = samples.new_full((len(samples),), level)
         x_t = diffuse(samples, sigma, torch.randn(samples.shape, generator=generator).to(samples))
         fake = fake_score(x_t, sigma, labels)
-        pull, full = fake - node(x_t, sigma, labels), fake - teacher(x_t, sigma, labels)
+        pull = fake - node(x_t, sigma, labels)
+        full = pull if teacher is node else fake - teacher(x_t, sigma, labels)
         columns.append(compare_pulls(pull, full))
     cosine, size, gap, teacher_gap = zip(*columns, strict=True)
     return Health(tuple(sigmas), cosine, size, gap, teacher_gap)

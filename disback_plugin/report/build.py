@@ -14,6 +14,7 @@ from disback_plugin.report.mismatch import CAPTION as MISMATCH
 from disback_plugin.report.mismatch import mismatch_figure
 from disback_plugin.report.nodes import node_rows
 from disback_plugin.report.page import Picture, render_page
+from disback_plugin.report.pull import GAP_CAPTION, HEALTH_CAPTION, gap_figure, health_figure
 from disback_plugin.report.runs import Run, read_runs
 from disback_plugin.report.samples import reference_figure, reference_samples, training_figure
 from disback_plugin.report.summary import arm_order, summarise
@@ -54,13 +55,7 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
 
 
 def _draw(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) -> list[Picture]:
-    pictures = _draw_curves(runs, summary, folder)
-    figure = mismatch_figure(runs)
-    if figure is not None:
-        file = folder / "mismatch.png"
-        width = save(figure, file)
-        picture = Picture(file=file, section="convergence", caption=MISMATCH, width=width)
-        pictures.append(picture)
+    pictures = _draw_curves(runs, summary, folder) + _draw_probe(runs, folder)
     reference = reference_samples(runs[0].out)
     shown = _one_run_an_arm(runs)
     data = reference.get("data")
@@ -102,6 +97,22 @@ def _draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) 
             pictures.append(
                 Picture(file=file, section="convergence", caption=caption, width=width, main=main)
             )
+    return pictures
+
+
+def _draw_probe(runs: Sequence[Run], folder: Path) -> list[Picture]:
+    figures = {
+        "mismatch": (mismatch_figure(runs), MISMATCH),
+        "score_gap": (gap_figure(runs), GAP_CAPTION),
+        "health": (health_figure(runs), HEALTH_CAPTION),
+    }
+    pictures = []
+    for name, (figure, caption) in figures.items():
+        if figure is not None:
+            file = folder / f"{name}.png"
+            width = save(figure, file)
+            picture = Picture(file=file, section="convergence", caption=caption, width=width)
+            pictures.append(picture)
     return pictures
 
 

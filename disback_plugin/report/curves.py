@@ -55,7 +55,7 @@ def convergence_figure(
         log_y(axes, values)
     axes.set_xlim(0, max(_x(run.curve(metric)[-1], unit) for run in shown) or 1.0)
     _draw_recording(axes, shown, unit)
-    _label_switches(axes, shown, unit)
+    label_switches(axes, shown, unit)
     _draw_thresholds(axes, thresholds)
     figure.legend(
         loc="outside lower center", ncols=5, fontsize=FONT_SIZE - 1.5, frameon=False,
@@ -93,7 +93,7 @@ def _draw_recording(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
         axes.axvspan(0, fmean(ends), color="#f0e442", alpha=0.22, linewidth=0, label="recording")
 
 
-def _label_switches(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
+def label_switches(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
     """A line a switch, at the mean over DisBack's seeds; labels too close to a later one go."""
     at: dict[int, list[float]] = defaultdict(list)
     for run in runs:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from disback_plugin.config import Arm, DisBackConfig
 from disback_plugin.diffusion import Denoiser, without_guidance
@@ -17,7 +17,7 @@ from disback_plugin.session import DisBack
 from disback_plugin.trainer.build import latent_shape, make_student
 from disback_plugin.trainer.checkpoint import Checkpoint
 from disback_plugin.trainer.config import ExperimentConfig
-from disback_plugin.trainer.diagnostics import MismatchProbe, has_probe
+from disback_plugin.trainer.diagnostics import ScoreProbe, has_probe
 from disback_plugin.trainer.draws import Drawer
 from disback_plugin.trainer.driver import Line
 from disback_plugin.trainer.evaluation import (
@@ -136,7 +136,9 @@ class DistillJob:
         num, shape = config.evaluation.num_samples, loop.drawer.latent_shape
         self._z = evaluation_noise(seed, num, shape)
         self._last: StepResult | None = None
-        self._probe = MismatchProbe(config, problem, loop.drawer) if has_probe(problem) else None
+        self._probe = (
+            ScoreProbe(config, problem, loop.drawer, accelerator) if has_probe(problem) else None
+        )
 
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
@@ -148,7 +150,7 @@ class DistillJob:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
         if result.entry is not None:
             lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
-        return lines + self._mismatch(step)
+        return lines
 
     @property
     def _node(self) -> int:
@@ -156,20 +158,25 @@ class DistillJob:
         assert self._last is not None
         return 0 if self._last.turn is None else self._last.turn.node
 
-    def _mismatch(self, step: int) -> list[Line]:
-        """At every evaluation, of the network that answered at this step; with the floor at first.
-
-        Not where prompts are the condition, nor on other ranks.
-        """
-        networks, every = self.loop.networks, self.config.evaluation.every
-        due = step == 0 or (step + 1) % every == 0
-        if self._probe is None or self.evaluator is None or not due:
+    def diagnose(self, step: int) -> list[Line]:
+        """Of the network that answered at the last step; with the floor at first."""
+        if self._probe is None:
             return []
+        fake_score, student = self.loop.networks.fake_score.raw, self.loop.networks.student.raw
         with self.loop.real_score() as network:
-            line = self._probe(network, networks.student.raw)
-            if step == 0 and self._node == 0:
+            line = self._probe(network, fake_score, student, self._teacher_beside(network))
+            if step == 1 and self._node == 0:
                 line["disback/mismatch_floor"] = self._probe.floor(network)
-        return [{"kind": "mismatch", "step": step + 1, **line}]
+        return [{"kind": "mismatch", **line}]
+
+    def _teacher_beside(self, real_score: nn.Module) -> nn.Module | None:
+        """While a node is installed in the teacher's place: a copy of it that is the teacher."""
+        if self._node == 0:
+            return None
+        assert self.loop.disback is not None
+        teacher = copy.deepcopy(real_score)
+        teacher.load_state_dict(self.loop.disback.installation.reference.tensors)
+        return teacher
 
     def status(self) -> Line:
         last = self._last

@@ -42,6 +42,12 @@ class Job(Protocol):
     def evaluate(self, step: int) -> dict[str, float]:
         """Metrics after `step` steps; called on the main process only."""
 
+    def diagnose(self, step: int) -> list[Line]:
+        """Lines after the first step and at evaluations; called on the main process only.
+
+        Like an evaluation not counted in seconds or passes; the training stays as it is.
+        """
+
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """What `restore` needs: JSON-able data and named groups of tensors."""
 
@@ -122,9 +128,14 @@ class Driver:
             numbers = self.job.status()
             self._write([{"kind": "train", **numbers}], step)
         self.progress.step(step, numbers)
-        if self.rhythm.evaluate is not None and (step % self.rhythm.evaluate == 0 or last):
+        every = self.rhythm.evaluate
+        due = every is not None and (step % every == 0 or last)
+        if due or step == 1:
             with self.clock.stopped():
-                self._evaluate(step)
+                more = on_main(lambda: self.job.diagnose(step), f"diagnosing step {step}")
+                self._write(more, step)
+                if due:
+                    self._evaluate(step)
         if step % self.rhythm.checkpoint.every == 0 or last or stop:
             with self.clock.stopped():
                 self._save(step)

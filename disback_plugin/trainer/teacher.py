@@ -66,7 +66,7 @@ def ensure_teacher(
     if training is None:
         assert config.teacher.file is not None
         weights = read_weights(config.teacher.file)
-        load_weights(_new_teacher(config, problem), weights, str(config.teacher.file))
+        load_weights(new_teacher(config, problem), weights, str(config.teacher.file))
     else:
         checkpoint = CheckpointFolder(folder / "checkpoints").latest()
         if checkpoint is None:
@@ -88,7 +88,7 @@ def load_teacher(config: ExperimentConfig, problem: Problem, out: Path) -> Denoi
     """The finished teacher in `out`, frozen, in eval mode, on the CPU."""
     if config.teacher.checkpoint is not None:
         return load_again(config.teacher, out / FOLDER).requires_grad_(False)
-    teacher = _new_teacher(config, problem)
+    teacher = new_teacher(config, problem)
     file = out / FOLDER / WEIGHTS
     load_weights(teacher, read_weights(file), str(file))
     return teacher.requires_grad_(False).eval()
@@ -112,7 +112,7 @@ class TeacherJob:
         data = problem.dataset
         assert data is not None
         self.data = data.to(accelerator.device) if isinstance(data, DataSet) else data
-        module = speed_up(_new_teacher(config, problem), config)
+        module = speed_up(new_teacher(config, problem), config)
         betas, decay = training.betas, training.weight_decay
         self.trainee = Trainee("teacher", module, accelerator, betas, decay, training.ema_decay)
         self._last: Line = {}
@@ -136,6 +136,9 @@ class TeacherJob:
 
     def evaluate(self, step: int) -> dict[str, float]:
         raise AssertionError("the teacher is evaluated once, when it is finished")
+
+    def diagnose(self, step: int) -> list[Line]:
+        return []
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         return self.trainee.state()
@@ -163,7 +166,8 @@ class TeacherJob:
         return noise.share(x0).to(device), cond, noise.share(sigma).to(device), eps.to(device)
 
 
-def _new_teacher(config: ExperimentConfig, problem: Problem) -> Denoiser:
+def new_teacher(config: ExperimentConfig, problem: Problem) -> Denoiser:
+    """The teacher that the settings describe, not trained yet."""
     teacher, training = config.teacher, config.teacher.training
     assert teacher.denoiser is not None
     assert teacher.network is not None
@@ -181,7 +185,7 @@ def _finish(
     """Write the weights, multi-step samples and how good these are."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, weights, teacher_metadata(config, problem))
-    teacher = _new_teacher(config, problem)
+    teacher = new_teacher(config, problem)
     load_weights(teacher, weights, WEIGHTS)
     _sample(config, problem, folder, teacher, device)
 

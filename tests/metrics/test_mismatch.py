@@ -92,5 +92,23 @@ def test_a_damped_teacher_is_healthy_and_noise_is_not() -> None:
     assert max(map(abs, bad.cosine)) < 0.05
 
 
+def test_the_teacher_as_its_own_node_is_asked_once_and_pulls_as_itself() -> None:
+    fake, teacher, num_passes = gaussian(4.0, 1.0), gaussian(0.0, 1.0), []
+
+    def counted(x, sigma, labels=None):
+        num_passes.append(1)
+        return teacher(x, sigma)
+
+    points, levels = samples(4.0, 1.0, 50), [0.5, 2.0]
+    found = node_health(fake, counted, counted, points, levels, torch.Generator().manual_seed(0))
+    assert len(num_passes) == len(levels)
+    assert found.cosine == pytest.approx((1.0, 1.0), abs=1e-9)
+    assert found.size == (1.0, 1.0)
+    assert found.gap == found.teacher_gap
+    # as noise predictions: 4 sigma / (1 + sigma^2) along one of two axes
+    due = [4 * level / (1 + level**2) / 2**0.5 for level in levels]
+    assert found.score_gap == pytest.approx(sum(due) / 2, rel=1e-4)
+
+
 def test_without_a_difference_there_is_no_direction() -> None:
     assert compare_pulls(torch.zeros(3), torch.ones(3)) == (0.0, 0.0, 0.0, 1.0)

@@ -1,0 +1,39 @@
+"""What the trainer's probe logged at evaluations, as medians over an arm's seeds."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from matplotlib.axes import Axes
+
+from disback_plugin.report.axes import COLOURS, OTHER_COLOUR, STYLES
+from disback_plugin.report.runs import Run, read_metrics
+
+Medians = dict[int, float]  # step -> value
+
+
+def probe_medians(runs: Sequence[Run], key: str) -> dict[str, Medians]:
+    """Of each arm that logged `key`, in order of steps; steps without a finite value are absent."""
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for record in read_metrics(run.folder / "metrics.jsonl"):
+            value = record.get(key)
+            if record["kind"] == "mismatch" and value is not None:
+                values[run.arm][record["step"]].append(value)
+    return {
+        arm: {step: median(at_step[step]) for step in sorted(at_step)}
+        for arm, at_step in values.items()
+    }
+
+
+def draw_arms(axes: Axes, medians: Mapping[str, Medians]) -> list[float]:
+    """A line an arm; what is not above 0 has no place on a log scale. Returns what was drawn."""
+    drawn: list[float] = []
+    for arm, points in medians.items():
+        shown = {step: value for step, value in points.items() if value > 0}
+        axes.plot(
+            list(shown), list(shown.values()), color=COLOURS.get(arm, OTHER_COLOUR),
+            linestyle=STYLES.get(arm, "-"), linewidth=1.8, label=arm,
+        )  # fmt: skip
+        drawn += shown.values()
+    return drawn
