@@ -9,7 +9,7 @@ import disback_plugin
 PACKAGE = Path(disback_plugin.__file__).parent
 # left may not import right; what stands in one group may import each other
 ORDER = [
-    {"errors"},
+    {"errors", "counting"},
     {"config_base"},
     {"distributed", "optimizer_state", "path", "diffusion", "networks", "metrics", "data"},
     {"adaptive", "schedule"},

@@ -5,9 +5,13 @@ from statistics import fmean
 from typing import Any
 
 from disback_plugin.compare.results import Curve, by_arm
+from disback_plugin.counting import count
 from disback_plugin.metrics import SpeedUp, speed_up, spread
 
 BASELINE = "fixed"
+HEADER = """speed-up in network passes, recording and measuring counted
+[95 % bootstrap interval: the paired seeds resampled, which takes no shape of their spread for
+granted and wants many seeds; `disback run` and `report` give Student's t, safer for a few]"""
 
 
 def summarise(curves: Sequence[Curve], thresholds: Sequence[float]) -> dict[str, Any]:
@@ -90,16 +94,19 @@ def _mean_nodes(group: list[Curve]) -> float | None:
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as text, a line an arm and learning rate."""
-    lines = ["speed-up in network passes, recording and measuring counted; [95 % bootstrap]"]
+    lines = [HEADER]
+    if any(row["num_seeds"] == 1 for row in summary["arms"]):
+        lines.append("one seed has no interval; give --seeds 2 or more")
     for row in summary["arms"]:
+        num = row["num_seeds"]
         nodes = "" if row["num_nodes"] is None else f", {row['num_nodes']:.1f} nodes"
         std = "" if row["final_std"] is None else f" +- {row['final_std']:.2g}"
         lines.append(
-            f"\n{row['arm']} at {row['student_lr']:g} ({row['num_seeds']} seeds{nodes}): "
+            f"\n{row['arm']} at {row['student_lr']:g} ({count(num, 'seed')}{nodes}): "
             f"final {row['final']:.3g}{std}"
         )
         for limit in row["thresholds"]:
-            arrived = f"{limit['arrived']}/{row['num_seeds']}"
+            arrived = f"{limit['arrived']}/{num}"
             lines.append(
                 f"  to {limit['threshold']:<6g} {limit['passes']:>8.0f} passes  {arrived:>6}  "
                 f"same lr {_cell(limit['over_same_lr'])}  best lr {_cell(limit['over_best_lr'])}"
@@ -113,4 +120,5 @@ def _cell(value: dict[str, Any] | None) -> str:
         return "-"
     missing = value["baseline_arrived"] - value["arrived"]
     sign = "<=" if missing > 0 else ">=" if missing < 0 else ""
-    return f"{sign}{value['estimate']:.2f}x [{value['low']:.2f}, {value['high']:.2f}]"
+    speed = f"{sign}{value['estimate']:.2f}x"
+    return speed if value["low"] is None else f"{speed} [{value['low']:.2f}, {value['high']:.2f}]"

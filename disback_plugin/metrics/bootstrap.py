@@ -12,14 +12,15 @@ from disback_plugin.errors import DisBackError
 class SpeedUp(NamedTuple):
     """Geometric mean of baseline cost / arm cost over paired seeds, with a percentile interval.
 
+    low, high: None for one seed, which has nothing to resample.
     A seed that did not arrive counts with its whole budget, as 1 where it did in neither:
     `arrived` of `num` did in the arm, `baseline_arrived` in the baseline. The estimate is then a
     bound: too high where the arm's are fewer, too low where the baseline's are.
     """
 
     estimate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     arrived: int
     baseline_arrived: int
     num: int
@@ -46,11 +47,11 @@ def speed_up(
         else math.log(_clipped(before, baseline_budget) / _clipped(after, arm_budget))
         for before, after in zip(baseline, arm, strict=True)
     ]
-    low, high = bootstrap_mean(logs, level, num_resamples)
+    interval = bootstrap_mean(logs, level, num_resamples) if len(logs) > 1 else None
     return SpeedUp(
         estimate=math.exp(sum(logs) / len(logs)),
-        low=math.exp(low),
-        high=math.exp(high),
+        low=math.exp(interval[0]) if interval else None,
+        high=math.exp(interval[1]) if interval else None,
         arrived=sum(cost is not None for cost in arm),
         baseline_arrived=sum(cost is not None for cost in baseline),
         num=len(arm),

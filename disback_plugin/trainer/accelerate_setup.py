@@ -2,6 +2,7 @@
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
+from disback_plugin.counting import count
 from disback_plugin.errors import ConfigError
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.tracking import check_wandb
@@ -29,18 +30,17 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
         ) from error
     if config.device == "cuda" and accelerator.device.type != "cuda":
         raise ConfigError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
+    processes = count(accelerator.num_processes, "process", "processes")
     parts = accelerator.num_processes * config.distill.num_accumulation_steps
     if config.distill.batch_size % parts:
         raise ConfigError(
             f"distill.batch_size={config.distill.batch_size} does not divide into"
-            f" {accelerator.num_processes} processes x {config.distill.num_accumulation_steps}"
-            " accumulation steps"
+            f" {processes} x {config.distill.num_accumulation_steps} accumulation steps"
         )
     training = config.teacher.training
     if training is not None and training.batch_size % accelerator.num_processes:
         raise ConfigError(
-            f"teacher.training.batch_size={training.batch_size} does not divide into"
-            f" {accelerator.num_processes} processes"
+            f"teacher.training.batch_size={training.batch_size} does not divide into {processes}"
         )
     return accelerator
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from disback_plugin.counting import count
 from disback_plugin.data import (
     DataSet,
     GaussianMixture,
@@ -188,6 +189,5 @@ def _check_teacher(problem: Problem, teacher: Description) -> None:
             f"the data has shape {problem.data_shape}, the teacher's samples {teacher.data_shape}"
         )
     if not has_text and problem.num_classes not in (0, teacher.num_classes):
-        raise ConfigError(
-            f"the problem has {problem.num_classes} classes, the teacher {teacher.num_classes}"
-        )
+        classes = count(problem.num_classes, "class", "classes")
+        raise ConfigError(f"the problem has {classes}, the teacher {teacher.num_classes}")

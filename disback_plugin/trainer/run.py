@@ -16,14 +16,17 @@ from disback_plugin.errors import ConfigError
 from disback_plugin.trainer.accelerate_setup import make_accelerator
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.distill import run_arm
-from disback_plugin.trainer.interrupt import Interrupt
+from disback_plugin.trainer.fit import check_fit
+from disback_plugin.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.trainer.progress import Progress, make_progress
 from disback_plugin.trainer.run_folder import (
+    check_folder,
+    discard_untrained,
     is_complete,
     lock,
-    open_experiment,
     run_folder,
     run_name,
+    write_settings,
 )
 from disback_plugin.trainer.teacher import FOLDER as TEACHER_FOLDER
 from disback_plugin.trainer.teacher import ensure_teacher, load_problem
@@ -82,14 +85,34 @@ def run_experiment(
 def prepare_experiment(
     config: ExperimentConfig, out: Path, resume: bool, interrupt: Interrupt
 ) -> None:
-    """Make or check the experiment's folder, and the teacher in it."""
+    """Make or check the experiment's folder, and the teacher in it.
+
+    What does not fit each other is found before anything is written; a new experiment that fails
+    later, but before its first training step is logged, leaves nothing either.
+    """
     check_checkpoints(config)
     accelerator = make_accelerator(config)
     device = str(accelerator.device)
-    on_main(lambda: open_experiment(config, out, resume, device), "opening the experiment")
+    begins = on_main(lambda: _open(config, out, resume, device), "opening the experiment")
     progress = make_progress(config.logging.progress, accelerator.is_main_process)
-    with _locked(out / TEACHER_FOLDER):
-        ensure_teacher(config, out, accelerator, interrupt, progress)
+    try:
+        with _locked(out / TEACHER_FOLDER):
+            ensure_teacher(config, out, accelerator, interrupt, progress)
+    except RunInterrupted:
+        raise
+    except Exception:
+        if begins and is_main():
+            discard_untrained(out, TEACHER_FOLDER)
+        raise
+
+
+def _open(config: ExperimentConfig, out: Path, resume: bool, device: str) -> bool:
+    """Whether the experiment begins here."""
+    begins = check_folder(config, out, resume)
+    if begins:
+        check_fit(config)
+    write_settings(config, out, device)
+    return begins
 
 
 def run_one(

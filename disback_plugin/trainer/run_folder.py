@@ -16,7 +16,7 @@ from disback_plugin.errors import RunError
 from disback_plugin.path.atomic import write_json
 from disback_plugin.trainer.config import ExperimentConfig
 
-CONFIG = "config.yaml"
+CONFIG, VERSIONS = "config.yaml", "experiment.json"
 _PACKAGES = ("disback_plugin", "torch", "accelerate", "safetensors", "numpy", "pydantic")
 
 
@@ -38,24 +38,30 @@ def is_complete(folder: Path) -> bool:
     return json.loads(file.read_text(encoding="utf-8"))["status"] == "complete"
 
 
-def open_experiment(config: ExperimentConfig, out: Path, resume: bool, device: str) -> None:
-    """Make `out`, or check that it holds this very experiment; then dump settings and versions.
+def check_folder(config: ExperimentConfig, out: Path, resume: bool) -> bool:
+    """Whether an experiment begins in `out`: there is nothing in it; False: this one goes on.
 
     Raises RunError for a folder that is not empty where `resume` is not asked for, that holds no
     experiment, or one with other settings (naming the keys).
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; give a folder")
-    if out.exists() and any(out.iterdir()):
-        if not resume:
-            raise RunError(
-                f"{out} is not empty: resume it (--resume), or give another folder (--out)"
-            )
-        if not (out / CONFIG).is_file():
-            raise RunError(f"{out} holds no experiment ({CONFIG} is missing): nothing to resume")
-        _check_same(read_config(out), config, out)
+    if not out.exists() or not any(out.iterdir()):
+        return True
+    if not resume:
+        raise RunError(f"{out} is not empty: resume it (--resume), or give another folder (--out)")
+    if not (out / CONFIG).is_file():
+        raise RunError(
+            f"{out} holds no experiment ({CONFIG} is missing) to go on with: give another folder"
+        )
+    _check_same(read_config(out), config, out)
+    return False
+
+
+def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
+    """Make `out`, and dump settings and versions into it."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "experiment.json", _versions(config, device))
+    write_json(out / VERSIONS, _versions(config, device))
     temporary = out / f".{CONFIG}"
     temporary.write_text(config.to_yaml(), encoding="utf-8")
     temporary.replace(out / CONFIG)
@@ -74,6 +80,19 @@ def clear_run(folder: Path, names: tuple[str, ...]) -> None:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+
+def discard_untrained(out: Path, teacher: str) -> None:
+    """Remove an experiment that failed before a step was trained: nothing to resume, or to see.
+
+    teacher: the folder in `out` where the first steps leave their traces.
+    """
+    log = out / teacher / "metrics.jsonl"
+    if (log.is_file() and log.stat().st_size) or any(out.glob(f"{teacher}/checkpoints/step_*")):
+        return
+    clear_run(out, (CONFIG, VERSIONS, teacher))
+    if not any(out.iterdir()):
+        out.rmdir()
 
 
 def lock(folder: Path) -> IO[str]:
@@ -101,7 +120,7 @@ def _check_same(saved: ExperimentConfig, now: ExperimentConfig, out: Path) -> No
     if keys:
         changes = "; ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
         raise RunError(
-            f"{out} was started with other settings ({changes}): resume it with its own"
+            f"{out} was started with other settings ({changes}): go on with its own"
             f" {out / CONFIG}, or give another folder"
         )
 

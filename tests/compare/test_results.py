@@ -1,14 +1,18 @@
 """Curves on disk, speed-ups from them, and the command from end to end."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from disback_plugin.cli.main import main
 from disback_plugin.compare import Curve, read_curves, summarise, table, write_curves
+from disback_plugin.compare import run as compare_run
 from disback_plugin.errors import RunError
 from disback_plugin.metrics import CurvePoint
+from disback_plugin.trainer.interrupt import Interrupt
 from tests.trainer.conftest import tiny_config
 
 
@@ -56,6 +60,62 @@ def test_seeds_that_never_arrive_show_in_the_table() -> None:
     line = next(line for line in text.split("adaptive")[1].splitlines() if "to 1" in line)
     assert "2/3" in line
     assert "<=" in line
+
+
+def test_one_seed_has_no_interval_and_that_is_said_once() -> None:
+    summary = summarise([one for one in CURVES if one.seed == 0], [1.0])
+    assert [
+        (entry["low"], entry["high"])
+        for row in summary["arms"]
+        for limit in row["thresholds"]
+        for entry in (limit["over_same_lr"], limit["over_best_lr"])
+        if entry is not None
+    ] == [(None, None)] * 6
+    text = table(summary)
+    assert text.count("one seed has no interval") == 1
+    assert "adaptive at 0.001 (1 seed, 4.0 nodes): final" in text
+    arrived = re.findall(r"1/1  same lr (.*)  best lr (.*)", text)
+    assert arrived == [("1.00x", "0.67x"), ("1.00x", "1.00x"), ("3.00x", "2.00x")]
+    assert "one seed" not in table(summarise(CURVES, [1.0]))
+
+
+def test_the_header_says_which_interval_and_why() -> None:
+    header = table(summarise(CURVES, [1.0])).split("\n\n")[0]
+    assert re.search(r"95 % bootstrap interval: .*many seeds; .*Student's t", header, re.DOTALL)
+
+
+@pytest.mark.parametrize("stopped_in", ["teacher", "arm"])
+def test_a_stopped_comparison_says_how_to_go_on_and_does(
+    stopped_in: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(tiny_config("evaluation.thresholds=[2.0]").to_yaml())
+    out = tmp_path / "out"
+    arguments = ["compare", str(config), "--arms", "fixed", "--seeds", "1", "--out", str(out)]
+
+    class Asked(Interrupt):
+        def __enter__(self) -> Interrupt:
+            self.request()
+            return super().__enter__()
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stopped_in == "teacher":
+            patch.setattr(compare_run, "Interrupt", Asked)
+        else:
+            patch.setattr(compare_run, "run_arm", interrupt)
+        assert main(arguments) == 130
+    printed = "".join(capsys.readouterr())
+    assert re.search(r"stopped; the same command goes on from what is finished", printed)
+    assert "--resume" not in printed
+    assert (out / "teacher" / "reference.json").exists() == (stopped_in == "arm")
+    assert main(arguments) == 0
+    assert "fixed at 0.001 (1 seed): final" in capsys.readouterr().out
 
 
 def test_the_command_compares_writes_and_does_not_run_twice(

@@ -35,6 +35,10 @@ def test_a_seed_that_never_arrives_counts_with_its_budget_and_is_said_so() -> No
     assert (found.arrived, found.baseline_arrived, found.num) == (1, 1, 3)
 
 
+def test_one_seed_has_no_interval() -> None:
+    assert speed_up([100.0], [50.0], 400, 400) == (pytest.approx(2.0), None, None, 1, 1, 1)
+
+
 def test_unpaired_seeds_are_refused() -> None:
     with pytest.raises(DisBackError, match="1 against 2 seeds"):
         speed_up([1.0], [1.0, 2.0], 1, 1)

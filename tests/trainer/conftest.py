@@ -83,6 +83,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that the cases of `checkpoint_cases` name; diffusers takes seconds to import."""
+    from tests.trainer.checkpoint_cases import write_files
+
+    folder = tmp_path_factory.mktemp("files")
+    write_files(folder)
+    return folder
+
+
 def tensors(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "student.safetensors")
 

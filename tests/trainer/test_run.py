@@ -171,7 +171,7 @@ def test_a_run_has_one_writer(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size=8 does not divide into 1 processes x 3"):
+    with pytest.raises(ConfigError, match="batch_size=8 does not divide into 1 process x 3"):
         run_experiment(tiny_config("distill.num_accumulation_steps=3"), tmp_path / "out")
 
 
