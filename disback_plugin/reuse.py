@@ -5,6 +5,7 @@ import logging
 from torch import nn
 
 from disback_plugin.config import DisBackConfig
+from disback_plugin.counting import count
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
@@ -25,8 +26,8 @@ def open_recorded(
     path = DegradationPath.open(config.path, installation.reference)
     if not path.complete:
         raise SessionError(
-            f"{path.folder} holds an unfinished path ({len(path)} nodes): resume the run that "
-            "records it from its checkpoint; if it has none, delete the folder"
+            f"{path.folder} holds an unfinished path ({count(len(path), 'node')}): resume "
+            "the run that records it from its checkpoint; if it has none, delete the folder"
         )
     path.check_files()
     _check_recording(path, config, student)

@@ -67,7 +67,12 @@ def test_every_config_shown_is_valid():
 @pages
 def test_every_link_leads_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", text):
+    link, reference = (
+        r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)",
+        r"^\[[^]]+\]: (?!http)([^#\s]*)(?:#(\S*))?$",
+    )
+    assert set(re.findall(r"\]\[([^]]+)\]", text)) <= set(re.findall(r"^\[([^]]+)\]: ", text, re.M))
+    for target, anchor in [*re.findall(link, text), *re.findall(reference, text, re.MULTILINE)]:
         file = page.parent / target if target else page
         assert file.exists(), target
         if anchor:

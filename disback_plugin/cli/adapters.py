@@ -5,15 +5,16 @@ from typing import Any
 
 from disback_plugin.cli.arguments import add_command
 
-EXAMPLES = """  disback adapters      name, where it comes from, host, and where it finds the roles
-
+DETAILS = """Each with its name, where it comes from, its host, and where it finds the roles.
 Your own: docs/writing-an-adapter.md
+
 """
 
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    parser = add_command(commands, "adapters", "list the adapters that can be used", EXAMPLES)
+    summary, examples = "list the adapters that can be used", "  disback adapters\n"
+    parser = add_command(commands, "adapters", summary, examples, DETAILS)
     parser.set_defaults(command=run)
 
 

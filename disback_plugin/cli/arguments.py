@@ -6,13 +6,15 @@ import sys
 from typing import Any
 
 
-def add_command(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
-    """A subparser whose help ends with examples."""
+def add_command(
+    commands: Any, name: str, summary: str, examples: str, details: str = ""
+) -> argparse.ArgumentParser:
+    """A subparser, of a command or an action, whose help ends with details and examples."""
     return commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"examples:\n{examples}",
+        epilog=f"{details}examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from disback_plugin.compare import compare, summarise, table
     from disback_plugin.compare.figure import draw
     from disback_plugin.path.atomic import write_json
-    from disback_plugin.trainer import load_config
+    from disback_plugin.trainer import RunInterrupted, load_config
 
     config = load_config(args.config, args.overrides)
     out = args.out or Path("runs") / f"{config.name}-compare"
@@ -44,7 +44,11 @@ def run(args: argparse.Namespace) -> int:
     thresholds, metric = config.evaluation.thresholds, config.evaluation.primary
     if not thresholds:
         raise ConfigError("compare needs evaluation.thresholds, fixed beforehand")
-    curves = compare(config, out, args.arms.split(","), lrs, args.seeds)
+    try:
+        curves = compare(config, out, args.arms.split(","), lrs, args.seeds)
+    except (RunInterrupted, KeyboardInterrupt):
+        print("\nstopped; the same command goes on from what is finished")
+        return 130
     summary = summarise(curves, thresholds)
     write_json(out / "summary.json", summary)
     rates = {curve.student_lr for curve in curves}

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
+from disback_plugin.counting import count
 from disback_plugin.errors import CheckpointError
 
 EXAMPLES = """  disback convert edm-pkl edm-imagenet-64x64-cond-adm.pkl imagenet.safetensors
-  disback convert edm-pkl network-snapshot-200000.pkl ffhq.safetensors --force
   disback convert cm cd_imagenet64_l2.pt cd_imagenet64_l2
+"""
+EDM_EXAMPLES = """  disback convert edm-pkl edm-imagenet-64x64-cond-adm.pkl imagenet.safetensors
+  disback convert edm-pkl network-snapshot-200000.pkl ffhq.safetensors --force
+"""
+CM_EXAMPLES = """  disback convert cm cd_imagenet64_l2.pt cd_imagenet64_l2
+  disback convert cm ct_bedroom256.pt ct_bedroom256 --resolution 256
 """
 
 
@@ -26,7 +32,7 @@ def add_parser(commands: Any) -> None:
 def add_edm(actions: Any) -> None:
     """Register `disback convert edm-pkl`."""
     summary = "an NVlabs/edm pickle as safetensors; nothing of the pickle is run"
-    sub = actions.add_parser("edm-pkl", help=summary, description=summary)
+    sub = add_command(actions, "edm-pkl", summary, EDM_EXAMPLES)
     sub.add_argument("source", type=Path, metavar="IN", help="the .pkl")
     sub.add_argument("target", type=Path, metavar="OUT", help="the .safetensors to write")
     sub.add_argument("--key", default="ema", help="which of its networks (default: ema)")
@@ -37,7 +43,7 @@ def add_edm(actions: Any) -> None:
 def add_cm(actions: Any) -> None:
     """Register `disback convert cm`."""
     summary = "OpenAI's consistency model as a folder of diffusers' ConsistencyModelPipeline"
-    sub = actions.add_parser("cm", help=summary, description=summary)
+    sub = add_command(actions, "cm", summary, CM_EXAMPLES)
     sub.add_argument("source", type=Path, metavar="IN", help="cd_*.pt or ct_*.pt")
     sub.add_argument("target", type=Path, metavar="OUT_DIR", help="the folder to write")
     for name, what in (
@@ -57,7 +63,7 @@ def convert_cm(args: argparse.Namespace) -> int:
         args.source, args.target, args.num_head_channels, args.resolution, args.force
     )
     shape = "x".join(str(size) for size in found.data_shape)
-    classes = f"{found.num_classes} classes" if found.num_classes else "unconditional"
+    classes = count(found.num_classes, "class", "classes") if found.num_classes else "unconditional"
     print(f"{args.source}: {found.architecture}")
     print(f"{args.target}: {found.num_parameters:,} parameters, {shape}, {classes}")
     return 0
@@ -81,5 +87,6 @@ def convert_edm(args: argparse.Namespace) -> int:
     size = write_edm_safetensors(checkpoint, args.target)
     num = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     print(f"{args.source}: {checkpoint.class_name} with {json.dumps(checkpoint.init_kwargs)}")
-    print(f"{args.target}: {len(checkpoint.tensors)} tensors, {num:,} numbers, {size:,} bytes")
+    tensors = count(len(checkpoint.tensors), "tensor")
+    print(f"{args.target}: {tensors}, {num:,} numbers, {size:,} bytes")
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
+from disback_plugin.counting import count
 from disback_plugin.data.optional import needed
 from disback_plugin.errors import DataError
 
@@ -15,15 +16,20 @@ EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
   disback data show imagenet_lmdb
 """
 LMDB = "write images or latents into an LMDB in the layout of DMD2"
-LMDB_DETAILS = """
-SOURCE is one of
+LMDB_DETAILS = """SOURCE is one of
   a folder of images; class sub-folders, or a dataset.json, give the labels
   a .zip of NVlabs/edm's dataset_tool
   an .npz: images (uint8) and labels, or jpeg (bytes end to end), offsets and labels
   a folder of .npy or .safetensors ("latents") files with prompts.txt, one prompt a line
 
 Images become RGB. OUT appears when it is complete; an interrupted command leaves nothing.
+
 """
+LMDB_EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
+  disback data lmdb photos/ photos_lmdb --resolution 64 --labels photos.json
+  disback data lmdb latents/ latents_lmdb --force
+"""
+SHOW = "print count, shapes, dtypes, classes, the first prompts"
 NUM_PROMPTS = 3
 
 
@@ -31,13 +37,7 @@ def add_parser(commands: Any) -> None:
     """Register the command with its actions."""
     parser = add_command(commands, "data", "make and look at data sets for training", EXAMPLES)
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    make = actions.add_parser(
-        "lmdb",
-        help=LMDB,
-        description=LMDB[0].upper() + LMDB[1:] + ".",
-        epilog=LMDB_DETAILS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    make = add_command(actions, "lmdb", LMDB, LMDB_EXAMPLES, LMDB_DETAILS)
     make.add_argument("source", type=Path, metavar="SOURCE", help="see below")
     make.add_argument("out", type=Path, metavar="OUT", help="folder to make")
     make.add_argument(
@@ -64,8 +64,7 @@ def add_parser(commands: Any) -> None:
     )
     make.add_argument("--force", action="store_true", help="replace an LMDB at OUT")
     make.set_defaults(command=write)
-    show_help = "count, shapes, dtypes, classes, the first prompts"
-    look = actions.add_parser("show", help=show_help, description=f"Print {show_help}.")
+    look = add_command(actions, "show", SHOW, "  disback data show imagenet_lmdb\n")
     look.add_argument("folder", type=Path, metavar="FOLDER", help="an LMDB folder")
     look.set_defaults(command=show)
 
@@ -118,19 +117,20 @@ def show(args: argparse.Namespace) -> int:
     megabytes = (args.folder / DATA_FILE).stat().st_size / 1e6
     if reader.shape("latents") is not None:
         latents = LatentLMDB(args.folder)
-        kind = f"latents {latents.data_shape} float16 with prompts"
-        print(f"{args.folder}: {len(latents)} {kind}, {megabytes:.1f} MB")
+        num, kind = count(len(latents), "latent"), "float16 with prompts"
+        print(f"{args.folder}: {num} {latents.data_shape} {kind}, {megabytes:.1f} MB")
         for prompt in latents.prompts(range(min(NUM_PROMPTS, len(latents)))):
             print(f"  {prompt}")
         return 0
     images = ImageLMDB(args.folder)
-    print(f"{args.folder}: {len(images)} images {images.data_shape} uint8, {megabytes:.1f} MB")
+    num = count(len(images), "image")
+    print(f"{args.folder}: {num} {images.data_shape} uint8, {megabytes:.1f} MB")
     if images.labels is None:
         print("  no labels")
     else:
         counts = images.labels.bincount()
         print(
-            f"  labels int64, {images.num_classes} classes with {int(counts.min())} to "
-            f"{int(counts.max())} images each"
+            f"  labels int64, {count(images.num_classes, 'class', 'classes')} with "
+            f"{int(counts.min())} to {int(counts.max())} images each"
         )
     return 0

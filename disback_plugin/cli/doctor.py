@@ -9,6 +9,7 @@ from typing import Any
 import disback_plugin
 from disback_plugin import list_adapters
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.counting import count
 from disback_plugin.schedule import list_schedules
 
 REQUIRED = ("torch", "numpy", "safetensors", "pydantic", "PyYAML")
@@ -65,7 +66,8 @@ def _line(package: str, what: str, extra: str | None) -> bool:
 def _devices() -> None:
     import torch
 
-    print(f"CPU: {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    cores, threads = count(os.cpu_count() or 1, "core"), count(torch.get_num_threads(), "thread")
+    print(f"CPU: {cores}, torch uses {threads}")
     if not torch.cuda.is_available():
         print("GPU: none that torch can use")
     for index in range(torch.cuda.device_count()):

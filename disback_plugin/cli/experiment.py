@@ -1,4 +1,4 @@
-"""What `demo` and `run` share: run an experiment, then its report; stop and resume cleanly."""
+"""What `demo`, `run` and `report` share: an experiment, its report; stop and resume cleanly."""
 
 import os
 import shlex
@@ -12,6 +12,10 @@ from disback_plugin.distributed import is_main
 
 if TYPE_CHECKING:
     from disback_plugin.trainer import ExperimentConfig
+
+INTERVALS = """± is one standard deviation over seeds; intervals are Student's t over paired seeds,
+from 3 on, which is safe for a few. `disback compare`, meant for many, resamples them
+(bootstrap)."""
 
 
 def run_and_report(
@@ -27,7 +31,6 @@ def run_and_report(
 
     After Ctrl-C, `resume_command`, what follows `disback`, is printed as the user types it.
     """
-    from disback_plugin.report import build_report, print_table
     from disback_plugin.trainer import RunInterrupted, run_experiment
 
     try:
@@ -42,10 +45,16 @@ def run_and_report(
     for result in results:
         if result.was_complete:
             print(result, file=sys.stderr)
-    summary = build_report([out], out)
-    print_table(summary)
-    print(f"\nreport: {out / 'report.html'}")
+    report([out], out)
     return 0
+
+
+def report(runs: Sequence[Path], out: Path) -> None:
+    """Write the report of experiments into `out`; print its table, and how to read intervals."""
+    from disback_plugin.report import build_report, print_table
+
+    print_table(build_report(runs, out))
+    print(f"\n{INTERVALS}\n\nreport: {out / 'report.html'}")
 
 
 def _launcher() -> list[str]:

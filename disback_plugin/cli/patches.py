@@ -11,6 +11,7 @@ from typing import Any
 
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.config_base import nearest
+from disback_plugin.counting import count
 from disback_plugin.errors import ConfigError
 
 
@@ -40,6 +41,11 @@ class PatchedHost:
             (f"disback {self.command} revert {self.title}", "the exact bytes from before"),
         )
         return "".join(f"  {command:<46}  {note}".rstrip() + "\n" for command, note in lines)
+
+    def examples_of(self, action: str) -> str:
+        """Those of one action."""
+        own = f"disback {self.command} {action} "
+        return "".join(line for line in self.examples.splitlines(True) if own in line)
 
 
 HOSTS = (
@@ -86,7 +92,7 @@ def add_parser(commands: Any) -> None:
             ("diff", diff, "print the unified diff"),
             ("revert", revert, "restore the exact bytes from before"),
         ):
-            sub = actions.add_parser(name, help=what, description=what[0].upper() + what[1:])
+            sub = add_command(actions, name, what, host.examples_of(name))
             folder = f"folder of a {host.title} clone"
             sub.add_argument("checkout", type=Path, metavar="CHECKOUT", help=folder)
             sub.set_defaults(command=action, host=host)
@@ -105,7 +111,7 @@ def apply(args: argparse.Namespace) -> int:
     """Patch the checkout."""
     names = _names(args)
     changed = _open(args).apply(names, args.force)
-    done = f"{len(names)} patches {'applied' if changed else 'already applied'}"
+    done = f"{count(len(names), 'patch', 'patches')} {'applied' if changed else 'already applied'}"
     _show([*(f"patched {file}" for file in changed), f"{args.checkout}: {done}"])
     return 0
 

@@ -1,10 +1,12 @@
 """`disback path`: look at, check and repair a degradation path."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.counting import count
 from disback_plugin.path import DegradationPath
 from disback_plugin.path.published import import_published, read_teacher
 
@@ -12,18 +14,40 @@ EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --pro
   disback path verify runs/digits-ddpm/runs/disback-seed0/path
   disback path import old/checkpoint_model_* --teacher sdxl/unet --out path
 """
+PATH = "runs/digits-ddpm/runs/disback-seed0/path"
+SHOW_EXAMPLES = f"""  disback path show {PATH}
+  disback path show {PATH} --probe
+"""
+IMPORT_EXAMPLES = """  disback path import old/checkpoint_model_* --teacher sdxl/unet --out path
+  disback path import old/checkpoint_model_* --teacher teacher.safetensors --out path --codec delta
+"""
 
 
 def add_parser(commands: Any) -> None:
     """Register the command with its actions."""
     parser = add_command(commands, "path", "look at, check or repair a degradation path", EXAMPLES)
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    for name, action, summary in (
-        ("show", show, "list the nodes: step, bytes, distance to the teacher, what bfloat16 keeps"),
-        ("verify", verify, "read every node and check it; exit code 1 if anything is damaged"),
-        ("repair", repair, "drop what a crash left: temp files, unlisted nodes, a torn last node"),
+    for name, action, summary, examples in (
+        (
+            "show",
+            show,
+            "list the nodes: step, bytes, distance to the teacher, what bfloat16 keeps",
+            SHOW_EXAMPLES,
+        ),
+        (
+            "verify",
+            verify,
+            "read every node and check it; exit code 1 if anything is damaged",
+            f"  disback path verify {PATH}\n",
+        ),
+        (
+            "repair",
+            repair,
+            "drop what a crash left: temp files, unlisted nodes, a torn last node",
+            f"  disback path repair {PATH}\n",
+        ),
     ):
-        sub = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        sub = add_command(actions, name, summary, examples)
         sub.add_argument("path", type=Path, metavar="PATH", help="folder with path.json")
         sub.set_defaults(command=action)
         if action is show:
@@ -39,7 +63,7 @@ def add_parser(commands: Any) -> None:
 def add_import(actions: Any) -> None:
     """Register `disback path import`."""
     summary = "make a path from nodes recorded by the paper's published code"
-    sub = actions.add_parser("import", help=summary, description=summary[0].upper() + summary[1:])
+    sub = add_command(actions, "import", summary, IMPORT_EXAMPLES)
     sub.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoint_model_0NNNNN"
     )
@@ -58,26 +82,33 @@ def import_folders(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    """Print the node table."""
+    """Print the node table; a node whose file has another size than it should is marked."""
     path = DegradationPath.open(args.path)
     manifest = path.manifest
     state = "complete" if path.complete else "unfinished"
-    print(f"{path.folder}: {len(path)} nodes, {state}, codec {manifest.codec}, {manifest.method}")
-    print(f"teacher {manifest.teacher.fingerprint[:16]}, {len(manifest.tensors)} tensors")
+    nodes, tensors = count(len(path), "node"), count(len(manifest.tensors), "tensor")
+    print(f"{path.folder}: {nodes}, {state}, codec {manifest.codec}, {manifest.method}")
+    print(f"teacher {manifest.teacher.fingerprint[:16]}, {tensors}")
     recording = {key: value for key, value in manifest.recording.items() if key != "student"}
     print(f"recorded: {', '.join(f'{key} {value}' for key, value in recording.items())}\n")
     print(
         f"{'node':>4}  {'step':>7}  {'bytes':>13}  {'distance':>9}  {'in bf16':>9}  survives bf16"
     )
     print(f"{0:>4}  {0:>7}  {'the teacher':>13}  {0:>9.3g}  {0:>9.3g}")
+    wrong = path.wrong_sizes()
     for node in path:
         cast = "" if node.bf16_distance is None else f"{node.bf16_distance:.3g}"
         kept = "" if node.bf16_survives is None else f"{node.bf16_survives:.0%} of changed weights"
         print(
             f"{node.index:>4}  {node.step:>7}  {node.bytes:>13,}  {node.distance:>9.3g}  "
-            f"{cast:>9}  {kept}"
+            f"{cast:>9}  {kept}{'  <- cannot be read' if node.index in wrong else ''}"
         )
     print("\ndistance: |node - teacher| / |teacher|; in bf16: after a plain cast of both")
+    for problem in wrong.values():
+        print(problem)
+    if wrong:
+        command = shlex.join(["disback", "path", "verify", str(args.path)])
+        print(f"only sizes were looked at; to check every byte: {command}")
     if args.probe:
         from disback_plugin.compare.probe import probe_path, probe_table
 
@@ -91,7 +122,8 @@ def verify(args: argparse.Namespace) -> int:
     problems = path.verify()
     for problem in problems:
         print(problem)
-    print(f"{path.folder}: {len(path)} nodes, {len(problems)} problems")
+    found = count(len(problems), "problem")
+    print(f"{path.folder}: {count(len(path), 'node')}, {found}")
     return 1 if problems else 0
 
 
@@ -100,5 +132,5 @@ def repair(args: argparse.Namespace) -> int:
     path = DegradationPath.open(args.path)
     for line in path.repair():
         print(f"dropped {line}")
-    print(f"{path.folder}: {len(path)} nodes, whole")
+    print(f"{path.folder}: {count(len(path), 'node')}, whole")
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.experiment import report
 
 EXAMPLES = """  disback report runs/digits-ddpm
   disback report runs/a runs/b --out comparison
@@ -22,9 +23,5 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build the report and print its table."""
-    from disback_plugin.report import build_report, print_table
-
-    out = args.out or args.runs[0]
-    print_table(build_report(args.runs, out))
-    print(f"\nreport: {out / 'report.html'}")
+    report(args.runs, args.out or args.runs[0])
     return 0

@@ -107,7 +107,7 @@ def _labels(
     if labels == NO_LABELS:
         return None
     if labels != "auto":
-        return _read_labels(labels, images, Path(labels).read_bytes())
+        return _read_labels(labels, images, _content(Path(labels)))
     if found is not None:
         return _read_labels(f"{path}/{LABELS_FILE}", images, found)
     folders = [name.split("/")[0] if "/" in name else "" for name in images]
@@ -120,6 +120,16 @@ def _labels(
             f"({classes[1]}): put all into class sub-folders, or pass --labels none"
         )
     return np.array([classes.index(folder) for folder in folders], dtype=np.int64)
+
+
+def _content(labels: Path) -> bytes:
+    try:
+        return labels.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        found = "is a folder" if labels.is_dir() else "does not exist"
+        raise DataError(
+            f"the labels file {labels} {found}: give a JSON file, auto (from the source) or none"
+        ) from None
 
 
 def _read_labels(name: str, images: Sequence[str], content: bytes) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from disback_plugin.counting import count
 from disback_plugin.errors import DataError
 
 PROMPTS_FILE = "prompts.txt"
@@ -60,7 +61,7 @@ def open_latents(folder: Path) -> LatentSource:
     except UnicodeDecodeError as error:
         raise DataError(f"{listed} is not UTF-8: {error}") from None
     if len(prompts) != num:
-        raise DataError(f"{listed} has {len(prompts)} lines, but there are {num} latents")
+        raise DataError(f"{listed} has {count(len(prompts), 'line')} for {count(num, 'latent')}")
     return LatentSource(files, prompts)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from disback_plugin.counting import count
 from disback_plugin.data.dataset import DataSet
 from disback_plugin.data.lmdb_reader import LMDBReader
 from disback_plugin.errors import DataError
@@ -48,7 +49,7 @@ class ImageLMDB(_Rows):
         self._labelled = shape is not None
         # DMD2 writes (N,) and reads (N, 1) as well
         if shape is not None and shape not in ((len(self),), (len(self), 1)):
-            raise DataError(f"{folder}: {len(self)} images, but labels of shape {shape}")
+            raise DataError(f"{folder}: {count(len(self), 'image')}, but labels of shape {shape}")
         if num_classes is not None and not self._labelled:
             raise DataError(f"{folder} has no labels, but num_classes={num_classes}")
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from disback_plugin.counting import count
 from disback_plugin.edm.build import build_edm
 from disback_plugin.edm.checkpoint import EDMCheckpoint, read_edm_safetensors
 from disback_plugin.edm.pickle_reader import read_edm_pickle
@@ -70,9 +71,9 @@ def _difference(checkpoint: EDMCheckpoint, due: dict[str, Tensor]) -> str | None
     """The first tensor that is missing, extra or of another shape, in words."""
     found = checkpoint.tensors
     if missing := [name for name in due if name not in found]:
-        return f"{len(missing)} tensors are missing, the first is {missing[0]!r}"
+        return f"{count(len(missing), 'tensor')} missing, the first is {missing[0]!r}"
     if extra := [name for name in found if name not in due]:
-        return f"{len(extra)} tensors are unknown, the first is {extra[0]!r}"
+        return f"{count(len(extra), 'tensor')} unknown, the first is {extra[0]!r}"
     for name, value in due.items():
         if found[name].shape != value.shape:
             return f"{name!r} has shape {tuple(found[name].shape)}, due is {tuple(value.shape)}"

@@ -145,6 +145,10 @@ class DegradationPath:
         """Raise PathError unless every node's file is there in its size; reads no tensor."""
         inspection.check_files(self)
 
+    def wrong_sizes(self) -> dict[int, str]:
+        """What is wrong with a node by index, as far as sizes tell: cheap, unlike `verify`."""
+        return inspection.wrong_sizes(self)
+
     def verify(self) -> list[str]:
         """Every problem found, as sentences; an empty list means that the path is whole."""
         return inspection.find_problems(self)

@@ -27,8 +27,19 @@ def find_problems(path: DegradationPath) -> list[str]:
 
 def check_files(path: DegradationPath) -> None:
     """See `DegradationPath.check_files`: damage is found now, not when a node is due."""
+    for problem in wrong_sizes(path).values():
+        raise PathError(problem)
+
+
+def wrong_sizes(path: DegradationPath) -> dict[int, str]:
+    """See `DegradationPath.wrong_sizes`."""
+    wrong = {}
     for entry in path.nodes:
-        check_file(path.folder / entry.file, entry.bytes)
+        try:
+            check_file(path.folder / entry.file, entry.bytes)
+        except PathError as error:
+            wrong[entry.index] = str(error)
+    return wrong
 
 
 def remove_strays(path: DegradationPath) -> list[str]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from disback_plugin.counting import count
+
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
@@ -9,7 +11,8 @@ class Description:
 
     source: the spec's kind, e.g. `edm-pkl`. data_shape: of one sample, (C, H, W). num_classes: 0
     if the model takes no labels. parametrisation: `edm`, `vp`, `ve`, `iddpm`, `eps`, `v`, `x0` or
-    `consistency`. condition: `none`, `class` or `text`.
+    `consistency`. condition: `none`, `class` or `text`. role: which of a run's networks it is, with
+    which weights, where the source has several.
     """
 
     source: str
@@ -21,12 +24,18 @@ class Description:
     sigma_min: float
     sigma_max: float
     condition: str = "none"
+    role: str = ""
 
     def __str__(self) -> str:
         shape = "x".join(str(size) for size in self.data_shape)
-        given = {"class": f"{self.num_classes} classes", "text": "text", "none": "unconditional"}
+        given = {
+            "class": count(self.num_classes, "class", "classes"),
+            "text": "text",
+            "none": "unconditional",
+        }
+        name = ": ".join(filter(None, (self.source, self.role, self.architecture)))
         return (
-            f"{self.source}: {self.architecture}, {self.num_parameters / 1e6:.3g} M parameters, "
+            f"{name}, {self.num_parameters / 1e6:.3g} M parameters, "
             f"{shape}, {given[self.condition]}, {self.parametrisation} parametrisation, "
             f"sigma {self.sigma_min:.4g} to {self.sigma_max:.4g}"
         )

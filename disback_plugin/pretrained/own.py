@@ -70,13 +70,18 @@ def teacher_of(location: str) -> tuple[str, dict[str, Any]]:
 def _teacher(out: Path) -> tuple[Denoiser, Description]:
     config, folder = read_config(out), out / "teacher"
     if not (folder / "reference.json").is_file():
-        raise CheckpointError(f"{out} has no finished teacher yet: go on with --resume")
+        raise CheckpointError(
+            f"{out} has no finished teacher yet: let the command go on that began it"
+        )
     if config.teacher.checkpoint is None:
         teacher, found = read_teacher(folder / "teacher.safetensors")
+        weights = "averaged weights of teacher/teacher.safetensors"
+        if config.teacher.training is None:
+            weights = f"weights of {config.teacher.file}"
     else:
         teacher = load_again(config.teacher, folder)
-        found = describe(teacher)
-    return teacher, replace(found, source="run")
+        found, weights = describe(teacher), config.teacher.checkpoint
+    return teacher, replace(found, source="run", role=f"the teacher, {weights}")
 
 
 def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
@@ -85,7 +90,9 @@ def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
     if config.student.kind != "denoiser":
         raise CheckpointError(f"the student in {folder} is a generator z -> x0, no denoiser")
     if not is_complete(folder):
-        raise CheckpointError(f"the run in {folder} is not complete yet: go on with --resume")
+        raise CheckpointError(
+            f"the run in {folder} is not complete yet: let `disback run --resume` end it"
+        )
     teacher, found = _teacher(out)
     teacher.description = found
     student = make_student(config.student, teacher, found.data_shape, seed=0)
@@ -98,7 +105,12 @@ def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
     }
     load_weights(student, tensors, str(file))
     denoiser = student.denoiser
-    num = sum(value.numel() for value in denoiser.parameters())
+    kind = "averaged (ema)" if weights == "ema" else "last (raw)"
+    where = f"{folder.relative_to(out)}/{file.name}"
     return denoiser, replace(
-        found, num_parameters=num, sigma_min=denoiser.sigma_min, sigma_max=denoiser.sigma_max
+        found,
+        num_parameters=sum(value.numel() for value in denoiser.parameters()),
+        sigma_min=denoiser.sigma_min,
+        sigma_max=denoiser.sigma_max,
+        role=f"the student, asked once at sigma {student.sigma:.4g}, {kind} weights of {where}",
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from disback_plugin.adaptive import Walk
+from disback_plugin.counting import count
 from disback_plugin.errors import InstallError
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score.installation import Installation
@@ -94,8 +95,8 @@ class PathNodeScheduler(RealScore):
         super().__init__(installation)
         if len(path) < 2:
             raise InstallError(
-                f"{path.folder} has {len(path)} nodes: with fewer than 2 there is nothing to walk "
-                "back, the fake score starts at the last one"
+                f"{path.folder} has {count(len(path), 'node')}: with fewer than 2 there is "
+                "nothing to walk back, the fake score starts at the last one"
             )
         schedule.check(len(path))
         self.path, self.schedule = path, schedule

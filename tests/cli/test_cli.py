@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,8 @@ import pytest
 import yaml
 
 from disback_plugin.cli import demo, doctor, main
-from disback_plugin.cli.main import COMMANDS
+from disback_plugin.counting import count
+from disback_plugin.path import DegradationPath
 from disback_plugin.trainer import parse_config
 
 TINY = {
@@ -75,6 +78,7 @@ def test_run_prints_the_table_and_where_the_report_is(finished, capsys):
     printed = capsys.readouterr().out
     for word in ("fixed", "warm", "disback", "sliced_wasserstein", f"{finished}/report.html"):
         assert word in printed
+    assert re.search(r"Student's t over paired seeds.*compare`.*\(bootstrap\)", printed, re.DOTALL)
 
 
 def test_running_again_with_resume_does_nothing_and_says_so(finished, capsys):
@@ -109,9 +113,37 @@ def test_path_show_prints_a_line_a_node(finished, capsys):
     assert [(int(row[0]), int(row[1])) for row in rows] == [(1, 2), (2, 4), (3, 6)]
 
 
-def test_path_verify_and_repair_tell_damage_by_exit_code(finished, tmp_path, capsys):
-    import shutil
+def test_path_show_marks_a_node_of_another_size_and_points_to_verify(finished, tmp_path, capsys):
+    folder = tmp_path / "path"
+    shutil.copytree(finished / "runs/disback-seed0/path", folder)
+    assert main(["path", "show", str(folder)]) == 0
+    assert "verify" not in capsys.readouterr().out
+    (folder / "node_0001.safetensors").unlink()
+    last = folder / "node_0003.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    assert main(["path", "show", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if "of changed weights" in line]
+    assert [line.endswith("  <- cannot be read") for line in rows] == [True, False, True]
+    assert re.search(r"node_0001\.safetensors is missing, though the manifest lists it", printed)
+    assert re.search(r"node_0003\.safetensors is torn: \d+ bytes, the manifest says \d+", printed)
+    assert printed.endswith(f"to check every byte: disback path verify {folder}\n")
 
+
+def test_one_of_a_thing_is_not_called_many(finished, tmp_path, capsys):
+    folder = tmp_path / "path"
+    shutil.copytree(finished / "runs/disback-seed0/path", folder)
+    DegradationPath.open(folder).truncate(1)
+    for action, said in (("show", "1 node, unfinished"), ("verify", "1 node, 0 problems")):
+        assert main(["path", action, str(folder)]) == 0
+        assert said in capsys.readouterr().out
+    (folder / "node_0001.safetensors").unlink()
+    assert main(["path", "verify", str(folder)]) == 1
+    assert "1 node, 1 problem\n" in capsys.readouterr().out
+    assert (count(1, "class", "classes"), count(2, "class", "classes")) == ("1 class", "2 classes")
+
+
+def test_path_verify_and_repair_tell_damage_by_exit_code(finished, tmp_path, capsys):
     folder = tmp_path / "path"
     shutil.copytree(finished / "runs/disback-seed0/path", folder)
     assert main(["path", "verify", str(folder)]) == 0
@@ -149,17 +181,6 @@ def test_unknown_options_are_refused(config, capsys):
     with pytest.raises(SystemExit):
         main(["run", str(config), "--seeds", "0"])
     assert "'0' is not a number above 0" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "command", ["demo", "run", "path", "report", "doctor"], ids=lambda name: name
-)
-def test_every_command_has_help_with_an_example(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
-    assert f"disback {command}" in capsys.readouterr().out.split("examples:")[1]
-    assert command in {module.__name__.rsplit(".", 1)[1] for module in COMMANDS}
 
 
 def test_doctor_names_what_is_missing_and_what_to_install(monkeypatch, capsys):

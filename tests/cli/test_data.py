@@ -1,6 +1,7 @@
 """`disback data`: one command makes a data set and shows it; errors name what to do."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from disback_plugin.cli import main
 from disback_plugin.data import ImageLMDB, LatentLMDB
@@ -83,6 +85,19 @@ def test_mistakes_are_explained_and_leave_nothing(source, latents, tmp_path, cap
     assert main(["data", "show", str(tmp_path)]) == 2
     assert "is no LMDB folder: it has no data.mdb" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_labels_file_that_is_not_there_is_named_with_what_to_give(tmp_path, capsys):
+    Image.fromarray(PIXELS[0]).save(tmp_path / "a.png")
+    for labels, found in (("foo.json", "foo.json does not exist"), ("", "is a folder")):
+        arguments = ["lmdb", str(tmp_path), str(tmp_path / "out"), "--labels"]
+        assert main(["data", *arguments, str(tmp_path / labels)]) == 2
+        error = capsys.readouterr().err
+        assert re.search(
+            rf"^disback: error: the labels file .*{found}: give a JSON file, auto", error
+        )
+        assert "Errno" not in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

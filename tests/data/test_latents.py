@@ -36,7 +36,7 @@ def test_a_limit_takes_latents_from_all_over_with_their_prompts(folder):
 
 def test_what_does_not_fit_is_refused_by_name(folder):
     (folder / "prompts.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"prompts\.txt has 2 lines, but there are 7 latents"):
+    with pytest.raises(DataError, match=r"prompts\.txt has 2 lines for 7 latents"):
         open_latents(folder)
     (folder / "prompts.txt").unlink()
     with pytest.raises(DataError, match=r"prompts\.txt is missing: .* each of 7 latents"):

@@ -177,8 +177,8 @@ def test_tensors_that_do_not_fit_the_network_are_named(tmp_path):
     source = dict(build_edm("EDMPrecond", kwargs).state_dict())
     name = next(name for name in source if name.endswith("bias"))
     for wrong, pattern in (
-        ({k: v for k, v in source.items() if k != name}, f"1 tensors are missing.*{name}"),
-        (source | {"model.more": torch.ones(1)}, "1 tensors are unknown.*model.more"),
+        ({k: v for k, v in source.items() if k != name}, f"1 tensor missing.*{name}"),
+        (source | {"model.more": torch.ones(1)}, "1 tensor unknown.*model.more"),
         (source | {name: torch.ones(77)}, rf"{name}' has shape \(77,\), due is"),
     ):
         file = write(tmp_path, edm_file(network("EDMPrecond", kwargs, wrong)))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from disback_plugin.cli import main
 from disback_plugin.diffusion import OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained import describe, load_denoiser
@@ -36,9 +37,28 @@ def test_a_runs_teacher_is_loaded_from_its_folder_or_its_file(out: Path, tmp_pat
         x, sigma = torch.randn(4, 2), torch.tensor([0.01, 0.1, 1.0, 10.0])
         assert torch.equal(loaded(x, sigma), teacher(x, sigma))
     assert str(describe(load_denoiser(f"run:{out}"))) == (
-        "run: residual-mlp, 0.00049 M parameters, 2, unconditional, edm parametrisation, "
-        "sigma 0.002 to 20"
+        "run: the teacher, averaged weights of teacher/teacher.safetensors: residual-mlp, "
+        "0.00049 M parameters, 2, unconditional, edm parametrisation, sigma 0.002 to 20"
     )
+
+
+def test_inspect_tells_teacher_and_student_apart(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, told = f"run:{out}/runs/fixed-seed0", []
+    for arguments in ([f"run:{out}"], [run], [run, "weights=raw"]):
+        assert main(["inspect", *arguments]) == 0
+        told.append(capsys.readouterr().out.split(": residual-mlp"))
+    start, file = (
+        "run: the student, asked once at sigma 20,",
+        "runs/fixed-seed0/student.safetensors",
+    )
+    assert [role for role, _ in told] == [
+        "run: the teacher, averaged weights of teacher/teacher.safetensors",
+        f"{start} averaged (ema) weights of {file}",
+        f"{start} last (raw) weights of {file}",
+    ]
+    assert len({what for _, what in told}) == 1
 
 
 @pytest.mark.parametrize("weights", ["ema", "raw"])
@@ -66,7 +86,9 @@ def test_what_cannot_be_loaded_from_a_run_is_said(out: Path, tmp_path: Path) -> 
     shutil.copytree(out, copy)
     run = copy / "runs" / "fixed-seed0"
     (run / "run.json").write_text((run / "run.json").read_text().replace("complete", "running"))
-    with pytest.raises(CheckpointError, match="is not complete yet: go on with --resume"):
+    with pytest.raises(
+        CheckpointError, match="is not complete yet: let `disback run --resume` end it"
+    ):
         load_denoiser(f"run:{run}")
     (copy / "teacher" / "reference.json").unlink()
     with pytest.raises(CheckpointError, match="has no finished teacher yet"):

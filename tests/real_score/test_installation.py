@@ -240,7 +240,7 @@ def test_a_teacher_cast_after_attach_is_refused(tmp_path, kind):
 def test_a_path_of_one_node_has_nothing_to_walk_back(tmp_path):
     host = ToyHost()
     path = make_path(tmp_path, host, amounts=(0.01,))
-    with pytest.raises(InstallError, match="has 1 nodes: with fewer than 2"):
+    with pytest.raises(InstallError, match="has 1 node: with fewer than 2"):
         PathNodeScheduler(
             InPlace(host.teacher, host.fake_score, "nearest"), path, FixedInterval(interval=1)
         )

@@ -105,5 +105,5 @@ def test_every_rank_finds_its_own_and_another_number_of_them_is_refused(tmp_path
     assert sorted(own) == ["data/a", "torch"]
     assert own["torch"].tolist() == [0, 1, 2]
     rank_file.write(tmp_path / "two", states)
-    with pytest.raises(SessionError, match="by 2 processes, now there are 1: resume with as many"):
+    with pytest.raises(SessionError, match="by 2 processes, this run has 1: resume with as many"):
         rank_file.read_own(tmp_path / "two")

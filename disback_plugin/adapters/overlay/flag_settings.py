@@ -5,6 +5,7 @@ from typing import Any
 
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
+from disback_plugin.counting import count
 from disback_plugin.errors import ConfigError
 from disback_plugin.path.manifest import FILE_NAME, read_manifest
 
@@ -110,9 +111,10 @@ def _check_reused(config: DisBackConfig) -> None:
         )
     manifest = read_manifest(folder)
     if not manifest.complete:
+        nodes = count(len(manifest.nodes), "node")
         raise ConfigError(
-            f"{folder} holds an unfinished path ({len(manifest.nodes)} nodes): resume the run that "
-            "records it, with its --disback_record_... arguments, or delete the folder"
+            f"{folder} holds an unfinished path ({nodes}): resume the run that records it, "
+            "with its --disback_record_... arguments, or delete the folder"
         )
     if config.arm == "disback":
         config.schedule.check(len(manifest.nodes))

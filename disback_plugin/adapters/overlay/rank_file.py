@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from disback_plugin.counting import count
 from disback_plugin.distributed import gather, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.path.atomic import write_tensors
@@ -27,8 +28,9 @@ def read_own(file: Path) -> dict[str, Tensor]:
     num_saved = 1 + max(int(name.split("/")[0]) for name in tensors)
     num_ranks = len(gather(rank()))
     if num_saved != num_ranks:
+        saved = count(num_saved, "process", "processes")
         raise SessionError(
-            f"{file.parent} was made by {num_saved} processes, now there are {num_ranks}: resume "
+            f"{file.parent} was made by {saved}, this run has {num_ranks}: resume "
             f"with as many, or remove {file} to resume in the trainer's own way"
         )
     prefix = f"{rank()}/"

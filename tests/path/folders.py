@@ -1,0 +1,14 @@
+"""What lies in a path's folder, and a changed manifest."""
+
+import json
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def edit(folder, change):
+    file = folder / "path.json"
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
