@@ -8,7 +8,7 @@ from torch import Tensor
 from disback_plugin.compare.arms import ArmPlan
 from disback_plugin.compare.course import Course
 from disback_plugin.compare.lane_draws import LaneDraws, label_tensor
-from disback_plugin.compare.optimizer import StackedAdamW
+from disback_plugin.compare.optimizer import make_stacked
 from disback_plugin.compare.stack import Stack, Stacked
 from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
 from disback_plugin.trainer.build import make_student
@@ -47,9 +47,8 @@ class BatchedDistillation:
         self.fake_score = Stack([teacher] * num, trainable=True)
         self.real_score = Stack([teacher] * num)
         self._teacher_weights = self.real_score.snapshot()
-        decay = distill.weight_decay
-        self._student_adam = StackedAdamW(self.student, distill.student_betas, decay)
-        self._fake_adam = StackedAdamW(self.fake_score, distill.fake_betas, decay)
+        self._student_optimizer = make_stacked(self.student, distill.student_optimizer_settings)
+        self._fake_optimizer = make_stacked(self.fake_score, distill.fake_optimizer_settings)
         self._gradient = get_student_gradient(config.method)
         self.passes = torch.zeros(num)
         self.courses = [Course(plan) for _ in drawers]
@@ -82,7 +81,7 @@ class BatchedDistillation:
         factor = self.distill.student_lr_schedule.factor(step, self.distill.num_steps)
         lr = torch.full_like(self.passes, self.distill.student_lr * factor)
         grads = _gradients(loss, self.student)
-        self._student_adam.step(grads, lr, active, self.distill.clip_grad_norm)
+        self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
         self.passes += STUDENT_TURN_PASSES * active
 
@@ -109,7 +108,7 @@ class BatchedDistillation:
             lr[recording] = distill.record_lr
         everyone = torch.ones_like(recording)
         grads = _gradients(loss, self.fake_score)
-        self._fake_adam.step(grads, lr, everyone, distill.clip_grad_norm)
+        self._fake_optimizer.step(grads, lr, everyone, distill.clip_grad_norm)
         self.passes += FAKE_TURN_PASSES
 
     @torch.no_grad()
@@ -142,7 +141,7 @@ class BatchedDistillation:
             self._nodes[num_done] = self.fake_score.snapshot()
         if self.plan.from_teacher and bool(ended.any()):
             self.fake_score.load(self._teacher_weights, ended)
-            self._fake_adam.reset(ended)
+            self._fake_optimizer.reset(ended)
 
     def _install(self, step: int) -> None:
         for lane, course in enumerate(self.courses):

@@ -23,6 +23,7 @@ from disback_plugin.trainer.model_config import (
     ProblemConfig,
     StudentConfig,
 )
+from disback_plugin.trainer.optimizer import OptimizerSettings
 from disback_plugin.trainer.overrides import apply_overrides
 
 Betas = tuple[float, float]
@@ -97,6 +98,8 @@ class DistillConfig(StrictModel):
     """The student's and the fake score's training; `num_steps` includes the recording steps.
 
     record_lr: the fake score's while recording (default: fake_lr); at a high one nodes are noise.
+    student_optimizer: `adamw` with `student_betas`, or `sgd` with `student_momentum`, which the
+        paper takes for consistency models. The fake score's is AdamW.
     dropout: student and fake score train with the dropout that their networks have (EDM's do, and
     Diff-Instruct keeps it), or without, as in DMD2.
     """
@@ -109,7 +112,9 @@ class DistillConfig(StrictModel):
     record_lr: float | None = Field(default=None, gt=0)
     student_lr_schedule: LRSchedule = LRSchedule()
     fake_lr_schedule: LRSchedule = LRSchedule()
+    student_optimizer: Literal["adamw", "sgd"] = "adamw"
     student_betas: Betas = (0.0, 0.999)
+    student_momentum: float = Field(default=0.0, ge=0, lt=1)
     fake_betas: Betas = (0.0, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
     sigmas: SigmaSampler = LogNormal()
@@ -121,6 +126,26 @@ class DistillConfig(StrictModel):
     dropout: bool = True
 
     _weighting = field_validator("fake_weighting")(lambda name: _known(name, list(WEIGHTINGS)))
+
+    @model_validator(mode="after")
+    def _check(self) -> "DistillConfig":
+        if self.student_momentum and self.student_optimizer != "sgd":
+            raise ValueError(
+                f"student_momentum={self.student_momentum:g} is of student_optimizer=sgd; "
+                "adamw has student_betas"
+            )
+        return self
+
+    @property
+    def student_optimizer_settings(self) -> OptimizerSettings:
+        """What makes the student's optimizer."""
+        momentum = self.student_momentum if self.student_optimizer == "sgd" else None
+        return OptimizerSettings(self.student_betas, self.weight_decay, momentum)
+
+    @property
+    def fake_optimizer_settings(self) -> OptimizerSettings:
+        """What makes the fake score's optimizer."""
+        return OptimizerSettings(self.fake_betas, self.weight_decay)
 
 
 class DisBackSection(StrictModel):

@@ -26,6 +26,7 @@ from disback_plugin.trainer.evaluation import (
     evaluation_noise,
 )
 from disback_plugin.trainer.interrupt import Interrupt
+from disback_plugin.trainer.optimizer import OptimizerSettings
 from disback_plugin.trainer.problem import Problem, make_evaluator, make_problem
 from disback_plugin.trainer.progress import Progress
 from disback_plugin.trainer.rng import generator, make_noise
@@ -113,8 +114,8 @@ class TeacherJob:
         assert data is not None
         self.data = data.to(accelerator.device) if isinstance(data, DataSet) else data
         module = speed_up(new_teacher(config, problem), config)
-        betas, decay = training.betas, training.weight_decay
-        self.trainee = Trainee("teacher", module, accelerator, betas, decay, training.ema_decay)
+        optimizer = OptimizerSettings(training.betas, training.weight_decay)
+        self.trainee = Trainee("teacher", module, accelerator, optimizer, training.ema_decay)
         self._last: Line = {}
 
     def train_step(self, step: int) -> list[Line]:

@@ -1,15 +1,15 @@
-"""A network in training: Accelerate's wrapper, AdamW, an EMA, and their state in checkpoints."""
+"""A network in training: Accelerate's wrapper, optimizer, EMA, and their state in checkpoints."""
 
 import math
 from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
 from disback_plugin.trainer.checkpoint import Checkpoint
 from disback_plugin.trainer.ema import make_ema
+from disback_plugin.trainer.optimizer import OptimizerSettings
 from disback_plugin.trainer.weights import load_weights
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -23,16 +23,14 @@ class Trainee:
         name: str,
         module: nn.Module,
         accelerator: Accelerator,
-        betas: tuple[float, float],
-        weight_decay: float,
+        optimizer: OptimizerSettings,
         ema_decay: float | None = None,
         dropout: bool = True,
     ) -> None:
         self.name, self.raw, self.accelerator = name, module.train(dropout), accelerator
         self.ema = None if ema_decay is None else make_ema(module, ema_decay)
-        # One fused kernel: a small network's step is all overhead. No weight decay makes it Adam.
-        optimizer = AdamW(module.parameters(), betas=betas, weight_decay=weight_decay, fused=True)
-        self.network, self.optimizer = accelerator.prepare(module, optimizer)
+        made = optimizer.make(module.parameters())
+        self.network, self.optimizer = accelerator.prepare(module, made)
         if self.ema is not None:
             self.ema.to(accelerator.device)
 

@@ -26,6 +26,7 @@ ADAPTIVE = (
     "disback.record={num_steps: 8, auto: {min_loss: 0.5, stop_at: 0.6}}",
     "disback.schedule={name: adaptive, cap: 6, every: 2}",
 )
+SGD_WITH_MOMENTUM = ("distill.student_optimizer=sgd", "distill.student_momentum=0.9")
 OVERRIDES = (
     f"distill.num_steps={NUM_STEPS}",
     "distill.student_lr=5e-3",
@@ -73,6 +74,8 @@ def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
         ("warm", "warm", ()),
         ("adaptive", "disback", ADAPTIVE),
         ("disback", "disback", ("distill.num_fake_updates=2", "distill.record_lr=1e-3")),
+        ("disback", "disback", ("distill.student_optimizer=sgd",)),
+        ("adaptive", "disback", (*ADAPTIVE, *SGD_WITH_MOMENTUM)),
     ],
 )
 def test_each_lane_is_the_trainers_run_of_its_seed(
