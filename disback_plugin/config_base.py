@@ -1,7 +1,7 @@
 """Strict, frozen settings: an unknown key is an error that names the nearest valid one."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,13 @@ def nearest(name: str, valid: list[str]) -> str:
     """A hint for a misspelt name: the closest valid one, else all of them."""
     close = difflib.get_close_matches(name, valid, n=1)
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
+
+
+def known_name(name: str, valid: Sequence[str]) -> str:
+    """For a field's validator: the name, or an error with the nearest valid one."""
+    if name not in valid:
+        raise ValueError(f"unknown name; {nearest(name, list(valid))}")
+    return name
 
 
 if TYPE_CHECKING:

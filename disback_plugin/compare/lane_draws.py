@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from disback_plugin.diffusion import Condition
 from disback_plugin.errors import ConfigError
@@ -13,12 +14,16 @@ from disback_plugin.trainer.draws import Draw
 
 @dataclass(frozen=True)
 class LaneDraws:
-    """z (S, B, *latent), eps (S, B, *data), sigma (S, B), cond: labels (S, B) or None."""
+    """z (S, B, *latent), eps (S, B, *data), sigma (S, B), cond: labels (S, B) or None.
+
+    share (S, B): of a row in its lane's mean; 0 for the rows that fill a smaller batch up.
+    """
 
     z: Tensor
     eps: Tensor
     sigma: Tensor
     cond: Tensor | None
+    share: Tensor
 
     @classmethod
     def stack(cls, draws: Sequence[Draw]) -> "LaneDraws":
@@ -26,11 +31,20 @@ class LaneDraws:
         labels = [label_tensor(draw.cond) for draw in draws]
         given = [part for part in labels if part is not None]
         return cls(
-            z=torch.stack([draw.z for draw in draws]),
-            eps=torch.stack([draw.eps for draw in draws]),
-            sigma=torch.stack([draw.sigma for draw in draws]),
-            cond=torch.stack(given) if given else None,
+            z=_stack([draw.z for draw in draws]),
+            eps=_stack([draw.eps for draw in draws]),
+            sigma=_stack([draw.sigma for draw in draws]),
+            cond=_stack(given) if given else None,
+            share=pad_sequence(
+                [draw.sigma.new_full((len(draw.z),), 1 / len(draw.z)) for draw in draws], True
+            ),
         )
+
+
+def _stack(lanes: list[Tensor]) -> Tensor:
+    """(S, B, ...); a lane of fewer rows is filled up with its own, again from the first."""
+    num = max(len(lane) for lane in lanes)
+    return torch.stack([lane[torch.arange(num) % len(lane)] for lane in lanes])
 
 
 def label_tensor(cond: Condition | None) -> Tensor | None:

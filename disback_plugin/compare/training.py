@@ -14,7 +14,11 @@ from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_stu
 from disback_plugin.trainer.build import make_student
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.draws import Drawer
-from disback_plugin.trainer.loop import FAKE_TURN_PASSES, STUDENT_TURN_PASSES
+from disback_plugin.trainer.loop import (
+    FAKE_TURN_PASSES,
+    STUDENT_TURN_PASSES,
+    make_record_drawer,
+)
 from disback_plugin.trainer.measure import MEASURE_PASSES, eps_loss, measure_draw, noisy
 from disback_plugin.trainer.problem import Problem
 
@@ -35,8 +39,9 @@ class BatchedDistillation:
         plan: ArmPlan,
         student_lr: float | None = None,
     ) -> None:
-        self.drawers = drawers
         self.distill, self.plan = plan.distill(config.distill, student_lr), plan
+        self.drawers = drawers
+        self._record_drawers = [make_record_drawer(drawer, self.distill) for drawer in drawers]
         self.sigma_data = config.teacher.sigma_data
         num, distill = len(drawers), self.distill
         students = [
@@ -74,7 +79,7 @@ class BatchedDistillation:
 
     # -- the two updates ------------------------------------------------------------------------
     def _update_student(self, step: int, active: Tensor) -> None:
-        draw = self._draw(step, "student", self.distill.sigmas)
+        draw = self._draw(step, "student", self.distill.sigmas, self.drawers)
         x0 = self.student(draw.z, draw.cond)
         gradient = self._student_gradient(x0.detach(), draw)
         loss = (x0 * gradient).sum() / x0.shape[1]
@@ -96,12 +101,15 @@ class BatchedDistillation:
 
     def _update_fake_score(self, step: int, number: int, recording: Tensor) -> None:
         distill = self.distill
-        draw = self._draw(step, f"fake/{number}", distill.fake_sigmas or distill.sigmas)
+        lanes = zip(recording, self._record_drawers, self.drawers, strict=True)
+        drawers = [small if on else usual for on, small, usual in lanes]
+        sigmas = distill.fake_sigmas or distill.sigmas
+        draw = self._draw(step, f"fake/{number}", sigmas, drawers)
         with torch.no_grad():
             x0 = self.student(draw.z, draw.cond)
         x0_hat = self.fake_score(x0 + _wide(draw.sigma, x0) * draw.eps, draw.sigma, draw.cond)
         weight = WEIGHTINGS[distill.fake_weighting](_wide(draw.sigma, x0), self.sigma_data)
-        loss = (weight * (x0_hat - x0).square()).flatten(1).mean(1).sum()
+        loss = ((weight * (x0_hat - x0).square()).flatten(2).mean(2) * draw.share).sum()
         factor = distill.fake_lr_schedule.factor(step, distill.num_steps)
         lr = torch.full_like(self.passes, distill.fake_lr * factor)
         if distill.record_lr is not None:
@@ -109,7 +117,8 @@ class BatchedDistillation:
         everyone = torch.ones_like(recording)
         grads = _gradients(loss, self.fake_score)
         self._fake_optimizer.step(grads, lr, everyone, distill.clip_grad_norm)
-        self.passes += FAKE_TURN_PASSES
+        for lane, drawer in enumerate(drawers):
+            self.passes[lane] += FAKE_TURN_PASSES * drawer.batch_size / distill.batch_size
 
     @torch.no_grad()
     def _average(self, active: Tensor) -> None:
@@ -172,8 +181,10 @@ class BatchedDistillation:
         self.passes[lane] += MEASURE_PASSES
         return float(eps_loss(x0_hat, x0, draw))
 
-    def _draw(self, step: int, stream: str, sigmas: SigmaSampler) -> LaneDraws:
-        return LaneDraws.stack([drawer.draw(step, stream, sigmas) for drawer in self.drawers])
+    def _draw(
+        self, step: int, stream: str, sigmas: SigmaSampler, drawers: Sequence[Drawer]
+    ) -> LaneDraws:
+        return LaneDraws.stack([drawer.draw(step, stream, sigmas) for drawer in drawers])
 
 
 def _gradients(loss: Tensor, stack: Stack) -> Stacked:

@@ -32,11 +32,13 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
         raise ConfigError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
     processes = count(accelerator.num_processes, "process", "processes")
     parts = accelerator.num_processes * config.distill.num_accumulation_steps
-    if config.distill.batch_size % parts:
-        raise ConfigError(
-            f"distill.batch_size={config.distill.batch_size} does not divide into"
-            f" {processes} x {config.distill.num_accumulation_steps} accumulation steps"
-        )
+    for name in ("batch_size", "record_batch_size"):
+        size = getattr(config.distill, name)
+        if size is not None and size % parts:
+            raise ConfigError(
+                f"distill.{name}={size} does not divide into"
+                f" {processes} x {config.distill.num_accumulation_steps} accumulation steps"
+            )
     training = config.teacher.training
     if training is not None and training.batch_size % accelerator.num_processes:
         raise ConfigError(

@@ -8,53 +8,23 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings
-from disback_plugin.config_base import StrictModel, nearest, parse_settings, read_yaml
-from disback_plugin.diffusion import (
-    STUDENT_GRADIENTS,
-    WEIGHTINGS,
-    LogNormal,
-    SigmaSampler,
+from disback_plugin.config_base import (
+    StrictModel,
+    known_name,
+    nearest,
+    parse_settings,
+    read_yaml,
 )
+from disback_plugin.diffusion import STUDENT_GRADIENTS
 from disback_plugin.schedule import FixedInterval
-from disback_plugin.trainer.lr import LRSchedule
 from disback_plugin.trainer.model_config import (
     DenoiserConfig,
     NetworkConfig,
     ProblemConfig,
     StudentConfig,
 )
-from disback_plugin.trainer.optimizer import OptimizerSettings
 from disback_plugin.trainer.overrides import apply_overrides
-
-Betas = tuple[float, float]
-
-
-def _known(name: str, valid: Sequence[str]) -> str:
-    if name not in valid:
-        raise ValueError(f"unknown name; {nearest(name, list(valid))}")
-    return name
-
-
-class TeacherTraining(StrictModel):
-    """Denoising score matching on the data (Eq. 5) with an EMA of the weights.
-
-    x_flip: images (C, H, W) are mirrored, left to right, with probability one half.
-    """
-
-    num_steps: int = Field(gt=0)
-    batch_size: int = Field(default=128, gt=0)
-    lr: float = Field(default=1e-3, gt=0)
-    lr_schedule: LRSchedule = LRSchedule()
-    betas: Betas = (0.9, 0.999)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip_grad_norm: float | None = Field(default=None, gt=0)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    sigmas: SigmaSampler = LogNormal()
-    weighting: str = "edm"
-    x_flip: bool = False
-    seed: int = 0
-
-    _weighting = field_validator("weighting")(lambda name: _known(name, list(WEIGHTINGS)))
+from disback_plugin.trainer.training_config import DistillConfig, TeacherTraining
 
 
 class TeacherConfig(StrictModel):
@@ -92,60 +62,6 @@ class TeacherConfig(StrictModel):
     def sigma_data(self) -> float:
         """The data's std; 0.5, the published models' value, for a checkpoint."""
         return 0.5 if self.denoiser is None else self.denoiser.sigma_data
-
-
-class DistillConfig(StrictModel):
-    """The student's and the fake score's training; `num_steps` includes the recording steps.
-
-    record_lr: the fake score's while recording (default: fake_lr); at a high one nodes are noise.
-    student_optimizer: `adamw` with `student_betas`, or `sgd` with `student_momentum`, which the
-        paper takes for consistency models. The fake score's is AdamW.
-    dropout: student and fake score train with the dropout that their networks have (EDM's do, and
-    Diff-Instruct keeps it), or without, as in DMD2.
-    """
-
-    num_steps: int = Field(gt=0)
-    batch_size: int = Field(default=128, gt=0)
-    num_accumulation_steps: int = Field(default=1, gt=0)
-    student_lr: float = Field(default=1e-4, gt=0)
-    fake_lr: float = Field(default=1e-4, gt=0)
-    record_lr: float | None = Field(default=None, gt=0)
-    student_lr_schedule: LRSchedule = LRSchedule()
-    fake_lr_schedule: LRSchedule = LRSchedule()
-    student_optimizer: Literal["adamw", "sgd"] = "adamw"
-    student_betas: Betas = (0.0, 0.999)
-    student_momentum: float = Field(default=0.0, ge=0, lt=1)
-    fake_betas: Betas = (0.0, 0.999)
-    weight_decay: float = Field(default=0.0, ge=0)
-    sigmas: SigmaSampler = LogNormal()
-    fake_sigmas: SigmaSampler | None = None  # default: as `sigmas`
-    fake_weighting: str = "edm"
-    num_fake_updates: int = Field(default=1, gt=0)
-    clip_grad_norm: float | None = Field(default=None, gt=0)
-    student_ema_decay: float = Field(default=0.99, ge=0, lt=1)
-    dropout: bool = True
-
-    _weighting = field_validator("fake_weighting")(lambda name: _known(name, list(WEIGHTINGS)))
-
-    @model_validator(mode="after")
-    def _check(self) -> "DistillConfig":
-        if self.student_momentum and self.student_optimizer != "sgd":
-            raise ValueError(
-                f"student_momentum={self.student_momentum:g} is of student_optimizer=sgd; "
-                "adamw has student_betas"
-            )
-        return self
-
-    @property
-    def student_optimizer_settings(self) -> OptimizerSettings:
-        """What makes the student's optimizer."""
-        momentum = self.student_momentum if self.student_optimizer == "sgd" else None
-        return OptimizerSettings(self.student_betas, self.weight_decay, momentum)
-
-    @property
-    def fake_optimizer_settings(self) -> OptimizerSettings:
-        """What makes the fake score's optimizer."""
-        return OptimizerSettings(self.fake_betas, self.weight_decay)
 
 
 class DisBackSection(StrictModel):
@@ -216,7 +132,7 @@ class ExperimentConfig(StrictModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
 
-    _method = field_validator("method")(lambda name: _known(name, list(STUDENT_GRADIENTS)))
+    _method = field_validator("method")(lambda name: known_name(name, list(STUDENT_GRADIENTS)))
     _spec = field_validator("teacher", mode="before")(
         lambda teacher: {"checkpoint": teacher} if isinstance(teacher, str) else teacher
     )

@@ -6,14 +6,13 @@ is plain score distillation, the arm `fixed`.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from disback_plugin.diffusion import (
-    SigmaSampler,
     denoising_score_matching,
     diffuse,
     get_student_gradient,
@@ -24,6 +23,7 @@ from disback_plugin.session import DisBack, Turn
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.draws import Draw, Drawer
 from disback_plugin.trainer.trainee import Trainee
+from disback_plugin.trainer.training_config import DistillConfig
 
 # Forward passes per sample, a backward counted as two.
 STUDENT_TURN_PASSES = 5  # student forward and backward, fake score, real score
@@ -49,7 +49,7 @@ class StepResult:
     fake_grad_norm: Tensor | None = None
     student_loss: Tensor | None = None
     student_grad_norm: Tensor | None = None
-    passes: int = 0
+    passes: float = 0
 
 
 class Distillation:
@@ -69,6 +69,7 @@ class Distillation:
         self.gradient = get_student_gradient(config.method)
         self.fake_sigmas = self.config.fake_sigmas or self.config.sigmas
         self._max_norm = self.config.clip_grad_norm
+        self.record_drawer = make_record_drawer(drawer, config.distill)
 
     def train_step(self, step: int) -> StepResult:
         """Run host step `step`, counted from 0."""
@@ -78,16 +79,20 @@ class Distillation:
         if turn is None or turn.update_student:
             result.student_loss, result.student_grad_norm = self._update_student(step)
             result.passes += STUDENT_TURN_PASSES
-        lr = self._fake_lr(step, turn)
+        recording = turn is not None and turn.stage == "record"
+        drawer = self.record_drawer if recording else self.drawer
+        lr = self._fake_lr(step, recording)
         for number in range(self.config.num_fake_updates):
-            result.fake_loss, result.fake_grad_norm = self._update_fake_score(step, number, lr)
-            result.passes += FAKE_TURN_PASSES
+            loss, norm = self._update_fake_score(step, number, lr, drawer)
+            result.fake_loss, result.fake_grad_norm = loss, norm
+            result.passes += FAKE_TURN_PASSES * drawer.batch_size / self.drawer.batch_size
         result.entry = self.disback.end_step(step) if self.disback else None
         return result
 
     def _update_student(self, step: int) -> tuple[Tensor, Tensor]:
         student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
-        for draw, sync in self._parts(step, "student", self.config.sigmas, student):
+        draws = self.drawer.draw(step, "student", self.config.sigmas)
+        for draw, sync in self._parts(draws, student):
             with sync:
                 x0 = student.network(draw.z, draw.cond)
                 loss = student_loss(x0, self._student_gradient(x0.detach(), draw))
@@ -107,10 +112,13 @@ class Distillation:
             real_x0 = real_score(x_t, draw.sigma, draw.cond)
         return self.gradient(fake_x0, real_x0, x0, draw.sigma)
 
-    def _update_fake_score(self, step: int, number: int, lr: float) -> tuple[Tensor, Tensor]:
+    def _update_fake_score(
+        self, step: int, number: int, lr: float, drawer: Drawer
+    ) -> tuple[Tensor, Tensor]:
         """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
         fake, total = self.networks.fake_score, torch.zeros((), device=self.drawer.device)
-        for draw, sync in self._parts(step, f"fake/{number}", self.fake_sigmas, fake):
+        draws = drawer.draw(step, f"fake/{number}", self.fake_sigmas)
+        for draw, sync in self._parts(draws, fake):
             with torch.no_grad():
                 x0 = self.networks.student.network(draw.z, draw.cond)
             with sync:
@@ -128,17 +136,21 @@ class Distillation:
         return self.disback.real_score() if self.disback else nullcontext(self.networks.teacher)
 
     def _parts(
-        self, step: int, stream: str, sigmas: SigmaSampler, trainee: Trainee
+        self, draws: Draw, trainee: Trainee
     ) -> Iterator[tuple[Draw, AbstractContextManager[None]]]:
         """The batch in accumulation parts; processes exchange gradients in the last one only."""
         num = self.config.num_accumulation_steps
-        draws = self.drawer.draw(step, stream, sigmas).split(num)
-        for index, draw in enumerate(draws, start=1):
+        for index, draw in enumerate(draws.split(num), start=1):
             last = index == num
             yield draw, nullcontext() if last else self.accelerator.no_sync(trainee.network)
 
-    def _fake_lr(self, step: int, turn: Turn | None) -> float:
+    def _fake_lr(self, step: int, recording: bool) -> float:
         config = self.config
-        if config.record_lr is not None and turn is not None and turn.stage == "record":
+        if recording and config.record_lr is not None:
             return config.record_lr
         return config.fake_lr * config.fake_lr_schedule.factor(step, config.num_steps)
+
+
+def make_record_drawer(drawer: Drawer, config: DistillConfig) -> Drawer:
+    """What recording steps draw with: the same noise, in batches of their own size."""
+    return replace(drawer, batch_size=config.record_batch_size or drawer.batch_size)

@@ -76,6 +76,7 @@ def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
         ("disback", "disback", ("distill.num_fake_updates=2", "distill.record_lr=1e-3")),
         ("disback", "disback", ("distill.student_optimizer=sgd",)),
         ("adaptive", "disback", (*ADAPTIVE, *SGD_WITH_MOMENTUM)),
+        ("adaptive", "disback", (*ADAPTIVE, "distill.record_batch_size=2")),
     ],
 )
 def test_each_lane_is_the_trainers_run_of_its_seed(

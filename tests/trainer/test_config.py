@@ -54,6 +54,7 @@ def test_an_override_leaves_the_rest_of_its_section_alone() -> None:
         ("distill.student_lr=[", "not valid YAML"),
         ("distill.student_lr=-1", r"distill.student_lr: .* greater than 0 \(seen: -1\)"),
         ("distill.student_momentum=0.9", "of student_optimizer=sgd; adamw has student_betas"),
+        ("distill.record_batch_size=9", "record_batch_size=9 is more than batch_size=8"),
         ("method=dmdd", "did you mean 'dmd'"),
         ("distill.fake_weighting=edn", "did you mean 'edm'"),
         ("disback.record.num_steps=16", "counts towards distill.num_steps=16"),

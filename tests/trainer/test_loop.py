@@ -144,6 +144,19 @@ def test_the_fake_score_has_a_learning_rate_of_its_own_while_recording(
     assert {lr for recording, lr in seen if not recording} == {1e-3}
 
 
+def test_recording_may_take_smaller_batches_and_is_counted_as_such(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    loop = _loop(accelerator, "distill.record_batch_size=2", arm="disback", path=tmp_path / "path")
+    shapes: list[int] = []
+    loop.networks.fake_score.raw.register_forward_pre_hook(
+        lambda _, inputs: shapes.append(len(inputs[0]))
+    )
+    results = [loop.train_step(step) for step in range(7)]
+    assert [result.passes for result in results] == [4 * 2 / 8] * 6 + [5 + 4]
+    assert shapes == [2] * 6 + [8] * 2  # the student's turn asks the fake score as well
+
+
 def _lr_of(trainee: Trainee) -> float:
     return trainee.optimizer.param_groups[0]["lr"]
 
@@ -163,8 +176,8 @@ def test_gradients_are_clipped_after_their_norm_is_read(accelerator: Accelerator
 
 def test_two_fake_updates_use_different_noise(accelerator: Accelerator) -> None:
     loop = _loop(accelerator, "distill.num_fake_updates=2")
-    first, _ = loop._update_fake_score(0, 0, lr=1e-30)
-    second, _ = loop._update_fake_score(0, 1, lr=1e-30)
+    first, _ = loop._update_fake_score(0, 0, 1e-30, loop.drawer)
+    second, _ = loop._update_fake_score(0, 1, 1e-30, loop.drawer)
     assert first != second
     assert loop.train_step(1).passes == 5 + 2 * 4
 
