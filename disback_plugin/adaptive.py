@@ -1,20 +1,21 @@
-"""Decisions from measured losses: which nodes are kept, when recording ends, when to walk on.
+"""Decisions from what is measured on the student's samples: nodes, their end, the walk.
 
-A loss here is a network's denoising loss on the student's current samples, per data dimension in
-units of the noise: E |D(x_t) - x0|^2 / sigma^2, the mean squared error of an eps-prediction. 1 is
-what doing nothing gives (D = x_t), so a network above 1 does not know these samples at all.
-Without a measure nothing is decided here, and the caps hold.
+A residual is (D(x_t) - x0) / sigma of a network on the student's current samples, the error of an
+eps-prediction. Its mean square is the network's loss here: 1 is what doing nothing gives (D = x_t),
+so a network above 1 does not know these samples at all. The difference of two residuals is the
+pull of one network against the other (Eq. 8). Without a measure nothing is decided, the caps hold.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic import Field
+from torch import Tensor, nn
 
 from disback_plugin.config_base import StrictModel
 
-Measure = Callable[[], float]
-GIVE_UP_AT = 1  # recording steps, after which the pace is known
+Measure = Callable[[nn.Module], Tensor]  # a network's residuals, of the same draws every time
+Number = Callable[[], float]
 
 
 class AutoRecord(StrictModel):
@@ -22,17 +23,17 @@ class AutoRecord(StrictModel):
 
     min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
         teacher answers from the first step on, and the run is one with a fixed teacher.
+    parallel: at the second node recording is given up, and the teacher answers, where the first
+        node pulls as the teacher does, by the cosine of their pulls: the path would damp the
+        teacher, not correct it. 1 never gives up.
     stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
     noise: a node is left out unless its loss is below this fraction of that of the node before it.
-    reach: after its first step recording is given up, and the teacher answers, unless at that pace
-        the loss will be down to this fraction of the teacher's at `num_steps`: the student is then
-        too far away for so short a recording to pay. 1 never gives up.
     """
 
     min_loss: float = Field(default=1.0, ge=0)
-    stop_at: float = Field(default=0.3, gt=0, lt=1)
+    parallel: float = Field(default=0.9, gt=0, le=1)
+    stop_at: float = Field(default=0.1, gt=0, lt=1)
     noise: float = Field(default=0.95, gt=0, le=1)
-    reach: float = Field(default=0.3, gt=0, le=1)
 
 
 @dataclass
@@ -57,16 +58,39 @@ class RecordingState:
             return True
         return False
 
-    def hopeless(self, rule: AutoRecord, loss: float, num_done: int, num_steps: int) -> bool:
-        """Whether to give up, judged once, after the first step, by the loss's pace so far."""
-        if num_done != GIVE_UP_AT or num_steps <= GIVE_UP_AT:
+    def gives_up(self, rule: AutoRecord, cosine: Number) -> bool:
+        """Whether the second node, just kept, is dropped again, and the teacher answers.
+
+        cosine: of the first node's pull with the teacher's, the fake score being the second node.
+        """
+        if len(self.losses) != 3 or rule.parallel == 1 or not cosine() >= rule.parallel:
             return False
-        share = loss / self.losses[0]
-        return not share ** (num_steps / num_done) <= rule.reach
+        self.losses.pop()
+        return True
 
     def near_enough(self, rule: AutoRecord) -> bool:
         """Whether the last node kept ends the recording."""
         return len(self.losses) > 1 and self.losses[-1] <= rule.stop_at * self.losses[0]
+
+
+def loss_of(residual: Tensor) -> float:
+    """E |D - x0|^2 / sigma^2 per data dimension."""
+    return float(residual.float().square().mean())
+
+
+def pull_products(fake: Tensor, node: Tensor, teacher: Tensor) -> tuple[float, float, float]:
+    """p.q, p.p and q.q of the node's pull p and the teacher's q, from residuals of one shape.
+
+    Sums over ranks are those of the whole batch, so their cosine is p.q / sqrt(p.p q.q).
+    """
+    p, q = ((fake - other).double().flatten() for other in (node, teacher))
+    return float(p @ q), float(p @ p), float(q @ q)
+
+
+def cosine_of(products: tuple[float, float, float]) -> float:
+    """The cosine of two pulls; 0 where one of them is zero, which has no direction."""
+    pq, pp, qq = products
+    return pq / (pp * qq) ** 0.5 if pp * qq > 0 else 0.0
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
 import logging
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from disback_plugin.adaptive import RecordingState
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
+from disback_plugin.judge import Judge
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import remove_strays
 from disback_plugin.path.manifest import FILE_NAME
@@ -23,7 +23,7 @@ _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 class Recorder:
     """Writes a node after each of the configured recording steps; only rank 0 touches the disk.
 
-    measure: the fake score's loss on the student's samples, for automatic recording; then a node
+    judge: what automatic recording decides from; without one all nodes are kept. A node
     may be left out, and `num_steps` falls to the step at which recording ends.
     """
 
@@ -32,23 +32,24 @@ class Recorder:
         config: DisBackConfig,
         installation: Installation,
         method: str,
-        measure: Callable[[], float] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         assert config.record is not None
         assert config.path is not None
         self.config, self.installation, self.method = config, installation, method
         self.node_steps = config.record.node_steps
-        self.auto = config.record.auto if measure is not None else None
-        self.measure, self.state = measure, RecordingState()
+        self.auto = config.record.auto if judge is not None else None
+        self.judge, self.state = judge, RecordingState()
         self.num_steps = config.record.num_steps
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
-    def needed(self, state: RecordingState, teacher_loss: Callable[[], float]) -> bool:
+    def needed(self, state: RecordingState) -> bool:
         """Whether to record at all; automatic recording asks for the teacher's loss once."""
         self.state = state
         if self.auto is None:
             return True
-        loss = teacher_loss()
+        assert self.judge is not None
+        loss = self.judge.real_score_loss()
         needed = state.begin(self.auto, loss)
         if rank() == 0 and not needed:
             logger.warning(
@@ -128,7 +129,7 @@ class Recorder:
                     f"node {expected + 1} is due after recording step {num_done}, but the path "
                     f"holds {len(path)} nodes: steps were skipped or repeated"
                 )
-            if self._keeps(num_done):
+            if self._keeps(path, num_done):
                 self._append(path, self.installation.read_fake_score(), num_done)
                 entry = path.nodes[-1]
         if num_done == self.num_steps:
@@ -148,20 +149,12 @@ class Recorder:
             return max(len(self.state.losses) - 1, 0)
         return sum(step <= num_done for step in self.node_steps)
 
-    def _keeps(self, num_done: int) -> bool:
+    def _keeps(self, path: DegradationPath, num_done: int) -> bool:
         """Whether the node due now is kept; may end the recording. Without `auto` always."""
         if self.auto is None:
             return True
-        assert self.measure is not None
-        loss, before, cap = self.measure(), self.state.losses[-1], self.num_steps
-        if self.state.hopeless(self.auto, loss, num_done, cap):
-            logger.warning(
-                "recording is given up: in its first step the fake score's loss on the student's "
-                "samples went from %.3g to %.3g only, and %d steps would not bring it far",
-                *(self.state.losses[0], loss, cap),
-            )
-            self.num_steps = num_done
-            return self.state.keep(self.auto, loss, last=True)
+        assert self.judge is not None
+        loss, before = self.judge.fake_score_loss(), self.state.losses[-1]
         if not self.state.keep(self.auto, loss, last=num_done == self.num_steps):
             logger.warning(
                 "recording step %d: no node is kept, it would be noise: its loss on the student's "
@@ -169,9 +162,25 @@ class Recorder:
                 *(num_done, loss, before),
             )
             return False
+        if self.state.gives_up(self.auto, lambda: self._first_cosine(path)):
+            self.num_steps = num_done
+            return False
         if self.state.near_enough(self.auto):
             self.num_steps = num_done
         return True
+
+    def _first_cosine(self, path: DegradationPath) -> float:
+        assert self.judge is not None
+        assert self.auto is not None
+        cosine = self.judge.cosine(path)
+        if cosine >= self.auto.parallel and rank() == 0:
+            logger.warning(
+                "recording is given up: the first node pulls the student as the teacher does "
+                "(cosine %.2f, parallel from %.2f), so the path would damp the teacher, not "
+                "correct it; the teacher answers",
+                *(cosine, self.auto.parallel),
+            )
+        return cosine
 
     def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
         def append() -> None:

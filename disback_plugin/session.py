@@ -1,19 +1,20 @@
 """`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, Literal
 
 from torch import nn
 
 from disback_plugin import session_state
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
+from disback_plugin.adaptive import Measure
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import gather, is_main, on_main
+from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
+from disback_plugin.judge import Judge
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import (
@@ -28,7 +29,6 @@ from disback_plugin.reuse import open_recorded
 
 logger = logging.getLogger("disback")
 Stage = Literal["record", "backtrack", "teacher"]
-Measure = Callable[[nn.Module], float]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class DisBack:
         measure: Measure | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student, self._measure = roles.student, measure
+        self._student = roles.student
+        self._judge = None if measure is None else Judge(measure, installation, roles.fake_score)
         self._strategy: RealScore = FixedTeacher(installation)
-        fake_loss = None if measure is None else lambda: self._loss(roles.fake_score)
         self._recorder = (
-            Recorder(config, installation, method, fake_loss) if config.record else None
+            Recorder(config, installation, method, self._judge) if config.record else None
         )
         self._path: DegradationPath | None = None
         self._progress = session_state.Progress()
@@ -87,8 +87,9 @@ class DisBack:
         """Attach to `host` through a registered adapter, or to `roles` of your own loop.
 
         measure(network): what automatic recording and the schedule `adaptive` decide from: the
-        network's denoising loss E |D - x0|^2 / sigma^2 on the student's samples (see adaptive.py);
-        called on every rank, the mean over ranks counts. Without it their caps hold.
+        residuals (D(x_t) - x0) / sigma of the network on the student's samples, a tensor, of the
+        same draws at every call (see adaptive.py); called on every rank, all ranks count. Without
+        it their caps hold.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
@@ -248,7 +249,7 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
-        elif not self._recorder.needed(self._progress.recording, self._teacher_loss):
+        elif not self._recorder.needed(self._progress.recording):
             self._progress.direct = True
         else:
             self.installation.check_start()
@@ -285,14 +286,5 @@ class DisBack:
         if self._recorder and self._recorder.auto and len(path) < 2:
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
-            loss = None if self._measure is None else self._loss
+            loss = None if self._judge is None else self._judge.loss
             self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
-
-    def _teacher_loss(self) -> float:
-        with self._strategy.evaluate() as teacher:
-            return self._loss(teacher)
-
-    def _loss(self, network: nn.Module) -> float:
-        """The measured loss, the same on every rank."""
-        assert self._measure is not None
-        return fmean(gather(float(self._measure(network))))

@@ -1,8 +1,17 @@
 """Decisions from measured losses: literal tables, and the caps where nothing is measured."""
 
 import pytest
+import torch
 
-from disback_plugin.adaptive import AutoRecord, RecordingState, Walk, log_spaced
+from disback_plugin.adaptive import (
+    AutoRecord,
+    RecordingState,
+    Walk,
+    cosine_of,
+    log_spaced,
+    loss_of,
+    pull_products,
+)
 from disback_plugin.config import RecordConfig
 from disback_plugin.errors import ConfigError
 from disback_plugin.schedule import Adaptive, make_schedule
@@ -86,12 +95,22 @@ def test_without_a_measure_every_node_answers_for_its_cap():
     assert schedule.num_steps(3) == 6
 
 
-def test_recording_is_given_up_where_its_pace_does_not_reach_the_student():
-    rule, state = AutoRecord(reach=0.3), RecordingState()
-    state.begin(rule, 10.0)
-    # one step to 8.8 is 0.88^10 = 0.28 after ten, one to 8.9 is 0.31
-    assert not state.hopeless(rule, 8.8, num_done=1, num_steps=10)
-    assert state.hopeless(rule, 8.9, num_done=1, num_steps=10)
-    assert state.hopeless(rule, float("nan"), num_done=1, num_steps=10)
-    assert not state.hopeless(rule, 9.9, num_done=2, num_steps=10)  # judged once
-    assert not state.hopeless(AutoRecord(reach=1.0), 9.9, num_done=1, num_steps=10)
+def test_recording_is_given_up_at_the_second_node_where_the_first_only_damps_the_teacher():
+    rule, state = AutoRecord(parallel=0.9), RecordingState([10.0, 6.0, 4.0])
+    assert not state.gives_up(rule, lambda: 0.89)
+    assert not state.gives_up(rule, lambda: float("nan"))
+    assert not state.gives_up(AutoRecord(parallel=1.0), lambda: 1.0)
+    assert state.losses == [10.0, 6.0, 4.0]
+    assert state.gives_up(rule, lambda: 0.9)
+    assert state.losses == [10.0, 6.0]  # the second node is not kept
+    for losses in ([10.0, 6.0], [10.0, 6.0, 4.0, 2.0]):  # judged once, and asked only then
+        assert not RecordingState(losses).gives_up(rule, lambda: pytest.fail("asked"))
+
+
+def test_pulls_are_differences_of_residuals():
+    fake, teacher = torch.tensor([[3.0, 1.0]]), torch.tensor([[0.0, 1.0]])
+    node = torch.tensor([[2.0, 0.0]])  # pull (1, 1); the teacher's is (3, 0)
+    assert pull_products(fake, node, teacher) == (3.0, 2.0, 9.0)
+    assert cosine_of((3.0, 2.0, 9.0)) == pytest.approx(0.5**0.5)
+    assert cosine_of((0.0, 0.0, 9.0)) == 0.0
+    assert loss_of(fake) == 5.0

@@ -15,6 +15,7 @@ ORDER = [
     {"adaptive", "schedule"},
     {"edm", "consistency"},
     {"config", "real_score"},
+    {"judge"},
     {"recorder"},
     {"adapter", "reuse"},
     {"session_state", "session"},

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from disback_plugin.adaptive import Measure, RecordingState, Walk
+from disback_plugin.adaptive import Number, RecordingState, Walk
 from disback_plugin.compare.arms import ArmPlan
 from disback_plugin.schedule import Adaptive
 
@@ -26,7 +26,7 @@ class Course:
         if self.plan.record is not None:
             self.num_record_steps = self.plan.record.num_steps
 
-    def start(self, measure: Measure) -> None:
+    def start(self, measure: Number) -> None:
         """Before the first step: whether to record at all. `measure`: of the teacher."""
         record = self.plan.record
         if record is None or record.auto is None:
@@ -38,17 +38,20 @@ class Course:
         """Whether the student is held still at `step`."""
         return step < self.num_record_steps
 
-    def end_record_step(self, num_done: int, measure: Measure) -> bool:
-        """Whether the fake score is kept as a node now. `measure`: of the fake score."""
+    def end_record_step(self, num_done: int, measure: Number, cosine: Number) -> bool:
+        """Whether the fake score is kept as a node now.
+
+        `measure`: its loss; `cosine`: of the first node's pull with the teacher's, after `measure`.
+        """
         record = self.plan.record
         assert record is not None
         if num_done not in record.node_steps:
             return False
         if record.auto is not None:
-            loss, last = measure(), num_done == self.num_record_steps
-            if self._recording.hopeless(record.auto, loss, num_done, record.num_steps):
-                self.num_record_steps, last = num_done, True
-            if not self._recording.keep(record.auto, loss, last):
+            if not self._recording.keep(record.auto, measure(), num_done == self.num_record_steps):
+                return False
+            if self._recording.gives_up(record.auto, cosine):
+                self.num_record_steps = num_done
                 return False
             if self._recording.near_enough(record.auto):
                 self.num_record_steps = num_done

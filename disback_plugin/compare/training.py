@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from disback_plugin.adaptive import cosine_of, loss_of, pull_products
 from disback_plugin.compare.arms import ArmPlan
 from disback_plugin.compare.course import Course
 from disback_plugin.compare.lane_draws import LaneDraws, label_tensor
@@ -19,7 +20,7 @@ from disback_plugin.trainer.loop import (
     STUDENT_TURN_PASSES,
     make_record_drawer,
 )
-from disback_plugin.trainer.measure import MEASURE_PASSES, eps_loss, measure_draw, noisy
+from disback_plugin.trainer.measure import MEASURE_PASSES, measure_draw, noisy, residual
 from disback_plugin.trainer.problem import Problem
 
 
@@ -131,7 +132,7 @@ class BatchedDistillation:
         for lane, course in enumerate(self.courses):
 
             def measure(lane: int = lane) -> float:
-                return self._measure(lane, self._teacher_weights)
+                return loss_of(self._residual(lane, self._teacher_weights))
 
             course.start(measure)
 
@@ -141,10 +142,20 @@ class BatchedDistillation:
             if not course.recording(step):
                 continue
 
-            def measure(lane: int = lane) -> float:
-                return self._measure(lane, self.fake_score.params)
+            fake: list[Tensor] = []
 
-            kept |= course.end_record_step(num_done, measure)
+            def measure(lane: int = lane, fake: list[Tensor] = fake) -> float:
+                fake.append(self._residual(lane, self.fake_score.params))
+                return loss_of(fake[0])
+
+            def cosine(
+                lane: int = lane, course: Course = course, fake: list[Tensor] = fake
+            ) -> float:
+                teacher = self._residual(lane, self._teacher_weights)
+                node = self._residual(lane, self._weights(course, 1))
+                return cosine_of(pull_products(fake[0], node, teacher))
+
+            kept |= course.end_record_step(num_done, measure, cosine)
             ended[lane] = not course.recording(num_done)
         if kept:
             self._nodes[num_done] = self.fake_score.snapshot()
@@ -158,7 +169,7 @@ class BatchedDistillation:
                 continue
 
             def measure(node: int, lane: int = lane, course: Course = course) -> float:
-                return self._measure(lane, self._weights(course, node))
+                return loss_of(self._residual(lane, self._weights(course, node)))
 
             node = course.begin_walk_step(step, measure)
             recorded_at = course.kept[node - 1] if node else 0
@@ -171,15 +182,15 @@ class BatchedDistillation:
         return self._nodes[course.kept[node - 1]] if node else self._teacher_weights
 
     @torch.no_grad()
-    def _measure(self, lane: int, weights: Stacked) -> float:
-        """The loss of a network on the samples of one lane's student, counted in its passes."""
+    def _residual(self, lane: int, weights: Stacked) -> Tensor:
+        """Of a network on the samples of one lane's student, counted in its passes."""
         draw = measure_draw(self.drawers[lane], self.distill)
         labels = label_tensor(draw.cond)
         x0 = self.student.call_lane(lane, self.student.params, draw.z, labels)
         x_t = noisy(x0, draw)
         x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
         self.passes[lane] += MEASURE_PASSES
-        return float(eps_loss(x0_hat, x0, draw))
+        return residual(x0_hat, x0, draw)
 
     def _draw(
         self, step: int, stream: str, sigmas: SigmaSampler, drawers: Sequence[Drawer]

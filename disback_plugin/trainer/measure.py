@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.diffusion import denoising_score_matching, diffuse
-from disback_plugin.trainer.config import DistillConfig
+from disback_plugin.diffusion import diffuse
 from disback_plugin.trainer.draws import Draw, Drawer
+from disback_plugin.trainer.training_config import DistillConfig
 
 SHARE = 4  # a quarter of a batch: the same draws every time, so that differences are exact
 MEASURE_PASSES = 2 / SHARE  # the student's samples and the network's answer
 
 
 class Measure:
-    """A network's loss on the student's samples (see `adaptive.py`), always of the same draws.
+    """A network's residuals on the student's samples (see `adaptive.py`), always of the same draws.
 
     `num_calls` since the last `take_passes`; deterministic, and blind to the global random state.
     """
@@ -22,10 +22,10 @@ class Measure:
         self.num_calls = 0
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module) -> float:
+    def __call__(self, network: nn.Module) -> Tensor:
         self.num_calls += 1
         x0, draw = self.student(self.draw.z, self.draw.cond), self.draw
-        return float(eps_loss(network(noisy(x0, draw), draw.sigma, draw.cond), x0, draw))
+        return residual(network(noisy(x0, draw), draw.sigma, draw.cond), x0, draw)
 
     def take_passes(self) -> float:
         """Network passes since the last call."""
@@ -44,6 +44,6 @@ def noisy(x0: Tensor, draw: Draw) -> Tensor:
     return diffuse(x0, draw.sigma, draw.eps)
 
 
-def eps_loss(x0_hat: Tensor, x0: Tensor, draw: Draw) -> Tensor:
-    """E |D - x0|^2 / sigma^2 per data dimension, a scalar."""
-    return denoising_score_matching(x0_hat, x0, draw.sigma, "eps")
+def residual(x0_hat: Tensor, x0: Tensor, draw: Draw) -> Tensor:
+    """(D - x0) / sigma, shaped as the samples (B, *data)."""
+    return (x0_hat - x0) / draw.sigma.reshape(-1, *[1] * (x0.ndim - 1))

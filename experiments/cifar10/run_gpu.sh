@@ -30,5 +30,5 @@ trap keep_curves EXIT
 run=(within disback run "experiments/cifar10/$setting.yaml" "problem.lmdb=$lmdb" "$@")
 "${run[@]}" --seeds "${SEEDS:-3}" --out "$out" --resume
 # the same teacher, recording and walking by what is measured
-"${run[@]}" "teacher=run:$out" 'disback.record={num_steps: 10, auto: {}}' \
+"${run[@]}" "teacher=run:$out" 'disback.record={num_steps: 8, auto: {}}' \
   'disback.schedule={name: adaptive, cap: 10}' --arm disback --seeds "${SEEDS:-3}" --out "$out-adaptive" --resume

@@ -5,11 +5,12 @@ import json
 import logging
 
 import pytest
+import torch
 
 from disback_plugin import DisBack, DisBackConfig
 from tests.hosts.toy import ToyHost, same, tensors_of
 
-AUTO = {"num_steps": 6, "auto": {"stop_at": 0.2, "noise": 0.9, "reach": 1.0}}  # at 1 2 4 6
+AUTO = {"num_steps": 6, "auto": {"stop_at": 0.2, "noise": 0.9, "parallel": 1.0}}  # at 1 2 4 6
 ADAPTIVE = {"name": "adaptive", "cap": 4, "every": 2, "reached": 0.5, "known": 0.0}
 
 
@@ -20,7 +21,8 @@ class Script:
         self.host, self.answers = host, {"fake": list(fake), "real": [teacher, *nodes]}
 
     def __call__(self, network):
-        return self.answers["fake" if network is self.host.fake_score else "real"].pop(0)
+        loss = self.answers["fake" if network is self.host.fake_score else "real"].pop(0)
+        return torch.tensor([loss]).sqrt()
 
 
 def attach(host, folder, measure, **changes):
@@ -58,19 +60,49 @@ def test_recording_leaves_noise_out_and_ends_when_near_enough(tmp_path, caplog):
     assert "recording step 2: no node is kept, it would be noise" in caplog.text
 
 
-def test_a_recording_that_leads_nowhere_is_given_up(tmp_path, caplog):
+class Directions:
+    """Residuals in the plane: the teacher's, the first node's, then the fake score's in order."""
+
+    def __init__(self, host, node, fake):
+        self.host, self.node, self.fake, self.installed = host, node, list(fake), []
+        self.teacher = tensors_of(host.teacher)
+
+    def __call__(self, network):
+        if network is self.host.fake_score:
+            return torch.tensor(self.fake.pop(0))
+        self.installed.append(same(tensors_of(network), self.teacher))
+        return torch.tensor([10.0, 0.0] if self.installed[-1] else self.node)
+
+
+def test_a_path_that_only_damps_the_teacher_is_not_walked(tmp_path, caplog):
     host = ToyHost()
-    record = {"num_steps": 10, "auto": {}}
-    disback = attach(host, tmp_path, Script(host, 10.0, fake=[9.5]), record=record)
+    record = {"num_steps": 8, "auto": {"stop_at": 0.01}}
+    # node 1 stands between teacher and fake score: its pull is the teacher's, damped
+    measure = Directions(host, node=[8.0, 0.0], fake=[[8.0, 0.0], [5.0, 1.5]])
+    disback = attach(host, tmp_path, measure, record=record)
     turns = host.run(disback, range(4))
-    assert [turn.stage for turn in turns] == ["record", "teacher", "teacher", "teacher"]
+    assert [turn.stage for turn in turns] == ["record", "record", "teacher", "teacher"]
     assert disback.path is not None
     assert [node.step for node in disback.path] == [1]
-    assert "recording is given up: in its first step" in caplog.text
+    assert measure.installed == [True, True, False]  # at the start; then the teacher, then node 1
+    assert same(tensors_of(host.teacher), measure.teacher)
+    assert "the first node pulls the student as the teacher does (cosine 0.99" in caplog.text
     again = ToyHost()
-    resumed = attach(again, tmp_path, Script(again, 0.0), record=record)
+    resumed = attach(again, tmp_path, Directions(again, [], []), record=record)
     resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
     assert resumed.begin_step(4).stage == "teacher"
+
+
+def test_a_path_that_corrects_the_teacher_is_walked(tmp_path):
+    host = ToyHost()
+    record = {"num_steps": 4, "auto": {"stop_at": 0.01}}
+    # pulls (5, 0) - (8, 3) and (5, 0) - (10, 0): cosine 0.71
+    measure = Directions(host, node=[8.0, 3.0], fake=[[8.0, 3.0], [5.0, 0.0], [2.0, 0.0]])
+    disback = attach(
+        host, tmp_path, measure, record=record, schedule={"name": "fixed", "interval": 2}
+    )
+    turns = host.run(disback, range(10))
+    assert [turn.node for turn in turns] == [0] * 4 + [2] * 2 + [1] * 2 + [0] * 2
 
 
 def test_with_a_single_node_the_teacher_answers(tmp_path, caplog):
@@ -83,7 +115,7 @@ def test_with_a_single_node_the_teacher_answers(tmp_path, caplog):
 
 def test_the_walk_follows_the_measure(tmp_path):
     host = ToyHost()
-    measure = Script(host, 9.0, fake=[8.0, 6.0, 4.0, 2.0], nodes=[2.0, 0.9, 2.0, 1.5, 2.0, 1.0])
+    measure = Script(host, 9.0, fake=[8.0, 6.0, 4.0, 2.0], nodes=[2.0, 0.9, 2.0, 1.5, 2.0, 0.9])
     disback = attach(host, tmp_path, measure)
     turns = host.run(disback, range(16))
     # nodes 1 to 4 at 6 steps; node 3 halves in 2 steps, node 2 stays for its cap of 4
@@ -98,7 +130,7 @@ def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path):
 
 
 def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
-    monkeypatch.setattr("disback_plugin.session.gather", lambda value: [value, value + 0.5])
+    monkeypatch.setattr("disback_plugin.judge.gather", lambda value: [value, value + 0.5])
     host = ToyHost()
     turn = attach(host, tmp_path, Script(host, 0.8)).begin_step(0)
     assert turn.stage == "record"  # (0.8 + 1.3) / 2 is above min_loss, 0.8 is not
@@ -110,11 +142,11 @@ def test_resuming_decides_and_trains_the_same_bit_for_bit(tmp_path, stop_at):
         def measure(network):
             z = host.noise(999)
             x0 = host.student(z)
-            return 1e3 * float((network(x0 + 0.1 * z) - x0).square().mean().detach())
+            return 30 * (network(x0 + 0.1 * z) - x0)
 
         return measure
 
-    config = {"record": {"num_steps": 6, "auto": {"min_loss": 0.0, "noise": 1.0, "reach": 1.0}}}
+    config = {"record": {"num_steps": 6, "auto": {"min_loss": 0.0, "noise": 1.0, "parallel": 1.0}}}
     whole = ToyHost()
     turns = whole.run(attach(whole, tmp_path / "whole", losses(whole), **config), range(16))
     host = ToyHost()
