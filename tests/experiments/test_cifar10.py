@@ -21,7 +21,12 @@ SMALL = [
     *("teacher.network.num_blocks=1", "teacher.network.attn_resolutions=[]"),
     *("teacher.training.num_steps=3", "teacher.training.batch_size=16"),
     *("teacher.training.lr_schedule.num_warmup_steps=1", "teacher.num_sampling_steps=2"),
-    *("distill.num_steps=12", "distill.batch_size=8", "evaluation.every=6"),
+    *(
+        "distill.num_steps=12",
+        "distill.batch_size=8",
+        "distill.record_batch_size=4",
+        "evaluation.every=6",
+    ),
     *("evaluation.num_samples=40", "disback.schedule={name: fixed, interval: 1}"),
     *("disback.record={num_steps: 4, at: [1, 4]}", "compile=false", "device=cpu", "num_threads=1"),
     *("logging.progress=false", 'mixed_precision="no"'),
