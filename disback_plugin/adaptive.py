@@ -25,13 +25,13 @@ class AutoRecord(StrictModel):
         teacher answers from the first step on, and the run is one with a fixed teacher.
     parallel: at the second node recording is given up, and the teacher answers, where the first
         node pulls as the teacher does, by the cosine of their pulls: the path would damp the
-        teacher, not correct it. 1 never gives up.
+        teacher, not correct it. The fake score starts again as the teacher. 1 never gives up.
     stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
     noise: a node is left out unless its loss is below this fraction of that of the node before it.
     """
 
     min_loss: float = Field(default=1.0, ge=0)
-    parallel: float = Field(default=0.9, gt=0, le=1)
+    parallel: float = Field(default=0.8, gt=0, le=1)
     stop_at: float = Field(default=0.1, gt=0, lt=1)
     noise: float = Field(default=0.95, gt=0, le=1)
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 
 from disback_plugin.adaptive import AutoRecord, log_spaced
 from disback_plugin.config_base import StrictModel
-from disback_plugin.schedule import FixedInterval, Schedule, make_schedule
+from disback_plugin.schedule import FixedInterval, PerNode, Schedule, make_schedule
 
 Arm = Literal["disback", "warm", "fixed"]
 Codec = Literal["full", "delta"]
@@ -64,6 +64,22 @@ class RecordConfig(StrictModel):
         return tuple(range(self.every, self.num_steps + 1, self.every))
 
 
+def check_walk(record: RecordConfig, schedule: Schedule) -> None:
+    """Raise ValueError or ConfigError where `schedule` cannot walk what is recorded."""
+    num_nodes = len(record.node_steps)
+    if num_nodes < 2:
+        raise ValueError(
+            "a path of one node has nothing to walk back: the fake score starts at it and "
+            "the teacher answers at once. Record more nodes"
+        )
+    schedule.check(num_nodes)
+    if record.auto is not None and isinstance(schedule, PerNode):
+        raise ValueError(
+            "schedule 'per-node' is for a known number of nodes, but automatic recording may keep "
+            "fewer: use schedule 'fixed' or 'adaptive', or list the nodes with record 'at'"
+        )
+
+
 class DisBackConfig(StrictModel):
     """Settings of `DisBack.attach`.
 
@@ -91,12 +107,7 @@ class DisBackConfig(StrictModel):
         if self.arm != "fixed" and self.path is None:
             raise ValueError(f"arm {self.arm!r} needs 'path', the folder of the degradation path")
         if self.record is not None and self.arm == "disback":
-            if len(self.record.node_steps) < 2:
-                raise ValueError(
-                    "a path of one node has nothing to walk back: the fake score starts at it and "
-                    "the teacher answers at once. Record more nodes, or use arm 'warm'"
-                )
-            self.schedule.check(len(self.record.node_steps))
+            check_walk(self.record, self.schedule)
         return self
 
     def recording_settings(self) -> dict[str, Any]:

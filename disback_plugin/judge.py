@@ -6,50 +6,76 @@ from torch import Tensor, nn
 
 from disback_plugin.adaptive import Measure, cosine_of, loss_of, pull_products
 from disback_plugin.distributed import gather
+from disback_plugin.errors import SessionError
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
 
 
 class Judge:
-    """A host's measure, made into losses and pulls over the whole batch; called on every rank."""
+    """A host's measure, made into losses and pulls over the whole batch; called on every rank.
+
+    num_measurements: how many networks were asked about; what a resumed run asks again for want of
+    the answer is not counted, so that it counts as the run that was not stopped.
+    """
 
     def __init__(self, measure: Measure, installation: Installation, fake_score: nn.Module) -> None:
         self._measure, self._installation, self._fake_score = measure, installation, fake_score
+        self.num_measurements = 0
         self._fake: Tensor | None = None
+        self._teacher: Tensor | None = None
+        self._first: Tensor | None = None
 
     def loss(self, network: nn.Module) -> float:
-        """Of any network: the real score in use, or a node."""
-        return self._mean_loss(self._measure(network).detach())
+        """Of a node that is installed as the real score."""
+        self.num_measurements += 1
+        return self._mean_loss(self._ask(network))
 
-    def real_score_loss(self) -> float:
-        """Of what is installed as the real score."""
-        with self._installation.evaluate() as network:
-            return self.loss(network)
+    def teacher_loss(self) -> float:
+        """Of the teacher, before recording."""
+        self.num_measurements += 1
+        self._teacher = self._residual()
+        return self._mean_loss(self._teacher)
 
     def fake_score_loss(self) -> float:
         """Of the fake score, which is the node that is due."""
-        self._fake = self._measure(self._fake_score).detach()
+        self.num_measurements += 1
+        self._fake = self._ask(self._fake_score)
         return self._mean_loss(self._fake)
+
+    def keep_first(self) -> None:
+        """The fake score, as last asked about, is node 1."""
+        self._first = self._fake
 
     def cosine(self, path: DegradationPath) -> float:
         """Of the first node's pull with the teacher's, right after `fake_score_loss`.
 
-        The teacher is the real score before and after: node 1 takes its place for a moment.
+        A run resumed since node 1 asks both again, node 1 in the teacher's place for a moment.
         """
         assert self._fake is not None
-        teacher = self._residual()
-        try:
-            self._installation.install(1, path.read(1))
-            node = self._residual()
-        finally:
-            self._installation.install(0, self._installation.reference.tensors)
-        ranks = gather(pull_products(self._fake, node, teacher))
+        if self._teacher is None:
+            self._teacher = self._residual()
+        if self._first is None:
+            try:
+                self._installation.install(1, path.read(1))
+                self._first = self._residual()
+            finally:
+                self._installation.install(0, self._installation.reference.tensors)
+        ranks = gather(pull_products(self._fake, self._first, self._teacher))
         pq, pp, qq = (sum(parts) for parts in zip(*ranks, strict=True))
         return cosine_of((pq, pp, qq))
 
     def _residual(self) -> Tensor:
         with self._installation.evaluate() as network:
-            return self._measure(network).detach()
+            return self._ask(network)
+
+    def _ask(self, network: nn.Module) -> Tensor:
+        residual = self._measure(network)
+        if not isinstance(residual, Tensor):
+            raise SessionError(
+                f"measure(network) gave a {type(residual).__name__}: it must return the residuals "
+                "(D(x_t) - x0) / sigma, a tensor"
+            )
+        return residual.detach()
 
     @staticmethod
     def _mean_loss(residual: Tensor) -> float:

@@ -1,6 +1,7 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
 import logging
+import math
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class Recorder:
         self.auto = config.record.auto if judge is not None else None
         self.judge, self.state = judge, RecordingState()
         self.num_steps = config.record.num_steps
+        self.gave_up = False
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
     def needed(self, state: RecordingState) -> bool:
@@ -49,7 +51,12 @@ class Recorder:
         if self.auto is None:
             return True
         assert self.judge is not None
-        loss = self.judge.real_score_loss()
+        loss = self.judge.teacher_loss()
+        if not math.isfinite(loss):
+            raise SessionError(
+                f"the teacher's loss on the student's samples is {loss}, by the measure: look at "
+                "the student's samples, they must be finite before its first update"
+            )
         needed = state.begin(self.auto, loss)
         if rank() == 0 and not needed:
             logger.warning(
@@ -162,8 +169,10 @@ class Recorder:
                 *(num_done, loss, before),
             )
             return False
+        if len(self.state.losses) == 2:
+            self.judge.keep_first()
         if self.state.gives_up(self.auto, lambda: self._first_cosine(path)):
-            self.num_steps = num_done
+            self.num_steps, self.gave_up = num_done, True
             return False
         if self.state.near_enough(self.auto):
             self.num_steps = num_done

@@ -1,7 +1,7 @@
 """`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,9 +61,10 @@ class DisBack:
         config: DisBackConfig,
         method: str,
         measure: Measure | None = None,
+        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student = roles.student
+        self._student, self._reset_fake_optimizer = roles.student, reset_fake_optimizer
         self._judge = None if measure is None else Judge(measure, installation, roles.fake_score)
         self._strategy: RealScore = FixedTeacher(installation)
         self._recorder = (
@@ -83,13 +84,15 @@ class DisBack:
         adapter: str = "generic",
         roles: Mapping[str, nn.Module] | None = None,
         measure: Measure | None = None,
+        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> "DisBack":
         """Attach to `host` through a registered adapter, or to `roles` of your own loop.
 
         measure(network): what automatic recording and the schedule `adaptive` decide from: the
         residuals (D(x_t) - x0) / sigma of the network on the student's samples, a tensor, of the
         same draws at every call (see adaptive.py); called on every rank, all ranks count. Without
-        it their caps hold.
+        it their caps hold. reset_fake_optimizer(): called where automatic recording gives up and
+        the fake score is the teacher again, for its optimizer to forget.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
@@ -98,7 +101,8 @@ class DisBack:
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
-        return cls(found, chosen.installation(found, config), config, chosen.name, measure)
+        installation = chosen.installation(found, config)
+        return cls(found, installation, config, chosen.name, measure, reset_fake_optimizer)
 
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
@@ -168,6 +172,19 @@ class DisBack:
         return self._strategy.installed or 0
 
     @property
+    def num_record_steps(self) -> int:
+        """Recording steps of this run, before the student's first update; may fall while recording.
+
+        0 where nothing is recorded, and for a path that is reused.
+        """
+        return self._progress.num_record_steps
+
+    @property
+    def num_measurements(self) -> int:
+        """How many networks were measured since this session was attached."""
+        return 0 if self._judge is None else self._judge.num_measurements
+
+    @property
     def path(self) -> DegradationPath | None:
         """The degradation path, once the first step has begun."""
         return self._path
@@ -206,9 +223,9 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Warn if an active session never switched anything: then it trained plain distillation."""
-        direct = self._progress.direct
-        if self.config.arm == "disback" and self._num_switches == 0 and not direct and is_main():
+        """Warn if an active session never switched anything, but for a recording that said why."""
+        told = self._progress.direct or (self._path is not None and _is_given_up(self._path))
+        if self.config.arm == "disback" and self._num_switches == 0 and not told and is_main():
             logger.warning(
                 "DisBack was attached but never installed a node: training stopped during "
                 "recording, or begin_step was not called"
@@ -266,6 +283,10 @@ class DisBack:
             self._check_student()
         entry = self._recorder.end_step(self._path, num_done)
         self._progress.num_record_steps = self._recorder.num_steps
+        if self._recorder.gave_up:
+            self.installation.reset_fake_score()
+            if self._reset_fake_optimizer is not None:
+                self._reset_fake_optimizer()
         if num_done == self._recorder.num_steps:
             self._backtrack()
         return entry
@@ -283,8 +304,13 @@ class DisBack:
         if self.config.arm != "disback":
             return
         schedule, path = self.config.schedule, self._path
-        if self._recorder and self._recorder.auto and len(path) < 2:
+        if _is_given_up(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
             loss = None if self._judge is None else self._judge.loss
             self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
+
+
+def _is_given_up(path: DegradationPath) -> bool:
+    """Whether automatic recording has ended with too few nodes to walk back."""
+    return path.complete and "auto" in path.manifest.recording and len(path) < 2

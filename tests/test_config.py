@@ -49,6 +49,14 @@ def test_bad_recording_settings_are_refused(settings, message):
             "give 3 intervals",
         ),
         ({"path": "p", "record": {"num_steps": 4, "at": [4]}}, "nothing to walk back"),
+        (
+            {
+                "path": "p",
+                "record": {"num_steps": 4, "auto": {}},
+                "schedule": {"name": "per-node", "intervals": [5, 5]},
+            },
+            "automatic recording may keep fewer",
+        ),
     ],
 )
 def test_bad_session_settings_are_refused(settings, message):

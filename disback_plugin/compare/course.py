@@ -19,6 +19,7 @@ class Course:
     kept: list[int] = field(default_factory=list)
     num_record_steps: int = 0
     node: int = 0
+    gave_up: bool = False
 
     def __post_init__(self) -> None:
         self._recording = RecordingState()
@@ -38,6 +39,10 @@ class Course:
         """Whether the student is held still at `step`."""
         return step < self.num_record_steps
 
+    def update_of(self, step: int) -> int:
+        """The number of the student's update at `step`; while recording the step."""
+        return step if self.recording(step) else step - self.num_record_steps
+
     def end_record_step(self, num_done: int, measure: Number, cosine: Number) -> bool:
         """Whether the fake score is kept as a node now.
 
@@ -51,7 +56,7 @@ class Course:
             if not self._recording.keep(record.auto, measure(), num_done == self.num_record_steps):
                 return False
             if self._recording.gives_up(record.auto, cosine):
-                self.num_record_steps = num_done
+                self.num_record_steps, self.gave_up = num_done, True
                 return False
             if self._recording.near_enough(record.auto):
                 self.num_record_steps = num_done

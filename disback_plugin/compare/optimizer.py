@@ -54,17 +54,14 @@ class StackedAdamW:
         count = self.steps.clamp_min(1)
         rate = active * lr / (1 - beta1**count)
         root = (1 - beta2**count).sqrt()
-        whole = bool(active.all())
+        still = ~active
         for name, own in self.stack.params.items():
             grad = _clipped(grads[name], norms, max_norm)
             mean, square = self.mean[name], self.square[name]
-            if whole:
-                square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-                mean.lerp_(grad, 1 - beta1) if beta1 else mean.copy_(grad)
-            else:
-                on = _wide(active, own)
-                square.copy_(torch.where(on, beta2 * square + (1 - beta2) * grad * grad, square))
-                mean.copy_(torch.where(on, torch.lerp(mean, grad, 1 - beta1), mean))
+            before = mean[still], square[still]
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            mean.lerp_(grad, 1 - beta1) if beta1 else mean.copy_(grad)
+            mean[still], square[still] = before
             if self.weight_decay:
                 own.mul_(1 - _wide(active * lr * self.weight_decay, own))
             own.sub_(_wide(rate, own) * mean / (square.sqrt() / _wide(root, own) + EPS))

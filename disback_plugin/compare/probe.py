@@ -86,10 +86,11 @@ def probe_table(probes: list[Probe]) -> str:
         "excess loss: denoising loss above the least possible, in units of that (Eq. 9 without "
         "units)\ncosine, size: the node's pull on the student against the teacher's, with the fake "
         "score at the last node; the last node itself does not pull\n"
-        "how to read it: a path is worth walking where the teacher's excess loss is large and\n"
-        "falls by more than half over the nodes, with cosines above 0.5. No excess: the teacher\n"
-        "knows the student. No fall: the student is too far for so short a recording. Lower\n"
-        "cosines: the nodes are noise, record more lightly"
+        "how to read it: a path is worth walking where the teacher's excess loss is large, falls\n"
+        "by more than half over the nodes, and some level has cosines of about 0.4 to 0.9: nodes\n"
+        "then pull elsewhere than the teacher. No excess: the teacher knows the student. No fall:\n"
+        "the student is too far for so short a recording. Cosines near 1 at all levels: the nodes\n"
+        "damp a teacher that points the right way. Much lower ones: noise, record more lightly"
     )
     return "\n".join(lines)
 

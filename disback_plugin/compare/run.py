@@ -47,11 +47,12 @@ def compare(
     num_seeds: int,
     tell: Tell = print,
 ) -> list[Curve]:
-    """Run every arm at every learning rate for seeds 0..num_seeds-1, on the CPU or one GPU.
+    """Run every arm at every learning rate for seeds 0..num_seeds-1, on the CPU in float32.
 
     The teacher is trained into `out`, or taken from there. A finished arm's curves are in
     `out`/curves and are not run again; all that lie there are returned. Raises ConfigError (unknown
-    arm), RunError (other settings, or curves of another number of seeds).
+    arm, or settings that only `disback run` has), RunError (other settings, or curves of another
+    number of seeds).
     """
     plans = [make_arm(name, config) for name in arms]
     files = f"*-seeds{num_seeds}.jsonl"
@@ -61,8 +62,7 @@ def compare(
             f"{out / CURVES} holds curves of another number of seeds ({min(others).name}), which "
             f"cannot be compared with {num_seeds}: give as many, or another --out"
         )
-    if config.distill.num_accumulation_steps > 1:
-        raise ConfigError("compare takes whole batches: set distill.num_accumulation_steps=1")
+    _check(config)
     with Interrupt() as interrupt:
         prepare_experiment(config, out, resume=True, interrupt=interrupt)
     bench = _bench(config, out, num_seeds)
@@ -76,6 +76,18 @@ def compare(
                 tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
     found = sorted((out / CURVES).glob(files))
     return [curve for file in found for curve in read_curves(file)]
+
+
+def _check(config: ExperimentConfig) -> None:
+    """Raise ConfigError for what stacked networks would silently leave out."""
+    if config.distill.num_accumulation_steps > 1:
+        raise ConfigError("compare takes whole batches: set distill.num_accumulation_steps=1")
+    if config.mixed_precision != "no":
+        raise ConfigError("compare trains in float32: set mixed_precision=no, or use `disback run`")
+    if config.distill.dropout and getattr(config.teacher.network, "dropout", False):
+        raise ConfigError("compare trains without dropout: set distill.dropout=false")
+    if make_accelerator(config).device.type != "cpu":
+        raise ConfigError("compare runs on the CPU: set device=cpu, or use `disback run`")
 
 
 def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:

@@ -20,7 +20,7 @@ from disback_plugin.trainer.loop import (
     STUDENT_TURN_PASSES,
     make_record_drawer,
 )
-from disback_plugin.trainer.measure import MEASURE_PASSES, measure_draw, noisy, residual
+from disback_plugin.trainer.measure import measure_draw, measure_passes, noisy, residual
 from disback_plugin.trainer.problem import Problem
 
 
@@ -60,6 +60,7 @@ class BatchedDistillation:
         self.courses = [Course(plan) for _ in drawers]
         self._nodes: dict[int, Stacked] = {}  # by recording steps
         self._installed = [0] * num  # recording steps of each lane's node; 0 is the teacher
+        self._asked: list[dict[str, Tensor]] = [{} for _ in drawers]  # residuals of each lane
         self._begin()
 
     def train_step(self, step: int) -> None:
@@ -80,12 +81,14 @@ class BatchedDistillation:
 
     # -- the two updates ------------------------------------------------------------------------
     def _update_student(self, step: int, active: Tensor) -> None:
-        draw = self._draw(step, "student", self.distill.sigmas, self.drawers)
+        updates = self._updates(step)
+        draw = self._draw(updates, "student", self.distill.sigmas)
         x0 = self.student(draw.z, draw.cond)
         gradient = self._student_gradient(x0.detach(), draw)
         loss = (x0 * gradient).sum() / x0.shape[1]
-        factor = self.distill.student_lr_schedule.factor(step, self.distill.num_steps)
-        lr = torch.full_like(self.passes, self.distill.student_lr * factor)
+        schedule, num_steps = self.distill.student_lr_schedule, self.distill.num_steps
+        factors = [schedule.factor(update, num_steps) for update in updates]
+        lr = self.distill.student_lr * torch.tensor(factors)
         grads = _gradients(loss, self.student)
         self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
@@ -102,19 +105,25 @@ class BatchedDistillation:
 
     def _update_fake_score(self, step: int, number: int, recording: Tensor) -> None:
         distill = self.distill
-        lanes = zip(recording, self._record_drawers, self.drawers, strict=True)
-        drawers = [small if on else usual for on, small, usual in lanes]
-        sigmas = distill.fake_sigmas or distill.sigmas
-        draw = self._draw(step, f"fake/{number}", sigmas, drawers)
+        sigmas, updates = distill.fake_sigmas or distill.sigmas, self._updates(step)
+        drawers = [
+            small if on else usual
+            for on, small, usual in zip(recording, self._record_drawers, self.drawers, strict=True)
+        ]
+        streams = [f"record/{number}" if on else f"fake/{number}" for on in recording]
+        draws = zip(drawers, updates, streams, strict=True)
+        draw = LaneDraws.stack(
+            [drawer.draw(update, stream, sigmas) for drawer, update, stream in draws]
+        )
         with torch.no_grad():
             x0 = self.student(draw.z, draw.cond)
         x0_hat = self.fake_score(x0 + _wide(draw.sigma, x0) * draw.eps, draw.sigma, draw.cond)
         weight = WEIGHTINGS[distill.fake_weighting](_wide(draw.sigma, x0), self.sigma_data)
         loss = ((weight * (x0_hat - x0).square()).flatten(2).mean(2) * draw.share).sum()
-        factor = distill.fake_lr_schedule.factor(step, distill.num_steps)
-        lr = torch.full_like(self.passes, distill.fake_lr * factor)
-        if distill.record_lr is not None:
-            lr[recording] = distill.record_lr
+        schedule = distill.fake_lr_schedule
+        factors = [schedule.factor(update, distill.num_steps) for update in updates]
+        lr = distill.fake_lr * torch.tensor(factors)
+        lr[recording] = distill.record_lr or distill.fake_lr
         everyone = torch.ones_like(recording)
         grads = _gradients(loss, self.fake_score)
         self._fake_optimizer.step(grads, lr, everyone, distill.clip_grad_norm)
@@ -132,7 +141,8 @@ class BatchedDistillation:
         for lane, course in enumerate(self.courses):
 
             def measure(lane: int = lane) -> float:
-                return loss_of(self._residual(lane, self._teacher_weights))
+                self._asked[lane]["teacher"] = self._residual(lane, self._teacher_weights)
+                return loss_of(self._asked[lane]["teacher"])
 
             course.start(measure)
 
@@ -142,24 +152,24 @@ class BatchedDistillation:
             if not course.recording(step):
                 continue
 
-            fake: list[Tensor] = []
+            asked = self._asked[lane]
 
-            def measure(lane: int = lane, fake: list[Tensor] = fake) -> float:
-                fake.append(self._residual(lane, self.fake_score.params))
-                return loss_of(fake[0])
+            def measure(lane: int = lane, asked: dict[str, Tensor] = asked) -> float:
+                asked["fake"] = self._residual(lane, self.fake_score.params)
+                return loss_of(asked["fake"])
 
-            def cosine(
-                lane: int = lane, course: Course = course, fake: list[Tensor] = fake
-            ) -> float:
-                teacher = self._residual(lane, self._teacher_weights)
-                node = self._residual(lane, self._weights(course, 1))
-                return cosine_of(pull_products(fake[0], node, teacher))
+            def cosine(asked: dict[str, Tensor] = asked) -> float:
+                return cosine_of(pull_products(asked["fake"], asked["first"], asked["teacher"]))
 
             kept |= course.end_record_step(num_done, measure, cosine)
+            if len(course.kept) == 1 and "fake" in asked:
+                asked.setdefault("first", asked["fake"])
             ended[lane] = not course.recording(num_done)
         if kept:
             self._nodes[num_done] = self.fake_score.snapshot()
-        if self.plan.from_teacher and bool(ended.any()):
+        if not self.plan.from_teacher:
+            ended &= torch.tensor([course.gave_up for course in self.courses])
+        if bool(ended.any()):
             self.fake_score.load(self._teacher_weights, ended)
             self._fake_optimizer.reset(ended)
 
@@ -189,13 +199,16 @@ class BatchedDistillation:
         x0 = self.student.call_lane(lane, self.student.params, draw.z, labels)
         x_t = noisy(x0, draw)
         x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
-        self.passes[lane] += MEASURE_PASSES
+        self.passes[lane] += measure_passes(draw, self.drawers[lane])
         return residual(x0_hat, x0, draw)
 
-    def _draw(
-        self, step: int, stream: str, sigmas: SigmaSampler, drawers: Sequence[Drawer]
-    ) -> LaneDraws:
-        return LaneDraws.stack([drawer.draw(step, stream, sigmas) for drawer in drawers])
+    def _updates(self, step: int) -> list[int]:
+        """The number of the student's update in each lane."""
+        return [course.update_of(step) for course in self.courses]
+
+    def _draw(self, updates: Sequence[int], stream: str, sigmas: SigmaSampler) -> LaneDraws:
+        lanes = zip(self.drawers, updates, strict=True)
+        return LaneDraws.stack([drawer.draw(update, stream, sigmas) for drawer, update in lanes])
 
 
 def _gradients(loss: Tensor, stack: Stack) -> Stacked:

@@ -79,6 +79,11 @@ class FixedTeacher(RealScore):
     def node_at(self, step: int) -> int:
         return 0
 
+    def begin_step(self, step: int) -> Switch | None:
+        """Bring the teacher back where it may be gone; no switch where it was there all along."""
+        switch = super().begin_step(step)
+        return switch if switch is not None and switch.changed_tensors else None
+
     def install(self, node: int) -> Switch:
         assert node == 0, "a fixed teacher has no other node"
         report = self.installation.install(0, self.installation.reference.tensors)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings
+from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings, check_walk
 from disback_plugin.config_base import (
     StrictModel,
     known_name,
@@ -144,7 +144,7 @@ class ExperimentConfig(StrictModel):
                 f"disback.record.num_steps={self.disback.record.num_steps} counts towards"
                 f" distill.num_steps={self.distill.num_steps} and must be less"
             )
-        self.disback.schedule.check(len(self.disback.record.node_steps))
+        check_walk(self.disback.record, self.disback.schedule)
         names = self.problem.metric_names
         chosen = self.evaluation
         for metric in (chosen.primary, *(chosen.metrics or ())):

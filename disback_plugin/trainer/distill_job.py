@@ -94,7 +94,10 @@ def attach(
         codec=section.codec,
         rounding=section.rounding,
     )
-    return DisBack.attach(roles=roles, config=settings, measure=measure)
+    forget = networks.fake_score.forget
+    return DisBack.attach(
+        roles=roles, config=settings, measure=measure, reset_fake_optimizer=forget
+    )
 
 
 def make_drawer(
@@ -130,7 +133,7 @@ class DistillJob:
         self.passes: float = 0
         self.config, self.problem, self.folder = config, problem, folder
         self.accelerator, self.loop, self.evaluator = accelerator, loop, evaluator
-        self.measure = measure
+        self.measure, self._num_measured = measure, 0
         num, shape = config.evaluation.num_samples, loop.drawer.latent_shape
         self._z = evaluation_noise(seed, num, shape)
         self._last: StepResult | None = None
@@ -141,8 +144,10 @@ class DistillJob:
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
         self.passes += result.passes
-        if self.measure is not None:
-            self.passes += self.measure.take_passes()
+        if self.measure is not None and self.loop.disback is not None:
+            num = self.loop.disback.num_measurements
+            self.passes += self.measure.passes * (num - self._num_measured)
+            self._num_measured = num
         lines: list[Line] = []
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})

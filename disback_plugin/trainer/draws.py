@@ -20,10 +20,10 @@ class Draw:
     cond: Condition | None
 
     def split(self, num: int) -> list["Draw"]:
-        """`num` equal parts of the batch, for gradient accumulation."""
-        conds = (None,) * num if self.cond is None else self.cond.chunk(num)
-        parts = zip(self.z.chunk(num), self.eps.chunk(num), self.sigma.chunk(num), strict=True)
-        return [Draw(*part, cond) for part, cond in zip(parts, conds, strict=True)]
+        """`num` equal parts; fewer, the last one smaller, where the batch does not divide."""
+        z, eps, sigma = self.z.chunk(num), self.eps.chunk(num), self.sigma.chunk(num)
+        conds = (None,) * len(z) if self.cond is None else self.cond.chunk(num)
+        return [Draw(*part) for part in zip(z, eps, sigma, conds, strict=True)]
 
 
 @dataclass(frozen=True)

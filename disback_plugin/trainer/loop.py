@@ -72,26 +72,31 @@ class Distillation:
         self.record_drawer = make_record_drawer(drawer, config.distill)
 
     def train_step(self, step: int) -> StepResult:
-        """Run host step `step`, counted from 0."""
+        """Run host step `step`, counted from 0.
+
+        Draws and schedules go by the student's updates: arms that record for longer or not at all
+        see the same noise and the same rate at the same update.
+        """
         self.drawer.noise.seed_global(step)
         turn = self.disback.begin_step(step) if self.disback else None
+        self.drawer.noise.seed_global(self._update_of(step))
         result = StepResult(turn)
         if turn is None or turn.update_student:
             result.student_loss, result.student_grad_norm = self._update_student(step)
             result.passes += STUDENT_TURN_PASSES
         recording = turn is not None and turn.stage == "record"
-        drawer = self.record_drawer if recording else self.drawer
-        lr = self._fake_lr(step, recording)
+        share = self.record_drawer.batch_size / self.drawer.batch_size if recording else 1
         for number in range(self.config.num_fake_updates):
-            loss, norm = self._update_fake_score(step, number, lr, drawer)
+            loss, norm = self._update_fake_score(step, number, recording)
             result.fake_loss, result.fake_grad_norm = loss, norm
-            result.passes += FAKE_TURN_PASSES * drawer.batch_size / self.drawer.batch_size
+            result.passes += FAKE_TURN_PASSES * share
         result.entry = self.disback.end_step(step) if self.disback else None
         return result
 
     def _update_student(self, step: int) -> tuple[Tensor, Tensor]:
         student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
-        draws = self.drawer.draw(step, "student", self.config.sigmas)
+        config, update = self.config, self._update_of(step)
+        draws = self.drawer.draw(update, "student", config.sigmas)
         for draw, sync in self._parts(draws, student):
             with sync:
                 x0 = student.network(draw.z, draw.cond)
@@ -99,8 +104,7 @@ class Distillation:
                 loss = loss / self.config.num_accumulation_steps
                 self.accelerator.backward(loss)
             total += loss.detach()
-        config = self.config
-        lr = config.student_lr * config.student_lr_schedule.factor(step, config.num_steps)
+        lr = config.student_lr * config.student_lr_schedule.factor(update, config.num_steps)
         return total, student.update(lr, self._max_norm)
 
     @torch.no_grad()
@@ -112,12 +116,13 @@ class Distillation:
             real_x0 = real_score(x_t, draw.sigma, draw.cond)
         return self.gradient(fake_x0, real_x0, x0, draw.sigma)
 
-    def _update_fake_score(
-        self, step: int, number: int, lr: float, drawer: Drawer
-    ) -> tuple[Tensor, Tensor]:
+    def _update_fake_score(self, step: int, number: int, recording: bool) -> tuple[Tensor, Tensor]:
         """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
         fake, total = self.networks.fake_score, torch.zeros((), device=self.drawer.device)
-        draws = drawer.draw(step, f"fake/{number}", self.fake_sigmas)
+        if recording:
+            draws = self.record_drawer.draw(step, f"record/{number}", self.fake_sigmas)
+        else:
+            draws = self.drawer.draw(self._update_of(step), f"fake/{number}", self.fake_sigmas)
         for draw, sync in self._parts(draws, fake):
             with torch.no_grad():
                 x0 = self.networks.student.network(draw.z, draw.cond)
@@ -129,7 +134,7 @@ class Distillation:
                 loss = loss / self.config.num_accumulation_steps
                 self.accelerator.backward(loss)
             total += loss.detach()
-        return total, fake.update(lr, self._max_norm)
+        return total, fake.update(self._fake_lr(step, recording), self._max_norm)
 
     def real_score(self) -> AbstractContextManager[nn.Module]:
         """The network that answers as the real score now, within the context."""
@@ -146,9 +151,15 @@ class Distillation:
 
     def _fake_lr(self, step: int, recording: bool) -> float:
         config = self.config
-        if recording and config.record_lr is not None:
-            return config.record_lr
-        return config.fake_lr * config.fake_lr_schedule.factor(step, config.num_steps)
+        if recording:
+            return config.record_lr or config.fake_lr
+        update = self._update_of(step)
+        return config.fake_lr * config.fake_lr_schedule.factor(update, config.num_steps)
+
+    def _update_of(self, step: int) -> int:
+        """The number of the student's update at `step`, from 0; while recording the step."""
+        num_before = self.disback.num_record_steps if self.disback else 0
+        return step - num_before if step >= num_before else step
 
 
 def make_record_drawer(drawer: Drawer, config: DistillConfig) -> Drawer:

@@ -1,6 +1,10 @@
 """The measure that automatic recording and the schedule `adaptive` decide from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from disback_plugin.diffusion import diffuse
@@ -8,35 +12,39 @@ from disback_plugin.trainer.draws import Draw, Drawer
 from disback_plugin.trainer.training_config import DistillConfig
 
 SHARE = 4  # a quarter of a batch: the same draws every time, so that differences are exact
-MEASURE_PASSES = 2 / SHARE  # the student's samples and the network's answer
 
 
 class Measure:
     """A network's residuals on the student's samples (see `adaptive.py`), always of the same draws.
 
-    `num_calls` since the last `take_passes`; deterministic, and blind to the global random state.
+    All networks answer in the precision of the training, without dropout. Deterministic, and blind
+    to the global random state. `passes` are the network passes of a call, per sample of a batch.
     """
 
-    def __init__(self, student: nn.Module, drawer: Drawer, config: DistillConfig) -> None:
+    def __init__(
+        self, student: nn.Module, drawer: Drawer, config: DistillConfig, accelerator: Accelerator
+    ) -> None:
         self.student, self.draw = student, measure_draw(drawer, config)
-        self.num_calls = 0
+        self.accelerator, self.passes = accelerator, measure_passes(self.draw, drawer)
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> Tensor:
-        self.num_calls += 1
-        x0, draw = self.student(self.draw.z, self.draw.cond), self.draw
-        return residual(network(noisy(x0, draw), draw.sigma, draw.cond), x0, draw)
-
-    def take_passes(self) -> float:
-        """Network passes since the last call."""
-        passes, self.num_calls = MEASURE_PASSES * self.num_calls, 0
-        return passes
+        draw = self.draw
+        with _without_dropout(self.student, network), self.accelerator.autocast():
+            x0 = self.student(draw.z, draw.cond)
+            x0_hat = network(noisy(x0, draw), draw.sigma, draw.cond)
+        return residual(x0_hat, x0, draw)
 
 
 def measure_draw(drawer: Drawer, config: DistillConfig) -> Draw:
     """The draw of a run's measurements, at the student's noise levels."""
     draw = drawer.draw(0, "measure", config.sigmas)
     return draw.split(SHARE)[0] if len(draw.z) >= SHARE else draw
+
+
+def measure_passes(draw: Draw, drawer: Drawer) -> float:
+    """Of one measurement, per sample of a batch: the student's samples and the network's answer."""
+    return 2 * len(draw.z) * drawer.noise.num_ranks / drawer.batch_size
 
 
 def noisy(x0: Tensor, draw: Draw) -> Tensor:
@@ -47,3 +55,15 @@ def noisy(x0: Tensor, draw: Draw) -> Tensor:
 def residual(x0_hat: Tensor, x0: Tensor, draw: Draw) -> Tensor:
     """(D - x0) / sigma, shaped as the samples (B, *data)."""
     return (x0_hat - x0) / draw.sigma.reshape(-1, *[1] * (x0.ndim - 1))
+
+
+@contextmanager
+def _without_dropout(*networks: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for network in networks for part in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -37,8 +37,9 @@ class TeacherTraining(StrictModel):
 class DistillConfig(StrictModel):
     """The student's and the fake score's training; `num_steps` includes the recording steps.
 
-    record_lr, record_batch_size: the fake score's while recording (default: as in training). At a
-        high rate nodes are noise; a smaller batch makes recording cheaper.
+    record_lr, record_batch_size: the fake score's while recording (default: fake_lr, batch_size).
+        At a high rate nodes are noise; a smaller batch makes recording cheaper.
+    student_lr_schedule, fake_lr_schedule: over the student's updates, which begin after recording.
     student_optimizer: `adamw` with `student_betas`, or `sgd` with `student_momentum`, which the
         paper takes for consistency models. The fake score's is AdamW.
     dropout: student and fake score train with the dropout that their networks have (EDM's do, and

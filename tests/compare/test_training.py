@@ -26,6 +26,10 @@ ADAPTIVE = (
     "disback.record={num_steps: 8, auto: {min_loss: 0.5, stop_at: 0.6}}",
     "disback.schedule={name: adaptive, cap: 6, every: 2}",
 )
+GIVES_UP = (
+    "disback.record={num_steps: 8, auto: {min_loss: 0.0, noise: 1.0, parallel: 1.0e-3}}",
+    "distill.fake_lr_schedule={kind: cosine}",
+)
 SGD_WITH_MOMENTUM = ("distill.student_optimizer=sgd", "distill.student_momentum=0.9")
 OVERRIDES = (
     f"distill.num_steps={NUM_STEPS}",
@@ -53,7 +57,7 @@ def _trained(config: ExperimentConfig, arm: Arm, seed: int, folder: Path) -> Dis
     accelerator = Accelerator(cpu=True)
     networks = make_networks(config, teacher, problem, seed, accelerator)
     drawer = make_drawer(config, problem, seed, accelerator)
-    measure = Measure(networks.student.network, drawer, config.distill)
+    measure = Measure(networks.student.network, drawer, config.distill, accelerator)
     disback = attach(config, arm, networks, folder, measure)
     loop = Distillation(networks, config, drawer, accelerator, disback)
     for step in range(config.distill.num_steps):
@@ -77,6 +81,7 @@ def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
         ("disback", "disback", ("distill.student_optimizer=sgd",)),
         ("adaptive", "disback", (*ADAPTIVE, *SGD_WITH_MOMENTUM)),
         ("adaptive", "disback", (*ADAPTIVE, "distill.record_batch_size=2")),
+        ("adaptive", "disback", (*ADAPTIVE, *GIVES_UP)),
     ],
 )
 def test_each_lane_is_the_trainers_run_of_its_seed(

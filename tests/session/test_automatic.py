@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from disback_plugin import DisBack, DisBackConfig
+from disback_plugin.errors import SessionError
 from tests.hosts.toy import ToyHost, same, tensors_of
 
 AUTO = {"num_steps": 6, "auto": {"stop_at": 0.2, "noise": 0.9, "parallel": 1.0}}  # at 1 2 4 6
@@ -25,9 +26,14 @@ class Script:
         return torch.tensor([loss]).sqrt()
 
 
-def attach(host, folder, measure, **changes):
+def attach(host, folder, measure, reset=None, **changes):
     settings = {"record": AUTO, "schedule": ADAPTIVE, "path": folder / "path", **changes}
-    return DisBack.attach(roles=host.roles, config=DisBackConfig(**settings), measure=measure)
+    return DisBack.attach(
+        roles=host.roles,
+        config=DisBackConfig(**settings),
+        measure=measure,
+        reset_fake_optimizer=reset,
+    )
 
 
 def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):
@@ -79,18 +85,101 @@ def test_a_path_that_only_damps_the_teacher_is_not_walked(tmp_path, caplog):
     record = {"num_steps": 8, "auto": {"stop_at": 0.01}}
     # node 1 stands between teacher and fake score: its pull is the teacher's, damped
     measure = Directions(host, node=[8.0, 0.0], fake=[[8.0, 0.0], [5.0, 1.5]])
-    disback = attach(host, tmp_path, measure, record=record)
+    calls = []
+    disback = attach(
+        host, tmp_path, measure, lambda: calls.append(tensors_of(host.fake_score)), record=record
+    )
     turns = host.run(disback, range(4))
     assert [turn.stage for turn in turns] == ["record", "record", "teacher", "teacher"]
+    assert disback.num_record_steps == 2
+    assert len(calls) == 1
+    assert same(calls[0], measure.teacher)  # the fake score starts again as the teacher
     assert disback.path is not None
     assert [node.step for node in disback.path] == [1]
-    assert measure.installed == [True, True, False]  # at the start; then the teacher, then node 1
+    assert measure.installed == [True]  # the teacher was asked once, no node was installed for it
+    assert disback.num_measurements == 3  # teacher, node 1, node 2
     assert same(tensors_of(host.teacher), measure.teacher)
     assert "the first node pulls the student as the teacher does (cosine 0.99" in caplog.text
+    disback.close()
+    assert "never installed a node" not in caplog.text  # it was said why
     again = ToyHost()
     resumed = attach(again, tmp_path, Directions(again, [], []), record=record)
     resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
-    assert resumed.begin_step(4).stage == "teacher"
+    turn = resumed.begin_step(4)
+    assert turn.stage == "teacher"
+    assert turn.switch is None  # the teacher was there all along
+
+
+@pytest.mark.parametrize("record", [{"num_steps": 8, "auto": {"stop_at": 0.01}}, None])
+def test_a_path_that_was_given_up_is_reused_with_the_teacher(tmp_path, caplog, record):
+    host = ToyHost()
+    measure = Directions(host, node=[8.0, 0.0], fake=[[8.0, 0.0], [5.0, 1.5]])
+    first = attach(host, tmp_path, measure, record={"num_steps": 8, "auto": {"stop_at": 0.01}})
+    host.run(first, range(3))
+    again = ToyHost()
+    disback = attach(again, tmp_path, None, record=record)
+    turns = again.run(disback, range(3))
+    disback.close()
+    assert [turn.stage for turn in turns] == ["teacher"] * 3
+    assert "the fake score starts from node 1" in caplog.text
+    assert "never installed a node" not in caplog.text
+
+
+def test_a_measure_that_gives_a_number_is_told_what_is_due(tmp_path):
+    host = ToyHost()
+    with pytest.raises(SessionError, match=r"gave a float: it must return the residuals"):
+        attach(host, tmp_path, lambda network: 3.0).begin_step(0)
+
+
+def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, lambda network: torch.tensor([float("nan"), 1.0]))
+    with pytest.raises(SessionError, match="loss on the student's samples is nan"):
+        disback.begin_step(0)
+    assert not (tmp_path / "path").exists()
+
+
+def resumed_after_the_first_node(folder, kind, installation="in-place"):
+    record = {"num_steps": 8, "auto": {"stop_at": 0.01}}
+    settings = {"record": record, "installation": installation}
+    host, again = ToyHost(), ToyHost()
+    measure = Directions(host, node=[8.0, 0.0], fake=[[8.0, 0.0]])
+    disback = attach(host, folder, measure, **settings)
+    host.run(disback, range(1))
+    again.fake_score.load_state_dict(copy.deepcopy(host.fake_score.state_dict()))
+    measure = kind(again, node=[8.0, 0.0], fake=[[5.0, 1.5]])
+    resumed = attach(again, folder, measure, **settings)
+    resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    return again, measure, resumed
+
+
+def test_a_run_resumed_after_the_first_node_asks_again_and_decides_the_same(tmp_path):
+    host, measure, disback = resumed_after_the_first_node(tmp_path, Directions)
+    turns = host.run(disback, range(1, 4))
+    assert [turn.stage for turn in turns] == ["record", "teacher", "teacher"]
+    assert measure.installed == [True, False]  # the teacher; then node 1 in its place
+    assert same(tensors_of(host.teacher), measure.teacher)
+    assert disback.num_measurements == 1  # of node 2: the others were counted before the stop
+
+
+class Unsure(Directions):
+    """Fails at the moment at which the first node stands in the teacher's place."""
+
+    def __call__(self, network):
+        residual = super().__call__(network)
+        if network is not self.host.fake_score and not self.installed[-1]:
+            raise RuntimeError("out of memory")
+        return residual
+
+
+@pytest.mark.parametrize("installation", ["in-place", "separate"])
+def test_a_failure_while_the_first_node_is_asked_leaves_the_teacher(tmp_path, installation):
+    host, measure, disback = resumed_after_the_first_node(tmp_path, Unsure, installation)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        host.run(disback, range(1, 3))
+    with disback.real_score() as network:
+        assert network is host.teacher
+    assert same(tensors_of(host.teacher), measure.teacher)
 
 
 def test_a_path_that_corrects_the_teacher_is_walked(tmp_path):

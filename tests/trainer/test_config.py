@@ -59,6 +59,7 @@ def test_an_override_leaves_the_rest_of_its_section_alone() -> None:
         ("distill.fake_weighting=edn", "did you mean 'edm'"),
         ("disback.record.num_steps=16", "counts towards distill.num_steps=16"),
         ("disback.schedule={name: per-node, intervals: [5]}", "give 2 intervals"),
+        ("disback.record={num_steps: 6, at: [6]}", "a path of one node has nothing to walk back"),
         ("evaluation.primary=fd_pixel", "problem 'gaussians' has no metric 'fd_pixel'"),
         ("evaluation.metrics=[energy_distanc]", "did you mean 'energy_distance'"),
         ("teacher.file=x", "exactly one of 'training' and 'file'"),

@@ -12,6 +12,7 @@ from disback_plugin.config import Arm
 from disback_plugin.trainer.build import make_teacher
 from disback_plugin.trainer.distill_job import attach, make_drawer, make_networks
 from disback_plugin.trainer.loop import Distillation, Networks
+from disback_plugin.trainer.measure import Measure
 from disback_plugin.trainer.problem import make_problem
 from disback_plugin.trainer.trainee import Trainee
 from tests.trainer.conftest import same_bits, tiny_config
@@ -24,8 +25,9 @@ def _loop(
     problem = make_problem(config.problem)
     teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
     networks = make_networks(config, teacher.requires_grad_(False).eval(), problem, 0, accelerator)
-    disback = attach(config, arm, networks, path)
     drawer = make_drawer(config, problem, 0, accelerator)
+    measure = Measure(networks.student.network, drawer, config.distill, accelerator)
+    disback = attach(config, arm, networks, path, measure)
     return Distillation(networks, config, drawer, accelerator, disback)
 
 
@@ -115,7 +117,7 @@ def test_parts_of_a_batch_train_like_the_whole(accelerator: Accelerator) -> None
         torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-6)
 
 
-def test_the_learning_rate_is_the_schedules_at_the_hosts_step(
+def test_the_learning_rate_is_the_schedules_at_the_students_update(
     accelerator: Accelerator, tmp_path: Path
 ) -> None:
     warm_up = "{kind: linear, num_warmup_steps: 3}"
@@ -126,7 +128,7 @@ def test_the_learning_rate_is_the_schedules_at_the_hosts_step(
         loop.train_step(step)
         fake.append(loop.networks.fake_score.optimizer.param_groups[0]["lr"])
         student.append(loop.networks.student.optimizer.param_groups[0]["lr"])
-    factors = [1 / 4, 2 / 4, 3 / 4, *[1 - k / 13 for k in range(5)]]
+    factors = [1.0] * 6 + [1 / 4, 2 / 4]  # recording is at the full rate
     assert fake == pytest.approx([1e-3 * factor for factor in factors])
     assert student[6:] == pytest.approx(fake[6:])
 
@@ -142,6 +144,19 @@ def test_the_fake_score_has_a_learning_rate_of_its_own_while_recording(
         seen.append((result.turn.stage == "record", _lr_of(loop.networks.fake_score)))
     assert {lr for recording, lr in seen if recording} == {5e-4}
     assert {lr for recording, lr in seen if not recording} == {1e-3}
+
+
+def test_where_recording_gives_up_the_run_is_that_of_a_fixed_teacher_two_steps_later(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    auto = "disback.record={num_steps: 6, auto: {min_loss: 0.0, noise: 1.0, parallel: 1.0e-3}}"
+    gives_up = _loop(accelerator, auto, arm="disback", path=tmp_path / "path")
+    fixed = _loop(accelerator)
+    stages = [gives_up.train_step(step).turn.stage for step in range(8)]  # type: ignore[union-attr]
+    for step in range(6):
+        fixed.train_step(step)
+    assert stages == ["record"] * 2 + ["teacher"] * 6
+    assert same_bits(_tensors(fixed.networks), _tensors(gives_up.networks))
 
 
 def test_recording_may_take_smaller_batches_and_is_counted_as_such(
@@ -175,9 +190,9 @@ def test_gradients_are_clipped_after_their_norm_is_read(accelerator: Accelerator
 
 
 def test_two_fake_updates_use_different_noise(accelerator: Accelerator) -> None:
-    loop = _loop(accelerator, "distill.num_fake_updates=2")
-    first, _ = loop._update_fake_score(0, 0, 1e-30, loop.drawer)
-    second, _ = loop._update_fake_score(0, 1, 1e-30, loop.drawer)
+    loop = _loop(accelerator, "distill.num_fake_updates=2", "distill.fake_lr=1e-30")
+    first, _ = loop._update_fake_score(0, 0, recording=False)
+    second, _ = loop._update_fake_score(0, 1, recording=False)
     assert first != second
     assert loop.train_step(1).passes == 5 + 2 * 4
 
