@@ -1,5 +1,6 @@
 """The README's code runs as written there; its links and commands, and those of docs/, exist."""
 
+import copy
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +9,10 @@ import pytest
 import torch
 import yaml
 
+from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.cli.main import make_parser
+from disback_plugin.diffusion import EDMDenoiser
+from disback_plugin.networks import ResidualMLP
 from tests.hosts.toy import ToyHost, same, tensors_of
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +51,42 @@ def test_the_four_lines_bring_disback_to_a_loop(tmp_path, monkeypatch):
     assert names["turn"].stage == "teacher"
     assert same(tensors_of(host.teacher), original)
     assert torch.isfinite(host.student(host.noise(0))).all()
+
+
+def test_the_measure_of_the_docs_decides(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (code,) = [
+        block
+        for block in blocks("python", ROOT / "docs" / "writing-an-adapter.md")
+        if "measure" in block
+    ]
+    torch.manual_seed(0)
+    teacher = EDMDenoiser(ResidualMLP((2,), 8, 1, zero_output=False)).requires_grad_(False)
+    fake_score = copy.deepcopy(teacher).requires_grad_(True)
+    student = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(student.bias, 9.0)  # far from what this teacher can know
+    roles = {"teacher": teacher, "fake_score": fake_score, "student": student}
+    fake_optimizer = torch.optim.Adam(fake_score.parameters(), lr=5e-2)
+    names = {
+        **{"DisBack": DisBack, "DisBackConfig": DisBackConfig, "torch": torch, "roles": roles},
+        **{"student": student, "fake_optimizer": fake_optimizer, "sigma": torch.full((32,), 0.5)},
+        **{"z": torch.randn(32, 2), "eps": torch.randn(32, 2)},
+    }
+    exec(compile(code, "writing-an-adapter.md", "exec"), names)
+    disback, stages = names["disback"], []
+    for step in range(4):
+        stages.append(disback.begin_step(step).stage)
+        fake_optimizer.zero_grad()
+        x0 = student(torch.randn(32, 2)).detach()
+        (
+            fake_score(x0 + 0.5 * torch.randn_like(x0), torch.full((32,), 0.5)) - x0
+        ).square().mean().backward()
+        fake_optimizer.step()
+        disback.end_step(step)
+    # an untrained teacher pulls in one direction here, which its first node only damps
+    assert stages == ["record", "record", "teacher", "teacher"]
+    assert disback.num_measurements == 3
+    assert "recording is given up" in caplog.text
 
 
 def test_the_integration_takes_four_lines():
