@@ -33,7 +33,7 @@ class Judge:
     def teacher_loss(self) -> float:
         """Of the teacher, before recording."""
         self.num_measurements += 1
-        self._teacher = self._residual()
+        self._teacher = self._ask_real_score()
         return self._mean_loss(self._teacher)
 
     def fake_score_loss(self) -> float:
@@ -49,22 +49,24 @@ class Judge:
     def cosine(self, path: DegradationPath) -> float:
         """Of the first node's pull with the teacher's, right after `fake_score_loss`.
 
-        A run resumed since node 1 asks both again, node 1 in the teacher's place for a moment.
+        A run resumed since node 1 asks both again, node 1 in the fake score's place for a moment,
+        where it was asked the first time.
         """
         assert self._fake is not None
         if self._teacher is None:
-            self._teacher = self._residual()
+            self._teacher = self._ask_real_score()
         if self._first is None:
+            own = self._installation.read_fake_score()
             try:
-                self._installation.install(1, path.read(1))
-                self._first = self._residual()
+                self._installation.load_fake_score(path.read(1))
+                self._first = self._ask(self._fake_score)
             finally:
-                self._installation.install(0, self._installation.reference.tensors)
+                self._installation.load_fake_score(own)
         ranks = gather(pull_products(self._fake, self._first, self._teacher))
         pq, pp, qq = (sum(parts) for parts in zip(*ranks, strict=True))
         return cosine_of((pq, pp, qq))
 
-    def _residual(self) -> Tensor:
+    def _ask_real_score(self) -> Tensor:
         with self._installation.evaluate() as network:
             return self._ask(network)
 
