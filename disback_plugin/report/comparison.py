@@ -1,8 +1,9 @@
 """DisBack against one control, paired by seed: speed-ups, finals, and which of both decides.
 
-One criterion is fixed before any number is seen: steps to the hardest threshold that all seeds of
-both arms reached. It counts where the 95 % t interval of the paired log ratios excludes 1x and the
-mean steps differ by more than one evaluation interval. Without such a threshold the finals decide.
+One criterion is fixed before any number is seen: network passes to the hardest threshold that all
+seeds of both arms reached (a recording step costs fewer of them than another step). It counts where
+the 95 % t interval of the paired log ratios excludes 1x and the means differ by more than one
+evaluation interval. Without such a threshold the finals decide.
 The finals at equal budget (t interval of the paired differences excludes 0) are told in any case,
 with an outcome of their own. Fewer than MIN_SEEDS seeds decide nothing.
 """
@@ -22,6 +23,7 @@ from disback_plugin.metrics import (
 
 CONTROLS = ("fixed", "warm")
 COSTS = ("steps", "passes")  # exact; seconds depend on what else the machine did
+DECIDING = "passes"
 Outcome = Literal["better", "worse", "no clear difference", "unknown"]
 
 
@@ -34,7 +36,7 @@ def speedups(disback: Mapping[str, Any], control: Mapping[str, Any]) -> list[dic
 
 
 def compare(disback: Mapping[str, Any], control: Mapping[str, Any], primary: str) -> dict[str, Any]:
-    """Outcomes in steps to a threshold and at the end of the budget, on the seeds both arms have.
+    """Outcomes in network passes to a threshold and at the end of the budget, on common seeds.
 
     `speed` is None where no threshold was reached by all seeds of both arms; `short_of` is the
     easiest threshold that some seed did not reach; `decided_on` names what `outcome` stands for.
@@ -45,11 +47,11 @@ def compare(disback: Mapping[str, Any], control: Mapping[str, Any], primary: str
         (e for e in speedups(disback, control) if _reached(e) < 2 * e["of"]),
         None,
     )
-    by_steps = speed is not None and speed["steps"]["pairs"] == speed["of"]
+    by_speed = speed is not None and speed[DECIDING]["pairs"] == speed["of"]
     return {
         "num_seeds": len(_common_seeds(disback["seeds"], control["seeds"])),
-        "decided_on": "steps" if by_steps else "final",
-        "outcome": speed["outcome"] if speed is not None and by_steps else final["outcome"],
+        "decided_on": DECIDING if by_speed else "final",
+        "outcome": speed["outcome"] if speed is not None and by_speed else final["outcome"],
         "speed": speed,
         "final": final,
         "short_of": short_of,
@@ -86,7 +88,7 @@ def _resolution(ours: Mapping[str, Any], theirs: Mapping[str, Any], seeds: Seque
     """One evaluation interval over the mean steps of the sooner arm (for passes too)."""
     if not seeds:
         return 0.0
-    return _gap(ours, theirs, seeds) / min(_mean_steps(arm, seeds) for arm in (ours, theirs))
+    return _gap(ours, theirs, seeds) / min(_mean(arm, seeds, "steps") for arm in (ours, theirs))
 
 
 def _compare_speed(disback: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -95,14 +97,15 @@ def _compare_speed(disback: Mapping[str, Any], control: Mapping[str, Any]) -> di
         entry = _speedup(ours, theirs)
         if entry["of"] == 0 or _reached(entry) < 2 * entry["of"]:
             continue
-        steps = entry["steps"]
-        if steps["pairs"] < entry["of"]:  # some seed was as good at step 0, where ratios end
+        decides = entry[DECIDING]
+        if decides["pairs"] < entry["of"]:  # some seed was as good at step 0, where ratios end
             return entry | {"outcome": "unknown"}
-        seeds = list(steps["seeds"])
-        interval = Interval(steps["ratio"], steps["low"], steps["high"])
+        seeds = list(decides["seeds"])
+        interval = Interval(decides["ratio"], decides["low"], decides["high"])
         outcome = _outcome(interval, 1.0, better_above=True)
-        difference = abs(_mean_steps(ours, seeds) - _mean_steps(theirs, seeds))
-        if outcome != "unknown" and difference <= _gap(ours, theirs, seeds):
+        means = [_mean(arm, seeds, DECIDING) for arm in (ours, theirs)]
+        apart = abs(means[0] - means[1]) / min(means)
+        if outcome != "unknown" and apart <= _resolution(ours, theirs, seeds):
             outcome = "no clear difference"
         return entry | {"outcome": outcome}
     return None
@@ -164,8 +167,8 @@ def _cost(entry: Mapping[str, Any], seed: str, cost: str) -> float | None:
     return None if reach is None else reach[cost]
 
 
-def _mean_steps(entry: Mapping[str, Any], seeds: Sequence[str]) -> float:
-    return spread([entry["seeds"][seed]["steps"] for seed in seeds]).mean
+def _mean(entry: Mapping[str, Any], seeds: Sequence[str], cost: str) -> float:
+    return spread([entry["seeds"][seed][cost] for seed in seeds]).mean
 
 
 def _gap(ours: Mapping[str, Any], theirs: Mapping[str, Any], seeds: Sequence[str]) -> float:

@@ -35,7 +35,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
         blocks += [f"steps to {summary['primary']}, per seed", _aligned(_threshold_rows(summary))]
     if summary["thresholds"] and summary["speedups"]:
         blocks += [
-            "speed-up of disback in steps (95 % t interval)",
+            "speed-up of disback in network passes (95 % t interval)",
             _aligned(_speedup_rows(summary)),
         ]
     blocks += [f"note: {note}" for note in [*summary["notes"], SECONDS_NOTE]]
@@ -86,7 +86,9 @@ def _speedup_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     rows = [["threshold", *(f"over {control}" for control in speedups)]]
     for index, threshold in enumerate(summary["thresholds"]):
         entries = [entries[index] for entries in speedups.values()]
-        rows.append([number(threshold), *(ratio(entry["steps"], entry["of"]) for entry in entries)])
+        rows.append(
+            [number(threshold), *(ratio(entry["passes"], entry["of"]) for entry in entries)]
+        )
     return rows
 
 

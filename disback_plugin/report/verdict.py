@@ -33,36 +33,36 @@ def _headline(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]
     if num_seeds == 0:
         return f"DisBack and {control} have no seed in common: nothing can be said."
     if num_seeds < MIN_SEEDS:
-        facts = f"{_few_steps(summary, entry)}{_final(summary, entry['final'])}"
+        facts = f"{_few_passes(summary, entry)}{_final(summary, entry['final'])}"
         if num_seeds == 1:
             return f"One seed only: nothing can be said of DisBack against {control} ({facts})."
         return f"Against {control}: too few seeds to say ({num_seeds} seeds; {facts})."
-    if entry["decided_on"] == "steps":
+    if entry["decided_on"] == "passes":
         text = f"{_speed(summary, entry['speed'])}; {_final(summary, entry['final'])}: "
         text += entry["final"]["outcome"].replace("unknown", "undecided")
         return f"Against {control}, DisBack was {text}.{_short_of(summary, control, entry)}"
     return f"Against {control}, {_end(summary, entry)}.{_no_threshold(summary, control, entry)}"
 
 
-def _few_steps(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
-    if entry["decided_on"] != "steps":
+def _few_passes(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    if entry["decided_on"] != "passes":
         return ""
     speed = entry["speed"]
-    return f"{speed['steps']['ratio']:.2f}x in steps to {_goal(summary, speed)}; "
+    return f"{speed['passes']['ratio']:.2f}x in passes to {_goal(summary, speed)}; "
 
 
 def _speed(summary: Mapping[str, Any], speed: Mapping[str, Any]) -> str:
-    steps, goal, outcome = speed["steps"], _goal(summary, speed), speed["outcome"]
-    ratio, low, high = steps["ratio"], steps["low"], steps["high"]
+    passes, goal, outcome = speed["passes"], _goal(summary, speed), speed["outcome"]
+    ratio, low, high = passes["ratio"], passes["low"], passes["high"]
     tail = f"recording counted; 95 % interval {{}}, {speed['of']} seeds)"
     if outcome == "worse":
-        text = f"{1 / ratio:.2f}x slower to {goal} (steps, {tail}"
+        text = f"{1 / ratio:.2f}x slower to {goal} (network passes, {tail}"
         return text.format(interval(1 / high, 1 / low, "x"))
     if outcome == "better":
-        text = f"{ratio:.2f}x faster to {goal} (steps, {tail}"
+        text = f"{ratio:.2f}x faster to {goal} (network passes, {tail}"
     else:
         apart = "" if low <= 1 <= high else ", at most one evaluation apart"
-        text = f"not clearly faster or slower to {goal} ({ratio:.2f}x in steps{apart}, {tail}"
+        text = f"not clearly faster or slower to {goal} ({ratio:.2f}x in passes{apart}, {tail}"
     return text.format(interval(low, high, "x"))
 
 

@@ -69,7 +69,7 @@ def test_equal_arms_are_called_different_at_most_as_often_as_95_percent_allows(
     entries = [
         compared(rng, num_seeds, noise=noise, gap=gap, thresholds=thresholds) for _ in range(300)
     ]
-    assert {entry["decided_on"] for entry in entries} >= {"steps" if thresholds else "final"}
+    assert {entry["decided_on"] for entry in entries} >= {"passes" if thresholds else "final"}
     assert rates([entry["outcome"] for entry in entries]) <= 0.10
     assert rates([entry["final"]["outcome"] for entry in entries]) <= 0.10
 
@@ -81,7 +81,7 @@ def test_one_or_two_seeds_never_claim_anything(num_seeds: int, speed: float) -> 
     entries = [compared(rng, num_seeds, speed=speed) for _ in range(100)]
     outcomes = Counter((entry["outcome"], entry["final"]["outcome"]) for entry in entries)
     assert outcomes == {("unknown", "unknown"): 100}
-    assert all(entry["speed"]["steps"]["low"] is None for entry in entries)
+    assert all(entry["speed"]["passes"]["low"] is None for entry in entries)
 
 
 @pytest.mark.parametrize(("num_seeds", "at_least"), [(3, 0.9), (5, 0.99)])
@@ -89,17 +89,17 @@ def test_one_or_two_seeds_never_claim_anything(num_seeds: int, speed: float) -> 
 def test_a_real_difference_with_small_spread_is_called(num_seeds, at_least, speed, expected):
     rng = np.random.default_rng(0)
     entries = [compared(rng, num_seeds, speed=speed, noise=0.04) for _ in range(100)]
-    called = [entry["outcome"] == expected for entry in entries if entry["decided_on"] == "steps"]
+    called = [entry["outcome"] == expected for entry in entries if entry["decided_on"] == "passes"]
     assert len(called) >= 90
     assert np.mean(called) >= at_least
-    ratios = [entry["speed"]["steps"]["ratio"] for entry in entries if entry["speed"]]
+    ratios = [entry["speed"]["passes"]["ratio"] for entry in entries if entry["speed"]]
     assert np.mean(ratios) == pytest.approx(speed, rel=0.05)
 
 
-def arm(*steps: int | None, final: float = 1.0, gap: int = 10) -> dict:
+def arm(*steps: int | None, final: float = 1.0, gap: int = 10, passes: int = 8) -> dict:
     """An arm's summary with one threshold, reached after `steps`, one number a seed."""
     seeds = {
-        str(seed): step and {"steps": step, "seconds": 1.0, "passes": 8 * step, "gap": gap}
+        str(seed): step and {"steps": step, "seconds": 1.0, "passes": passes * step, "gap": gap}
         for seed, step in enumerate(steps)
     }
     finals = {"seeds": {seed: final + 0.01 * int(seed) for seed in seeds}}
@@ -118,6 +118,13 @@ def test_equal_ratios_leave_an_interval_of_one_evaluation_to_either_side() -> No
     assert (entry["passes"]["low"], entry["passes"]["high"]) == pytest.approx((1.5 / 1.1, 1.65))
 
 
+def test_network_passes_decide_where_steps_cost_different_numbers_of_them() -> None:
+    entry = compare(arm(100, 100, 100, passes=4), arm(100, 100, 100), PRIMARY)
+    assert entry["speed"]["steps"]["ratio"] == pytest.approx(1.0)
+    assert entry["speed"]["passes"]["ratio"] == pytest.approx(2.0)
+    assert (entry["decided_on"], entry["outcome"]) == ("passes", "better")
+
+
 def test_one_evaluation_apart_is_no_clear_difference_and_two_are_one() -> None:
     outcomes = [
         compare(arm(100, 100, 100), arm(*[steps] * 3), PRIMARY)["outcome"]
@@ -129,7 +136,7 @@ def test_one_evaluation_apart_is_no_clear_difference_and_two_are_one() -> None:
 def test_mean_steps_less_than_one_evaluation_apart_are_no_clear_difference() -> None:
     """Here the ratios alone would claim: 1.5x in four seeds that were quick anyway."""
     entry = compare(arm(20, 20, 20, 20, 200), arm(30, 30, 30, 30, 200), PRIMARY)
-    assert entry["speed"]["steps"]["low"] > 1
+    assert entry["speed"]["passes"]["low"] > 1
     assert entry["outcome"] == "no clear difference"
 
 

@@ -14,7 +14,7 @@ from disback_plugin.report.formatting import mean_std, number, size
 from disback_plugin.report.samples import image_grid, run_samples
 
 VERDICT = (
-    "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in steps to fd_pixel 10; "
+    "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in passes to fd_pixel 10; "
     "final 4.5 ± 0.71 against 8.5 ± 0.71 at 40 steps)."
 )
 
@@ -103,7 +103,7 @@ def test_page_tells_seeds_that_never_reached(page: str) -> None:
 def test_page_gives_speedups_in_steps_and_passes_and_warns_of_seconds(page: str) -> None:
     speedups = page.split("Speed-up of disback")[1].split("</table>")[0]
     assert re.findall(r"<th>(.*?)</th>", speedups) == [
-        "fd_pixel", "over", "in steps", "in passes", "both reached it",
+        "fd_pixel", "over", "in passes", "in steps", "both reached it",
     ]  # fmt: skip
     assert speedups.count("2.00x (too few seeds for an interval)") == 2
     warnings = page.count("Wall-clock seconds, runs may have shared the machine")
@@ -148,7 +148,7 @@ def test_terminal_table_has_finals_times_and_verdict(report, capsys) -> None:
     assert re.search(r"disback +2 +4.5 ± 0.71 +7 ± 0 +4.5 ± 0.71 +20\n", text)
     assert re.search(r"teacher, many steps +2\n", text)
     assert re.search(r"\n5 +40, 40 \(2 of 2\) +never, never \(0 of 2\)\n", text)
-    assert "speed-up of disback in steps (95 % t interval)" in text
+    assert "speed-up of disback in network passes (95 % t interval)" in text
     assert re.search(r"\n10 +2.00x \(too few seeds for an interval\)\n", text)
     assert re.search(r"\nfixed +-4 +too few seeds for an interval +2 +undecided\n", text)
     assert "Wall-clock seconds, runs may have shared the machine" in text

@@ -39,17 +39,17 @@ def shifts(curve, *by: float):
 def test_faster_says_how_much_and_where_it_ended(judge) -> None:
     """Steps 20 against 40 in every seed, evaluated every 10: 2x, known to a factor of 1.5."""
     assert judge(disback=GOOD, fixed=BAD) == (
-        "Against the fixed teacher, DisBack was 2.00x faster to fd_pixel 5 (steps, recording "
-        "counted; 95 % interval 1.33x to 3.00x, 4 seeds); final 3.01 ± 0.051 against 4.51 ± 0.077 "
-        "at 40 steps: better."
+        "Against the fixed teacher, DisBack was 2.00x faster to fd_pixel 5 (network passes, "
+        "recording counted; 95 % interval 1.33x to 3.00x, 4 seeds); final 3.01 ± 0.051 "
+        "against 4.51 ± 0.077 at 40 steps: better."
     )
 
 
 def test_slower_is_said_as_plainly(judge) -> None:
     assert judge(disback=BAD, fixed=GOOD) == (
-        "Against the fixed teacher, DisBack was 2.00x slower to fd_pixel 5 (steps, recording "
-        "counted; 95 % interval 1.33x to 3.00x, 4 seeds); final 4.51 ± 0.077 against 3.01 ± 0.051 "
-        "at 40 steps: worse."
+        "Against the fixed teacher, DisBack was 2.00x slower to fd_pixel 5 (network passes, "
+        "recording counted; 95 % interval 1.33x to 3.00x, 4 seeds); final 4.51 ± 0.077 "
+        "against 3.01 ± 0.051 at 40 steps: worse."
     )
 
 
@@ -57,7 +57,7 @@ def test_a_difference_within_the_spread_is_none(judge) -> None:
     text = judge(disback=GOOD, fixed=shifts(GOOD, 0.1, -0.1, 0.0, 0.05))
     assert text == (
         "Against the fixed teacher, DisBack was not clearly faster or slower to fd_pixel 5 "
-        "(1.00x in steps, recording counted; 95 % interval 0.67x to 1.50x, 4 seeds); "
+        "(1.00x in passes, recording counted; 95 % interval 0.67x to 1.50x, 4 seeds); "
         "final 3.01 ± 0.051 against 3.04 ± 0.26 at 40 steps: no clear difference."
     )
 
@@ -68,7 +68,7 @@ def test_one_evaluation_sooner_is_no_difference(judge) -> None:
         disback=[{0: 90, 10: 60, 20: 4.9, 30: 4.0}] * 3,
         fixed=[{0: 90, 10: 60, 20: 5.1, 30: 4.0}] * 3,
     )
-    assert "DisBack was not clearly faster or slower to fd_pixel 5 (1.50x in steps" in text
+    assert "DisBack was not clearly faster or slower to fd_pixel 5 (1.50x in passes" in text
 
 
 def test_sooner_but_worse_at_the_end_tells_both(judge) -> None:
@@ -81,7 +81,7 @@ def test_a_threshold_that_one_arm_never_reached_gives_counts_beside_the_ratio(ju
     never = {0: 90, 10: 60, 20: 30, 30: 8, 40: 6}
     text = judge(disback=GOOD, fixed=never)
     assert "DisBack was 1.50x" not in text
-    assert "not clearly faster or slower to fd_pixel 10 (1.50x in steps" in text
+    assert "not clearly faster or slower to fd_pixel 10 (1.50x in passes" in text
     assert text.endswith(
         ": better. fd_pixel 5 was reached by 4 of 4 seeds with DisBack, "
         "0 of 4 with the fixed teacher."
@@ -91,7 +91,7 @@ def test_a_threshold_that_one_arm_never_reached_gives_counts_beside_the_ratio(ju
 def test_partly_reached_thresholds_give_way_to_an_easier_one(judge) -> None:
     """5 is reached by 3 of 4 seeds of fixed: the ratio told is that of 10."""
     text = judge(disback=GOOD, fixed=[BAD, BAD, {**BAD, 40: 9}, BAD])
-    assert "DisBack was 2.00x faster to fd_pixel 10 (steps" in text
+    assert "DisBack was 2.00x faster to fd_pixel 10 (network passes" in text
     assert "fd_pixel 5 was reached by 4 of 4 seeds with DisBack, 3 of 4 with the fixed" in text
 
 
@@ -138,13 +138,13 @@ def test_runs_that_all_diverged_are_worse_and_one_of_them_decides_nothing(judge)
 def test_one_seed_claims_nothing_however_large_the_difference(judge) -> None:
     assert judge(disback=[GOOD], fixed=[BAD]) == (
         "One seed only: nothing can be said of DisBack against the fixed teacher "
-        "(2.00x in steps to fd_pixel 5; final 3 against 4.5 at 40 steps)."
+        "(2.00x in passes to fd_pixel 5; final 3 against 4.5 at 40 steps)."
     )
 
 
 def test_two_seeds_claim_nothing_and_still_give_the_numbers(judge) -> None:
     assert judge(disback=[GOOD] * 2, fixed=shifts(BAD, 0.0, 0.02)) == (
-        "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in steps to fd_pixel 5; "
+        "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in passes to fd_pixel 5; "
         "final 3 ± 0 against 4.54 ± 0.064 at 40 steps)."
     )
 
