@@ -72,10 +72,12 @@ class Judge:
 
     def _ask(self, network: nn.Module) -> Tensor:
         residual = self._measure(network)
-        if not isinstance(residual, Tensor):
+        if not isinstance(residual, Tensor) or residual.dim() == 0:
+            kind = type(residual).__name__
+            seen = f"a {kind}" if kind != "Tensor" else "a single number, a loss perhaps"
             raise SessionError(
-                f"measure(network) gave a {type(residual).__name__}: it must return the residuals "
-                "(D(x_t) - x0) / sigma, a tensor"
+                f"measure(network) gave {seen}: it must return the residuals (D(x_t) - x0) / sigma "
+                "of every sample, a tensor"
             )
         return residual.detach()
 

@@ -49,6 +49,13 @@ class Recorder:
         """Whether to record at all; automatic recording asks for the teacher's loss once."""
         self.state = state
         if self.auto is None:
+            assert self.config.record is not None
+            if self.config.record.auto is not None and rank() == 0:
+                logger.warning(
+                    "automatic recording has no measure to decide from, so all %d nodes are kept: "
+                    "give attach() a measure, or list the nodes with record 'at'",
+                    len(self.node_steps),
+                )
             return True
         assert self.judge is not None
         loss = self.judge.teacher_loss()
@@ -146,7 +153,7 @@ class Recorder:
                     f"recording ends with {len(path)} of {expected} nodes: steps were "
                     "skipped; call begin_step and end_step at every step"
                 )
-            on_main(path.finish, "completing the path")
+            on_main(lambda: path.finish(self.gave_up), "completing the path")
             path.refresh()
         return entry
 

@@ -287,6 +287,11 @@ class DisBack:
             self.installation.reset_fake_score()
             if self._reset_fake_optimizer is not None:
                 self._reset_fake_optimizer()
+            elif is_main():
+                logger.warning(
+                    "the fake score is the teacher again, but its optimizer remembers the "
+                    "recording: give attach() a reset_fake_optimizer"
+                )
         if num_done == self._recorder.num_steps:
             self._backtrack()
         return entry

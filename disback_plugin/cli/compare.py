@@ -62,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",") if part]
+        numbers = [float(part) for part in text.split(",") if part]
     except ValueError:
-        raise ConfigError(f"--lrs takes numbers with commas between (seen: {text!r})") from None
+        numbers = [0.0]
+    if not all(number > 0 for number in numbers):
+        raise ConfigError(f"--lrs takes positive numbers with commas between (seen: {text!r})")
+    return numbers

@@ -118,6 +118,8 @@ def _cell(value: dict[str, Any] | None) -> str:
     """`<=`: seeds of the arm did not arrive; `>=`: more of the baseline's did not."""
     if value is None:
         return "-"
+    if not value["arrived"] and not value["baseline_arrived"]:
+        return "none arrived"
     missing = value["baseline_arrived"] - value["arrived"]
     sign = "<=" if missing > 0 else ">=" if missing < 0 else ""
     speed = f"{sign}{value['estimate']:.2f}x"

@@ -146,7 +146,8 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     ("more", "message"),
     [
         (["--arms", "fixed,wram"], "unknown arm 'wram'; did you mean 'warm'"),
-        (["--lrs", "1e-3,fast"], "--lrs takes numbers with commas between"),
+        (["--lrs", "1e-3,fast"], "--lrs takes positive numbers with commas between"),
+        (["--lrs", "-1"], "--lrs takes positive numbers with commas between"),
         ([], "compare needs evaluation.thresholds"),
     ],
 )

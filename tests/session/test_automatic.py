@@ -118,10 +118,14 @@ def test_a_path_that_was_given_up_is_reused_with_the_teacher(tmp_path, caplog, r
     host.run(first, range(3))
     again = ToyHost()
     disback = attach(again, tmp_path, None, record=record)
+    disback.begin_step(0)
+    started = [tensors_of(again.fake_score)]
     turns = again.run(disback, range(3))
     disback.close()
     assert [turn.stage for turn in turns] == ["teacher"] * 3
-    assert "the fake score starts from node 1" in caplog.text
+    assert "its recording was given up" in caplog.text
+    assert first.path.gave_up
+    assert same(started[0], measure.teacher)  # the fake score starts as it did
     assert "never installed a node" not in caplog.text
 
 
@@ -129,6 +133,8 @@ def test_a_measure_that_gives_a_number_is_told_what_is_due(tmp_path):
     host = ToyHost()
     with pytest.raises(SessionError, match=r"gave a float: it must return the residuals"):
         attach(host, tmp_path, lambda network: 3.0).begin_step(0)
+    with pytest.raises(SessionError, match="gave a single number, a loss perhaps"):
+        attach(host, tmp_path, lambda network: torch.tensor(3.0)).begin_step(0)
 
 
 def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
@@ -151,12 +157,13 @@ def resumed_after_the_first_node(folder, kind):
     return again, measure, resumed
 
 
-def test_a_run_resumed_after_the_first_node_asks_again_and_decides_the_same(tmp_path):
+def test_a_run_resumed_after_the_first_node_asks_again_and_decides_the_same(tmp_path, caplog):
     host, measure, disback = resumed_after_the_first_node(tmp_path, Directions)
     turns = host.run(disback, range(1, 4))
     assert [turn.stage for turn in turns] == ["record", "teacher", "teacher"]
     assert measure.fake == []
     assert measure.installed == [True]
+    assert "but its optimizer remembers the recording" in caplog.text
     assert disback.num_measurements == 1  # of node 2: the others were counted before the stop
 
 
@@ -212,10 +219,11 @@ def test_the_walk_follows_the_measure(tmp_path):
     assert [turn.switch.node for turn in turns if turn.switch] == [3, 2, 1, 0]
 
 
-def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path):
+def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path, caplog):
     host = ToyHost()
     turns = host.run(attach(host, tmp_path, None), range(20))
     assert [turn.node for turn in turns] == [0] * 6 + [3] * 4 + [2] * 4 + [1] * 4 + [0] * 2
+    assert "has no measure to decide from, so all 4 nodes are kept" in caplog.text
 
 
 def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
