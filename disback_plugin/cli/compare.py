@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         curves = compare(config, out, args.arms.split(","), lrs, args.seeds)
     except (RunInterrupted, KeyboardInterrupt):
-        print("\nstopped; the same command goes on from what is finished")
+        print("\nstopped; the same command goes on from what is finished (an arm starts over)")
         return 130
     summary = summarise(curves, thresholds)
     write_json(out / "summary.json", summary)

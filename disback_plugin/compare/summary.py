@@ -97,6 +97,8 @@ def table(summary: dict[str, Any]) -> str:
     lines = [HEADER]
     if any(row["num_seeds"] == 1 for row in summary["arms"]):
         lines.append("one seed has no interval; give --seeds 2 or more")
+    if all(row["arm"] != BASELINE for row in summary["arms"]):
+        lines.append(f"no speed-ups: the arm {BASELINE}, the baseline, was not run")
     for row in summary["arms"]:
         num = row["num_seeds"]
         nodes = "" if row["num_nodes"] is None else f", {row['num_nodes']:.1f} nodes"

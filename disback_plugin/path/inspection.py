@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from disback_plugin.counting import count
 from disback_plugin.errors import PathError
 from disback_plugin.path.atomic import leftover_temps
 from disback_plugin.path.node_file import check_file, read_node, read_tensors
@@ -58,8 +59,9 @@ def repair(path: DegradationPath) -> list[str]:
     first = min(damaged, default=None)
     if first is not None and first != len(path):
         raise PathError(
-            f"{damaged[first]}. Only a torn last node can be dropped; keep the first {first - 1} "
-            f"nodes with truncate({first - 1}), or record again"
+            f"{damaged[first]}. Only a torn last node can be dropped; record again, or keep the "
+            f"{count(first - 1, 'node')} before it, in Python: "
+            f"DegradationPath.open(folder).truncate({first - 1})"
         )
     if first is not None:
         dropped.append(damaged[first])

@@ -55,6 +55,16 @@ def test_speed_ups_are_over_the_same_rate_and_over_the_best_one() -> None:
     assert rows["fixed", 2e-3]["final"] == pytest.approx(0.9)
 
 
+def test_without_the_baseline_and_where_nobody_arrives_no_speed_up_is_told() -> None:
+    alone = [curve for curve in CURVES if curve.arm != "fixed"]
+    assert "no speed-ups: the arm fixed, the baseline, was not run" in table(
+        summarise(alone, [1.0])
+    )
+    rows = table(summarise(CURVES, [-1.0])).splitlines()
+    assert all("none arrived" in row for row in rows if row.startswith("  to -1"))
+    assert sum(row.startswith("  to -1") for row in rows) == len({c.key for c in CURVES})
+
+
 def test_seeds_that_never_arrive_show_in_the_table() -> None:
     text = table(summarise(CURVES, [1.0]))
     line = next(line for line in text.split("adaptive")[1].splitlines() if "to 1" in line)
