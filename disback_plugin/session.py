@@ -224,7 +224,7 @@ class DisBack:
 
     def close(self) -> None:
         """Warn if an active session never switched anything, but for a recording that said why."""
-        told = self._progress.direct or (self._path is not None and _is_given_up(self._path))
+        told = self._progress.direct or (self._path is not None and _is_too_short(self._path))
         if self.config.arm == "disback" and self._num_switches == 0 and not told and is_main():
             logger.warning(
                 "DisBack was attached but never installed a node: training stopped during "
@@ -309,13 +309,13 @@ class DisBack:
         if self.config.arm != "disback":
             return
         schedule, path = self.config.schedule, self._path
-        if _is_given_up(path):
+        if _is_too_short(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
             loss = None if self._judge is None else self._judge.loss
             self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
 
 
-def _is_given_up(path: DegradationPath) -> bool:
+def _is_too_short(path: DegradationPath) -> bool:
     """Whether automatic recording has ended with too few nodes to walk back."""
     return path.complete and "auto" in path.manifest.recording and len(path) < 2
