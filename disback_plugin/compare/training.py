@@ -82,7 +82,7 @@ class BatchedDistillation:
     # -- the two updates ------------------------------------------------------------------------
     def _update_student(self, step: int, active: Tensor) -> None:
         updates = self._updates(step)
-        draw = self._draw(updates, "student", self.distill.sigmas)
+        draw = self._draw(self.drawers, updates, ["student"] * len(updates), self.distill.sigmas)
         x0 = self.student(draw.z, draw.cond)
         gradient = self._student_gradient(x0.detach(), draw)
         loss = (x0 * gradient).sum() / x0.shape[1]
@@ -111,10 +111,7 @@ class BatchedDistillation:
             for on, small, usual in zip(recording, self._record_drawers, self.drawers, strict=True)
         ]
         streams = [f"record/{number}" if on else f"fake/{number}" for on in recording]
-        draws = zip(drawers, updates, streams, strict=True)
-        draw = LaneDraws.stack(
-            [drawer.draw(update, stream, sigmas) for drawer, update, stream in draws]
-        )
+        draw = self._draw(drawers, updates, streams, sigmas)
         with torch.no_grad():
             x0 = self.student(draw.z, draw.cond)
         x0_hat = self.fake_score(x0 + _wide(draw.sigma, x0) * draw.eps, draw.sigma, draw.cond)
@@ -206,9 +203,15 @@ class BatchedDistillation:
         """The number of the student's update in each lane."""
         return [course.update_of(step) for course in self.courses]
 
-    def _draw(self, updates: Sequence[int], stream: str, sigmas: SigmaSampler) -> LaneDraws:
-        lanes = zip(self.drawers, updates, strict=True)
-        return LaneDraws.stack([drawer.draw(update, stream, sigmas) for drawer, update in lanes])
+    @staticmethod
+    def _draw(
+        drawers: Sequence[Drawer],
+        updates: Sequence[int],
+        streams: Sequence[str],
+        sigmas: SigmaSampler,
+    ) -> LaneDraws:
+        lanes = zip(drawers, updates, streams, strict=True)
+        return LaneDraws.stack([drawer.draw(at, stream, sigmas) for drawer, at, stream in lanes])
 
 
 def _gradients(loss: Tensor, stack: Stack) -> Stacked:

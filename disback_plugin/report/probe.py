@@ -1,12 +1,22 @@
 """What the trainer's probe logged at evaluations, as medians over an arm's seeds."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from disback_plugin.report.axes import COLOURS, OTHER_COLOUR, STYLES
+from disback_plugin.report.axes import (
+    COLOURS,
+    FONT_SIZE,
+    OTHER_COLOUR,
+    STYLES,
+    dress,
+    log_y,
+    new_figure,
+)
 from disback_plugin.report.runs import Run, read_metrics
 
 Medians = dict[int, float]  # step -> value
@@ -26,7 +36,25 @@ def probe_medians(runs: Sequence[Run], key: str) -> dict[str, Medians]:
     }
 
 
-def draw_arms(axes: Axes, medians: Mapping[str, Medians]) -> list[float]:
+def arms_figure(
+    runs: Sequence[Run], key: str, label: str, floor: float | None = None
+) -> Figure | None:
+    """A line an arm over the steps, on a log scale; None where no run has logged `key`."""
+    figure = new_figure(6.2, 4.2)
+    axes = figure.add_subplot()
+    drawn = _draw_arms(axes, probe_medians(runs, key))
+    if not drawn:
+        return None
+    if floor is not None and math.isfinite(floor) and floor > 0:
+        axes.axhline(floor, color="black", linestyle=":", linewidth=1.2, label="floor")
+        drawn.append(floor)
+    dress(axes, "training steps", label)
+    log_y(axes, drawn)
+    axes.legend(fontsize=FONT_SIZE - 1.5, frameon=False)
+    return figure
+
+
+def _draw_arms(axes: Axes, medians: Mapping[str, Medians]) -> list[float]:
     """A line an arm; what is not above 0 has no place on a log scale. Returns what was drawn."""
     drawn: list[float] = []
     for arm, points in medians.items():

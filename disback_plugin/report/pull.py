@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from disback_plugin.report.axes import COLOURS, FONT_SIZE, dress, log_y, new_figure
+from disback_plugin.report.axes import COLOURS, FONT_SIZE, dress, new_figure
 from disback_plugin.report.curves import label_switches
-from disback_plugin.report.probe import draw_arms, probe_medians
+from disback_plugin.report.probe import arms_figure, probe_medians
 from disback_plugin.report.runs import Run
 
 GAP_CAPTION = (
@@ -24,15 +24,7 @@ HEALTH_CAPTION = (
 
 def gap_figure(runs: Sequence[Run]) -> Figure | None:
     """A line an arm over the steps; None where no run has measured it."""
-    figure = new_figure(6.2, 4.2)
-    axes = figure.add_subplot()
-    drawn = draw_arms(axes, probe_medians(runs, "disback/score_gap"))
-    if not drawn:
-        return None
-    dress(axes, "training steps", "score gap (in units of the noise)")
-    log_y(axes, drawn)
-    axes.legend(fontsize=FONT_SIZE - 1.5, frameon=False)
-    return figure
+    return arms_figure(runs, "disback/score_gap", "score gap (in units of the noise)")
 
 
 def health_figure(runs: Sequence[Run]) -> Figure | None:
