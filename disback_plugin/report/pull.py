@@ -12,7 +12,7 @@ from disback_plugin.report.runs import Run
 GAP_CAPTION = (
     "Score gap over training: root mean square difference of fake and real score on the student's "
     "samples, as predictions of unit noise; median over seeds. This difference is what moves the "
-    "student: near 0 it stands still."
+    "student, but while recording, when it is held still and only the fake score learns."
 )
 HEALTH_CAPTION = (
     "Health of the nodes while they answer: direction (cosine) and size of the pull on the student "
