@@ -2,20 +2,23 @@
 
 A residual is (D(x_t) - x0) / sigma of a network on the student's current samples, the error of an
 eps-prediction. Its mean square is the network's loss here: 1 is what doing nothing gives (D = x_t),
-so a network above 1 does not know these samples at all. The difference of two residuals is the
-pull of one network against the other (Eq. 8). Without a measure nothing is decided, the caps hold.
+so a network above 1 does not know these samples at all. Without a measure nothing is decided, the
+caps hold.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from disback_plugin.config_base import StrictModel
 
-Measure = Callable[[nn.Module], Tensor]  # a network's residuals, of the same draws every time
+# A network's residuals and the student's samples x0, of one shape and the same draws every time.
+Measure = Callable[[nn.Module], tuple[Tensor, Tensor]]
 Number = Callable[[], float]
+Start = Literal["known", "common", "path"]
 
 
 class AutoRecord(StrictModel):
@@ -23,17 +26,77 @@ class AutoRecord(StrictModel):
 
     min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
         teacher answers from the first step on, and the run is one with a fixed teacher.
-    parallel: at the second node recording is given up, and the teacher answers, where the first
-        node pulls as the teacher does, by the cosine of their pulls: the path would damp the
-        teacher, not correct it. The fake score starts again as the teacher. 1 never gives up.
+    common: the same where that share of the teacher's pull, or more, is common to all samples (see
+        `TeacherPull`): a path would damp a pull that is right as it is. 1 never asks.
     stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
     noise: a node is left out unless its loss is below this fraction of that of the node before it.
     """
 
     min_loss: float = Field(default=1.0, ge=0)
-    parallel: float = Field(default=0.8, gt=0, le=1)
+    common: float = Field(default=0.5, gt=0, le=1)
     stop_at: float = Field(default=0.1, gt=0, lt=1)
     noise: float = Field(default=0.95, gt=0, le=1)
+
+    def start(self, teacher: "TeacherPull") -> "Start":
+        """What the student's start calls for: a path, or none because of `min_loss`, `common`."""
+        if teacher.loss < self.min_loss:
+            return "known"
+        return "common" if teacher.common >= self.common < 1 else "path"
+
+
+@dataclass(frozen=True)
+class TeacherPull:
+    """Where the teacher pulls the student's samples, from its residuals on them.
+
+    loss: E |r|^2 per data dimension. common: the share of it that is one shift of all samples and
+    one scaling about their mean, r = a + b (x0 - mean x0): the R^2 of that regression, a shaped as
+    a sample and b a number, adjusted for what it fits by chance in few samples. 0 where that cannot
+    be told, of a single sample.
+    """
+
+    loss: float
+    common: float
+
+    @property
+    def common_loss(self) -> float:
+        """The loss that a shift and a scaling of the samples would mend."""
+        return self.loss * self.common
+
+
+@dataclass(frozen=True)
+class PullSums:
+    """Sums over a rank's samples, in float64 on the CPU, which add up to those of the batch."""
+
+    num: int
+    residual: Tensor
+    sample: Tensor
+    residual_squared: float
+    sample_squared: float
+    product: float
+
+    @classmethod
+    def of(cls, residual: Tensor, samples: Tensor) -> "PullSums":
+        """From tensors (B, *data)."""
+        r, x = (value.flatten(1).double().cpu() for value in (residual, samples))
+        products = [float((left * right).sum()) for left, right in ((r, r), (x, x), (r, x))]
+        return cls(len(r), r.sum(0), x.sum(0), *products)
+
+    @staticmethod
+    def pull(ranks: Sequence["PullSums"]) -> TeacherPull:
+        """Of the whole batch."""
+        num = sum(rank.num for rank in ranks)
+        r, x = (sum(getattr(rank, n) for rank in ranks) / num for n in ("residual", "sample"))
+        rr, xx, rx = (
+            sum(getattr(rank, n) for rank in ranks) / num
+            for n in ("residual_squared", "sample_squared", "product")
+        )
+        loss = rr / r.numel()
+        spread = xx - float(x @ x)
+        if num < 2 or rr == 0:
+            return TeacherPull(loss, 0.0)
+        scaling = (rx - float(r @ x)) ** 2 / spread if spread > 0 else 0.0
+        left = 1 - (float(r @ r) + scaling) / rr
+        return TeacherPull(loss, 1 - left * num / (num - 1))
 
 
 @dataclass
@@ -41,11 +104,6 @@ class RecordingState:
     """Losses seen while recording: the teacher's, then that of every node kept. JSON-able."""
 
     losses: list[float] = field(default_factory=list)
-
-    def begin(self, rule: AutoRecord, teacher_loss: float) -> bool:
-        """Whether to record at all, for a teacher of that loss."""
-        self.losses = [teacher_loss]
-        return teacher_loss >= rule.min_loss
 
     def keep(self, rule: AutoRecord, loss: float, last: bool) -> bool:
         """Whether a node of that loss is nearer to the student than the one before, or noise.
@@ -58,16 +116,6 @@ class RecordingState:
             return True
         return False
 
-    def gives_up(self, rule: AutoRecord, cosine: Number) -> bool:
-        """Whether the second node, just kept, is dropped again, and the teacher answers.
-
-        cosine: of the first node's pull with the teacher's, the fake score being the second node.
-        """
-        if len(self.losses) != 3 or rule.parallel == 1 or not cosine() >= rule.parallel:
-            return False
-        self.losses.pop()
-        return True
-
     def near_enough(self, rule: AutoRecord) -> bool:
         """Whether the last node kept ends the recording."""
         return len(self.losses) > 1 and self.losses[-1] <= rule.stop_at * self.losses[0]
@@ -76,21 +124,6 @@ class RecordingState:
 def loss_of(residual: Tensor) -> float:
     """E |D - x0|^2 / sigma^2 per data dimension."""
     return float(residual.float().square().mean())
-
-
-def pull_products(fake: Tensor, node: Tensor, teacher: Tensor) -> tuple[float, float, float]:
-    """p.q, p.p and q.q of the node's pull p and the teacher's q, from residuals of one shape.
-
-    Sums over ranks are those of the whole batch, so their cosine is p.q / sqrt(p.p q.q).
-    """
-    p, q = ((fake - other).double().flatten() for other in (node, teacher))
-    return float(p @ q), float(p @ p), float(q @ q)
-
-
-def cosine_of(products: tuple[float, float, float]) -> float:
-    """The cosine of two pulls; 0 where one of them is zero, which has no direction."""
-    pq, pp, qq = products
-    return pq / (pp * qq) ** 0.5 if pp * qq > 0 else 0.0
 
 
 @dataclass
@@ -104,6 +137,32 @@ class Walk:
     since: int = 0
     first: float | None = None
     decided: int = -1
+
+
+@dataclass
+class Stride:
+    """Whether the student still takes long steps along a pull that all samples share. JSON-able.
+
+    common_loss: of the teacher when last looked at, every `EVERY` steps of the student; None where
+    long steps are over, or never began. decided: the last step decided on.
+    """
+
+    EVERY: ClassVar[int] = 2
+
+    common_loss: float | None = None
+    decided: int = 0
+
+    def begin(self, pull: TeacherPull) -> None:
+        """Before the first step."""
+        if pull.common_loss >= 1:
+            self.common_loss = pull.common_loss
+
+    def goes_on(self, step: int, look: Callable[[], TeacherPull]) -> bool:
+        """At `step`, from 0: as long as the common loss is at least 1, and falls."""
+        if self.common_loss is not None and step > self.decided and step % self.EVERY == 0:
+            self.decided, seen = step, look().common_loss
+            self.common_loss = seen if 1 <= seen < self.common_loss else None
+        return self.common_loss is not None
 
 
 def log_spaced(num_steps: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adaptive import RecordingState
+from disback_plugin.adaptive import AutoRecord, RecordingState, Start, Stride, TeacherPull
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
@@ -42,11 +42,10 @@ class Recorder:
         self.auto = config.record.auto if judge is not None else None
         self.judge, self.state = judge, RecordingState()
         self.num_steps = config.record.num_steps
-        self.gave_up = False
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
-    def needed(self, state: RecordingState) -> bool:
-        """Whether to record at all; automatic recording asks for the teacher's loss once."""
+    def needed(self, state: RecordingState, stride: Stride) -> bool:
+        """Whether to record at all; automatic recording asks for the teacher's pull once."""
         self.state = state
         if self.auto is None:
             assert self.config.record is not None
@@ -58,20 +57,19 @@ class Recorder:
                 )
             return True
         assert self.judge is not None
-        loss = self.judge.teacher_loss()
-        if not math.isfinite(loss):
+        pull = self.judge.teacher()
+        if not math.isfinite(pull.loss):
             raise SessionError(
-                f"the teacher's loss on the student's samples is {loss}, by the measure: look at "
-                "the student's samples, they must be finite before its first update"
+                f"the teacher's loss on the student's samples is {pull.loss}, by the measure: look "
+                "at the student's samples, they must be finite before its first update"
             )
-        needed = state.begin(self.auto, loss)
-        if rank() == 0 and not needed:
-            logger.warning(
-                "the teacher knows the student's samples (loss %.3g, below min_loss %.3g): nothing "
-                "is recorded, it answers from the first step on",
-                *(loss, self.auto.min_loss),
-            )
-        return needed
+        state.losses = [pull.loss]
+        start = self.auto.start(pull)
+        if start == "common":
+            stride.begin(pull)
+        if start != "path" and rank() == 0:
+            logger.warning("%s", _why_not(self.auto, pull, start))
+        return start == "path"
 
     def start(self, student_checksum: int) -> DegradationPath:
         """Create the path's folder, for the initial student of that checksum."""
@@ -143,7 +141,7 @@ class Recorder:
                     f"node {expected + 1} is due after recording step {num_done}, but the path "
                     f"holds {len(path)} nodes: steps were skipped or repeated"
                 )
-            if self._keeps(path, num_done):
+            if self._keeps(num_done):
                 self._append(path, self.installation.read_fake_score(), num_done)
                 entry = path.nodes[-1]
         if num_done == self.num_steps:
@@ -153,7 +151,7 @@ class Recorder:
                     f"recording ends with {len(path)} of {expected} nodes: steps were "
                     "skipped; call begin_step and end_step at every step"
                 )
-            on_main(lambda: path.finish(self.gave_up), "completing the path")
+            on_main(path.finish, "completing the path")
             path.refresh()
         return entry
 
@@ -163,7 +161,7 @@ class Recorder:
             return max(len(self.state.losses) - 1, 0)
         return sum(step <= num_done for step in self.node_steps)
 
-    def _keeps(self, path: DegradationPath, num_done: int) -> bool:
+    def _keeps(self, num_done: int) -> bool:
         """Whether the node due now is kept; may end the recording. Without `auto` always."""
         if self.auto is None:
             return True
@@ -176,27 +174,9 @@ class Recorder:
                 *(num_done, loss, before),
             )
             return False
-        if len(self.state.losses) == 2:
-            self.judge.keep_first()
-        if self.state.gives_up(self.auto, lambda: self._first_cosine(path)):
-            self.num_steps, self.gave_up = num_done, True
-            return False
         if self.state.near_enough(self.auto):
             self.num_steps = num_done
         return True
-
-    def _first_cosine(self, path: DegradationPath) -> float:
-        assert self.judge is not None
-        assert self.auto is not None
-        cosine = self.judge.cosine(path)
-        if cosine >= self.auto.parallel and rank() == 0:
-            logger.warning(
-                "recording is given up: the first node pulls the student as the teacher does "
-                "(cosine %.2f, parallel from %.2f), so the path would damp the teacher, not "
-                "correct it; the teacher answers",
-                *(cosine, self.auto.parallel),
-            )
-        return cosine
 
     def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
         def append() -> None:
@@ -204,6 +184,18 @@ class Recorder:
 
         on_main(append, f"writing node {len(path) + 1}")
         path.refresh()
+
+
+def _why_not(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
+    """Why nothing is recorded."""
+    if start == "known":
+        seen = f"knows the student's samples (loss {pull.loss:.3g}, below {rule.min_loss:.3g})"
+    else:
+        seen = (
+            f"pulls the student's samples all alike ({pull.common:.0%} of its pull is one shift "
+            f"and one scaling, from {rule.common:.0%})"
+        )
+    return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
 
 
 def parameters_checksum(module: nn.Module) -> int:

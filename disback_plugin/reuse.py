@@ -17,7 +17,7 @@ logger = logging.getLogger("disback")
 def open_recorded(
     config: DisBackConfig, installation: Installation, student: nn.Module
 ) -> DegradationPath:
-    """Open the path in `config.path` and start the fake score at its last node, unless given up.
+    """Open the path in `config.path` and start the fake score at its last node.
 
     Raises PathError (damaged, of another teacher), SessionError (unfinished), ConfigError (the
     settings ask for a recording that would give another path).
@@ -31,13 +31,6 @@ def open_recorded(
         )
     path.check_files()
     _check_recording(path, config, student)
-    if path.gave_up:
-        logger.warning(
-            "reusing %s: its recording was given up, so the teacher answers and the fake score "
-            "starts as it",
-            path.folder,
-        )
-        return path
     installation.load_fake_score(path.read(len(path)))
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
@@ -52,7 +45,6 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.M
         return
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
     checksum = recorded.pop("student", None)
-    recorded.pop("gave_up", None)
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif checksum not in (None, parameters_checksum(student)):

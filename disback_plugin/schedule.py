@@ -138,6 +138,9 @@ class Adaptive(Schedule):
     Reached: the node's loss on the student's samples has fallen to `reached` times what it was when
     the node was installed; looked at every `every` steps. A node whose loss is below `known` from
     the start is skipped. Without a measure every node answers for `cap` steps.
+
+    stride: where automatic recording records nothing because the teacher pulls all samples alike,
+    the student's learning rate is multiplied by it at first, see `adaptive.Stride`. 1: never.
     """
 
     name = "adaptive"
@@ -145,6 +148,7 @@ class Adaptive(Schedule):
     every: int = Field(default=5, gt=0)
     reached: float = Field(default=0.7, gt=0, lt=1)
     known: float = Field(default=0.5, ge=0)
+    stride: float = Field(default=3.0, ge=1)
 
     def node_at(self, step: int, num_nodes: int) -> int:
         """The latest a node can answer: with every stay as long as the cap."""

@@ -1,7 +1,7 @@
 """`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from disback_plugin.real_score import (
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
+from disback_plugin.schedule import Adaptive
 
 logger = logging.getLogger("disback")
 Stage = Literal["record", "backtrack", "teacher"]
@@ -36,7 +37,9 @@ class Turn:
     """What the host does at a step. `node` answers as the real score; 0 is the teacher.
 
     update_student is False while recording: no student update, no step of its optimizer, scheduler
-    or EMA. `switch` is set at the step at which another node was installed.
+    or EMA. `switch` is set at the step at which another node was installed. The student's learning
+    rate is to be multiplied by `student_lr_factor`: not 1 only at first steps of the schedule
+    `adaptive`, and never without a measure (see `adaptive.Stride`).
     """
 
     step: int
@@ -44,6 +47,7 @@ class Turn:
     node: int
     update_student: bool
     switch: Switch | None = None
+    student_lr_factor: float = 1.0
 
 
 class DisBack:
@@ -61,10 +65,9 @@ class DisBack:
         config: DisBackConfig,
         method: str,
         measure: Measure | None = None,
-        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student, self._reset_fake_optimizer = roles.student, reset_fake_optimizer
+        self._student = roles.student
         self._judge = None if measure is None else Judge(measure, installation, roles.fake_score)
         self._strategy: RealScore = FixedTeacher(installation)
         self._recorder = (
@@ -84,15 +87,13 @@ class DisBack:
         adapter: str = "generic",
         roles: Mapping[str, nn.Module] | None = None,
         measure: Measure | None = None,
-        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> "DisBack":
         """Attach to `host` through a registered adapter, or to `roles` of your own loop.
 
         measure(network): what automatic recording and the schedule `adaptive` decide from: the
-        residuals (D(x_t) - x0) / sigma of the network on the student's samples, a tensor, of the
-        same draws at every call (see adaptive.py); called on every rank, all ranks count. Without
-        it their caps hold. reset_fake_optimizer(): called where automatic recording gives up and
-        the fake score is the teacher again, for its optimizer to forget.
+        residuals (D(x_t) - x0) / sigma of the network on the student's samples x0, and x0, two
+        tensors (B, *data), of the same draws at every call (see adaptive.py); called on every rank,
+        all ranks count. Without it their caps hold.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
@@ -102,7 +103,7 @@ class DisBack:
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
         installation = chosen.installation(found, config)
-        return cls(found, installation, config, chosen.name, measure, reset_fake_optimizer)
+        return cls(found, installation, config, chosen.name, measure)
 
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
@@ -112,7 +113,7 @@ class DisBack:
         if self._progress.first_step is None:
             self._start(step)
         if self._progress.direct:
-            return Turn(step, "teacher", 0, update_student=True)
+            return Turn(step, "teacher", 0, True, student_lr_factor=self._student_lr_factor(step))
         local = self._local(step)
         if local < self._progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
@@ -266,7 +267,7 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
-        elif not self._recorder.needed(self._progress.recording):
+        elif not self._recorder.needed(self._progress.recording, self._progress.stride):
             self._progress.direct = True
         else:
             self.installation.check_start()
@@ -274,6 +275,17 @@ class DisBack:
             self._path = self._recorder.start(self._progress.student_checksum)
             self._progress.num_record_steps = self._recorder.num_steps
         self._progress.first_step = step
+
+    def _student_lr_factor(self, step: int) -> float:
+        schedule, stride = self.config.schedule, self._progress.stride
+        if not isinstance(schedule, Adaptive) or self._judge is None or self.config.arm == "warm":
+            return 1.0
+        began = stride.common_loss is not None
+        if stride.goes_on(self._local(step), self._judge.teacher):
+            return schedule.stride
+        if began and is_main():
+            logger.info("long steps end after %d updates of the student", self._local(step))
+        return 1.0
 
     def _end_record_step(self, num_done: int) -> NodeEntry | None:
         assert self._recorder is not None
@@ -283,15 +295,6 @@ class DisBack:
             self._check_student()
         entry = self._recorder.end_step(self._path, num_done)
         self._progress.num_record_steps = self._recorder.num_steps
-        if self._recorder.gave_up:
-            self.installation.reset_fake_score()
-            if self._reset_fake_optimizer is not None:
-                self._reset_fake_optimizer()
-            elif is_main():
-                logger.warning(
-                    "the fake score is the teacher again, but its optimizer remembers the "
-                    "recording: give attach() a reset_fake_optimizer"
-                )
         if num_done == self._recorder.num_steps:
             self._backtrack()
         return entry

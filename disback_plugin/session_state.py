@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from disback_plugin.adaptive import RecordingState, Walk
+from disback_plugin.adaptive import RecordingState, Stride, Walk
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import SessionError
 from disback_plugin.path import TeacherReference
@@ -16,8 +16,8 @@ VERSION = 1
 class Progress:
     """How far a session is. Steps are the host's; `num_record_steps` is 0 for a reused path.
 
-    direct: automatic recording found that the teacher knows the student, so there is no path.
-    recording, walk: what was decided from measurements so far.
+    direct: automatic recording found that no path is needed, so there is none.
+    recording, walk, stride: what was decided from measurements so far.
     """
 
     first_step: int | None = None
@@ -27,6 +27,7 @@ class Progress:
     direct: bool = False
     recording: RecordingState = field(default_factory=RecordingState)
     walk: Walk = field(default_factory=Walk)
+    stride: Stride = field(default_factory=Stride)
 
     def num_done(self) -> int:
         """Steps that have ended."""
@@ -69,6 +70,6 @@ def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherRefere
             "host loads its checkpoint (a checkpoint can hold a node in the teacher's place)"
         )
     progress = dict(state["progress"])
-    for name, kind in (("recording", RecordingState), ("walk", Walk)):
+    for name, kind in (("recording", RecordingState), ("walk", Walk), ("stride", Stride)):
         progress[name] = kind(**progress.get(name, {}))
     return Progress(**progress)

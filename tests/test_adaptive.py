@@ -5,12 +5,13 @@ import torch
 
 from disback_plugin.adaptive import (
     AutoRecord,
+    PullSums,
     RecordingState,
+    Stride,
+    TeacherPull,
     Walk,
-    cosine_of,
     log_spaced,
     loss_of,
-    pull_products,
 )
 from disback_plugin.config import RecordConfig
 from disback_plugin.errors import ConfigError
@@ -31,23 +32,36 @@ def test_a_record_is_either_regular_listed_or_automatic():
         RecordConfig(num_steps=4, at=(1, 2), auto=AutoRecord())
 
 
-def test_a_teacher_that_knows_the_student_needs_no_recording():
-    rule = AutoRecord(min_loss=1.0)
-    assert not RecordingState().begin(rule, 0.99)
-    assert RecordingState().begin(rule, 1.0)
+@pytest.mark.parametrize(
+    ("loss", "common", "start"),
+    [
+        (0.99, 0.0, "known"),
+        (0.99, 0.9, "known"),
+        (1.0, 0.49, "path"),
+        (1.0, 0.5, "common"),
+        (9.0, -0.1, "path"),
+        (float("inf"), 0.0, "path"),
+    ],
+)
+def test_a_path_is_for_a_teacher_that_neither_knows_the_samples_nor_pulls_them_alike(
+    loss, common, start
+):
+    assert AutoRecord().start(TeacherPull(loss, common)) == start
+
+
+def test_a_common_share_of_1_never_asks():
+    assert AutoRecord(common=1.0).start(TeacherPull(2.0, 1.0)) == "path"
 
 
 def test_a_node_no_nearer_than_the_one_before_is_noise():
-    state, rule = RecordingState(), AutoRecord(noise=0.9)
-    state.begin(rule, 10.0)
+    state, rule = RecordingState([10.0]), AutoRecord(noise=0.9)
     kept = [state.keep(rule, loss, last=False) for loss in (8.0, 7.5, 7.1, 7.1, float("nan"), 3.0)]
     assert kept == [True, False, True, False, False, True]
     assert state.losses == [10.0, 8.0, 7.1, 3.0]
 
 
 def test_recording_ends_at_the_set_fraction_of_the_teachers_loss():
-    state, rule = RecordingState(), AutoRecord(stop_at=0.5)
-    state.begin(rule, 10.0)
+    state, rule = RecordingState([10.0]), AutoRecord(stop_at=0.5)
     ended = []
     for loss in (8.0, 5.1, 4.8):
         state.keep(rule, loss, last=False)
@@ -56,8 +70,7 @@ def test_recording_ends_at_the_set_fraction_of_the_teachers_loss():
 
 
 def test_where_all_nodes_are_noise_the_last_is_kept_so_that_there_is_a_path():
-    state, rule = RecordingState(), AutoRecord()
-    state.begin(rule, 2.0)
+    state, rule = RecordingState([2.0]), AutoRecord()
     assert [state.keep(rule, 3.0, last) for last in (False, True)] == [False, True]
 
 
@@ -95,22 +108,85 @@ def test_without_a_measure_every_node_answers_for_its_cap():
     assert schedule.num_steps(3) == 6
 
 
-def test_recording_is_given_up_at_the_second_node_where_the_first_only_damps_the_teacher():
-    rule, state = AutoRecord(parallel=0.9), RecordingState([10.0, 6.0, 4.0])
-    assert not state.gives_up(rule, lambda: 0.89)
-    assert not state.gives_up(rule, lambda: float("nan"))
-    assert not state.gives_up(AutoRecord(parallel=1.0), lambda: 1.0)
-    assert state.losses == [10.0, 6.0, 4.0]
-    assert state.gives_up(rule, lambda: 0.9)
-    assert state.losses == [10.0, 6.0]  # the second node is not kept
-    for losses in ([10.0, 6.0], [10.0, 6.0, 4.0, 2.0]):  # judged once, and asked only then
-        assert not RecordingState(losses).gives_up(rule, lambda: pytest.fail("asked"))
+X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])  # mean 0, E|x|^2 = 2.5
 
 
-def test_pulls_are_differences_of_residuals():
-    fake, teacher = torch.tensor([[3.0, 1.0]]), torch.tensor([[0.0, 1.0]])
-    node = torch.tensor([[2.0, 0.0]])  # pull (1, 1); the teacher's is (3, 0)
-    assert pull_products(fake, node, teacher) == (3.0, 2.0, 9.0)
-    assert cosine_of((3.0, 2.0, 9.0)) == pytest.approx(0.5**0.5)
-    assert cosine_of((0.0, 0.0, 9.0)) == 0.0
-    assert loss_of(fake) == 5.0
+def pull(residual, samples=X, num_ranks=1):
+    chunks = zip(residual.chunk(num_ranks), samples.chunk(num_ranks), strict=True)
+    return PullSums.pull([PullSums.of(*chunk) for chunk in chunks])
+
+
+def test_one_shift_and_one_scaling_is_common_to_all_samples():
+    for residual in (
+        torch.tensor([3.0, -1.0]).expand(4, 2),
+        2 * X,
+        5 - X,
+    ):
+        found = pull(residual)
+        assert found.common == pytest.approx(1)
+        assert found.loss == pytest.approx(loss_of(residual))
+
+
+def test_the_share_is_the_adjusted_r_squared_of_that_regression():
+    turned = X.flip(1) * torch.tensor([1.0, -1.0])  # a rotation: neither a shift nor a scaling
+    found = pull(torch.tensor([1.0, 0.0]) + 2 * X + turned)
+    # E|r|^2 = 1 + 4 x 2.5 + 2.5; of it 11 in common; 4 samples: what is left counts 4/3
+    assert found.loss == pytest.approx(13.5 / 2)
+    assert found.common == pytest.approx(1 - 2.5 / 13.5 * 4 / 3)
+    assert found.common_loss == pytest.approx(found.loss * found.common)
+    assert pull(turned).common == pytest.approx(1 - 4 / 3)
+
+
+def test_noise_has_nothing_in_common_however_few_the_samples():
+    noise = torch.Generator().manual_seed(0)
+    shares = [pull(*torch.randn(2, 4, 3, 8, 8, generator=noise)).common for _ in range(200)]
+    assert abs(sum(shares) / len(shares)) < 0.02
+
+
+def test_ranks_add_up_to_the_whole_batch():
+    residual, samples = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(1)) + 4.0
+    whole, parts = pull(residual, samples), pull(residual, samples, num_ranks=3)
+    assert parts.common == pytest.approx(whole.common, rel=1e-12)
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("residual", "samples", "loss", "common"),
+    [
+        (torch.ones(1, 2), torch.ones(1, 2), 1.0, 0.0),  # a single sample
+        (torch.zeros(3, 2), torch.ones(3, 2), 0.0, 0.0),
+        (torch.ones(3, 2), torch.ones(3, 2), 1.0, 1.0),  # samples all the same: no scaling
+    ],
+)
+def test_where_there_is_nothing_to_fit(residual, samples, loss, common):
+    assert pull(residual, samples) == TeacherPull(loss, pytest.approx(common))
+
+
+def test_long_steps_go_on_while_the_common_loss_falls_and_is_at_least_1():
+    stride, seen = Stride(), iter([3.9, 2.0, 1.0, 0.9])
+    stride.begin(TeacherPull(5.0, 0.8))
+    asked = []
+
+    def look():
+        asked.append(step)
+        return TeacherPull(next(seen), 1.0)
+
+    taken = []
+    for step in (0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10):
+        taken.append(stride.goes_on(step, look))
+    assert taken == [True] * 9 + [False] * 3
+    assert asked == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("next_loss", [4.0, 4.1, float("nan"), float("inf")])
+def test_long_steps_end_for_good_where_the_common_loss_does_not_fall(next_loss):
+    stride = Stride()
+    stride.begin(TeacherPull(5.0, 0.8))
+    assert not stride.goes_on(2, lambda: TeacherPull(next_loss, 1.0))
+    assert not stride.goes_on(4, lambda: pytest.fail("asked"))
+
+
+def test_a_common_loss_below_1_calls_for_no_long_steps():
+    stride = Stride()
+    stride.begin(TeacherPull(1.2, 0.8))
+    assert not stride.goes_on(0, lambda: pytest.fail("asked"))

@@ -86,12 +86,10 @@ def show(args: argparse.Namespace) -> int:
     path = DegradationPath.open(args.path)
     manifest = path.manifest
     state = "complete" if path.complete else "unfinished"
-    if path.gave_up:
-        state = "recording given up: the teacher answers"
     nodes, tensors = count(len(path), "node"), count(len(manifest.tensors), "tensor")
     print(f"{path.folder}: {nodes}, {state}, codec {manifest.codec}, {manifest.method}")
     print(f"teacher {manifest.teacher.fingerprint[:16]}, {tensors}")
-    settings = {k: v for k, v in manifest.recording.items() if k not in ("student", "gave_up")}
+    settings = {k: v for k, v in manifest.recording.items() if k != "student"}
     print(f"recorded: {', '.join(f'{key} {value}' for key, value in settings.items())}\n")
     print(
         f"{'node':>4}  {'step':>7}  {'bytes':>13}  {'distance':>9}  {'in bf16':>9}  survives bf16"

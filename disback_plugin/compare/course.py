@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from disback_plugin.adaptive import Number, RecordingState, Walk
+from disback_plugin.adaptive import Number, RecordingState, Stride, TeacherPull, Walk
 from disback_plugin.compare.arms import ArmPlan
 from disback_plugin.schedule import Adaptive
 
@@ -19,21 +19,32 @@ class Course:
     kept: list[int] = field(default_factory=list)
     num_record_steps: int = 0
     node: int = 0
-    gave_up: bool = False
 
     def __post_init__(self) -> None:
         self._recording = RecordingState()
-        self._walk = Walk()
+        self._walk, self._stride = Walk(), Stride()
         if self.plan.record is not None:
             self.num_record_steps = self.plan.record.num_steps
 
-    def start(self, measure: Number) -> None:
-        """Before the first step: whether to record at all. `measure`: of the teacher."""
+    def start(self, measure: Callable[[], TeacherPull]) -> None:
+        """Before the first step: whether to record at all."""
         record = self.plan.record
         if record is None or record.auto is None:
             return
-        if not self._recording.begin(record.auto, measure()):
+        pull = measure()
+        self._recording.losses = [pull.loss]
+        start = record.auto.start(pull)
+        if start == "common":
+            self._stride.begin(pull)
+        if start != "path":
             self.num_record_steps = 0
+
+    def student_lr_factor(self, step: int, measure: Callable[[], TeacherPull]) -> float:
+        """What multiplies the student's learning rate at `step`; `measure`: of the teacher."""
+        schedule = self.plan.schedule
+        if not isinstance(schedule, Adaptive) or not self._stride.goes_on(step, measure):
+            return 1.0
+        return schedule.stride
 
     def recording(self, step: int) -> bool:
         """Whether the student is held still at `step`."""
@@ -43,20 +54,14 @@ class Course:
         """The number of the student's update at `step`; while recording the step."""
         return step if self.recording(step) else step - self.num_record_steps
 
-    def end_record_step(self, num_done: int, measure: Number, cosine: Number) -> bool:
-        """Whether the fake score is kept as a node now.
-
-        `measure`: its loss; `cosine`: of the first node's pull with the teacher's, after `measure`.
-        """
+    def end_record_step(self, num_done: int, measure: Number) -> bool:
+        """Whether the fake score is kept as a node now; `measure`: its loss."""
         record = self.plan.record
         assert record is not None
         if num_done not in record.node_steps:
             return False
         if record.auto is not None:
             if not self._recording.keep(record.auto, measure(), num_done == self.num_record_steps):
-                return False
-            if self._recording.gives_up(record.auto, cosine):
-                self.num_record_steps, self.gave_up = num_done, True
                 return False
             if self._recording.near_enough(record.auto):
                 self.num_record_steps = num_done

@@ -1,11 +1,12 @@
 """Score distillation of one arm for all seeds at once: the reference loop on stacked weights."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from disback_plugin.adaptive import cosine_of, loss_of, pull_products
+from disback_plugin.adaptive import PullSums, TeacherPull, loss_of
 from disback_plugin.compare.arms import ArmPlan
 from disback_plugin.compare.course import Course
 from disback_plugin.compare.lane_draws import LaneDraws, label_tensor
@@ -60,7 +61,6 @@ class BatchedDistillation:
         self.courses = [Course(plan) for _ in drawers]
         self._nodes: dict[int, Stacked] = {}  # by recording steps
         self._installed = [0] * num  # recording steps of each lane's node; 0 is the teacher
-        self._asked: list[dict[str, Tensor]] = [{} for _ in drawers]  # residuals of each lane
         self._begin()
 
     def train_step(self, step: int) -> None:
@@ -88,7 +88,11 @@ class BatchedDistillation:
         loss = (x0 * gradient).sum() / x0.shape[1]
         schedule, num_steps = self.distill.student_lr_schedule, self.distill.num_steps
         factors = [schedule.factor(update, num_steps) for update in updates]
-        lr = self.distill.student_lr * torch.tensor(factors)
+        strides = [
+            course.student_lr_factor(step, partial(self._teacher_pull, lane))
+            for lane, course in enumerate(self.courses)
+        ]
+        lr = self.distill.student_lr * torch.tensor(factors) * torch.tensor(strides)
         grads = _gradients(loss, self.student)
         self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
@@ -136,12 +140,7 @@ class BatchedDistillation:
     # -- recording and walking ------------------------------------------------------------------
     def _begin(self) -> None:
         for lane, course in enumerate(self.courses):
-
-            def measure(lane: int = lane) -> float:
-                self._asked[lane]["teacher"] = self._residual(lane, self._teacher_weights)
-                return loss_of(self._asked[lane]["teacher"])
-
-            course.start(measure)
+            course.start(partial(self._teacher_pull, lane))
 
     def _end_record_step(self, step: int) -> None:
         num_done, kept, ended = step + 1, False, torch.zeros(len(self.courses), dtype=torch.bool)
@@ -149,23 +148,13 @@ class BatchedDistillation:
             if not course.recording(step):
                 continue
 
-            asked = self._asked[lane]
+            def measure(lane: int = lane) -> float:
+                return self._loss(lane, self.fake_score.params)
 
-            def measure(lane: int = lane, asked: dict[str, Tensor] = asked) -> float:
-                asked["fake"] = self._residual(lane, self.fake_score.params)
-                return loss_of(asked["fake"])
-
-            def cosine(asked: dict[str, Tensor] = asked) -> float:
-                return cosine_of(pull_products(asked["fake"], asked["first"], asked["teacher"]))
-
-            kept |= course.end_record_step(num_done, measure, cosine)
-            if len(course.kept) == 1 and "fake" in asked:
-                asked.setdefault("first", asked["fake"])
-            ended[lane] = not course.recording(num_done)
+            kept |= course.end_record_step(num_done, measure)
+            ended[lane] = self.plan.from_teacher and not course.recording(num_done)
         if kept:
             self._nodes[num_done] = self.fake_score.snapshot()
-        if not self.plan.from_teacher:
-            ended &= torch.tensor([course.gave_up for course in self.courses])
         if bool(ended.any()):
             self.fake_score.load(self._teacher_weights, ended)
             self._fake_optimizer.reset(ended)
@@ -176,7 +165,7 @@ class BatchedDistillation:
                 continue
 
             def measure(node: int, lane: int = lane, course: Course = course) -> float:
-                return loss_of(self._residual(lane, self._weights(course, node)))
+                return self._loss(lane, self._weights(course, node))
 
             node = course.begin_walk_step(step, measure)
             recorded_at = course.kept[node - 1] if node else 0
@@ -188,16 +177,23 @@ class BatchedDistillation:
     def _weights(self, course: Course, node: int) -> Stacked:
         return self._nodes[course.kept[node - 1]] if node else self._teacher_weights
 
+    def _loss(self, lane: int, weights: Stacked) -> float:
+        """Of a network on the samples of one lane's student."""
+        return loss_of(self._measure(lane, weights)[0])
+
+    def _teacher_pull(self, lane: int) -> TeacherPull:
+        return PullSums.pull([PullSums.of(*self._measure(lane, self._teacher_weights))])
+
     @torch.no_grad()
-    def _residual(self, lane: int, weights: Stacked) -> Tensor:
-        """Of a network on the samples of one lane's student, counted in its passes."""
+    def _measure(self, lane: int, weights: Stacked) -> tuple[Tensor, Tensor]:
+        """Residuals and samples of one lane's student, counted in its passes."""
         draw = measure_draw(self.drawers[lane], self.distill)
         labels = label_tensor(draw.cond)
         x0 = self.student.call_lane(lane, self.student.params, draw.z, labels)
         x_t = noisy(x0, draw)
         x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
         self.passes[lane] += measure_passes(draw, self.drawers[lane])
-        return residual(x0_hat, x0, draw)
+        return residual(x0_hat, x0, draw), x0
 
     def _updates(self, step: int) -> list[int]:
         """The number of the student's update in each lane."""

@@ -194,17 +194,11 @@ class DegradationPath:
         self._replace(nodes=(*self.nodes, entry))
         return entry
 
-    @property
-    def gave_up(self) -> bool:
-        """Whether automatic recording was given up: the path is not to be walked."""
-        return self.manifest.recording.get("gave_up", False)
-
-    def finish(self, gave_up: bool = False) -> None:
-        """Mark the recording as complete, or given up; a path without a node is refused."""
+    def finish(self) -> None:
+        """Mark the recording as complete; a path without a node is refused."""
         if not self.nodes:
             raise PathError(f"{self.folder} has no node: nothing to backtrack")
-        more = {"gave_up": True} if gave_up else {}
-        self._replace(complete=True, recording={**self.manifest.recording, **more})
+        self._replace(complete=True)
 
     def truncate(self, num_nodes: int) -> None:
         """Drop the nodes after the first `num_nodes`; the path is then incomplete again."""
@@ -212,8 +206,7 @@ class DegradationPath:
             raise PathError(f"cannot keep {num_nodes} of {len(self)} nodes of {self.folder}")
         dropped = self.nodes[num_nodes:]
         if dropped or self.complete:
-            settings = {k: v for k, v in self.manifest.recording.items() if k != "gave_up"}
-            self._replace(nodes=self.nodes[:num_nodes], complete=False, recording=settings)
+            self._replace(nodes=self.nodes[:num_nodes], complete=False)
         for entry in dropped:
             (self.folder / entry.file).unlink(missing_ok=True)
 

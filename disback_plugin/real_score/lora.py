@@ -52,7 +52,7 @@ class LoRAAdapter(Installation):
         own = self._adapter_tensors(self.trained)
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
         self.reference = TeacherReference.of(zeros, identity=self._base_tensors())
-        self._node, self._start = 0, self.read_fake_score()
+        self._node = 0
 
     def detach(self) -> None:
         """Take the node adapter out of the host's layers; this installation then has no use."""
@@ -72,11 +72,6 @@ class LoRAAdapter(Installation):
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
         copy_tensors(self._adapter_tensors(self.trained), tensors, "nearest", "fake_score")
-
-    def reset_fake_score(self) -> None:
-        """To the adapter's start: all zeros, the reference, would have no gradient any more."""
-        self.load_fake_score(self._start)
-        self.check_start()
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)

@@ -94,10 +94,7 @@ def attach(
         codec=section.codec,
         rounding=section.rounding,
     )
-    forget = networks.fake_score.forget
-    return DisBack.attach(
-        roles=roles, config=settings, measure=measure, reset_fake_optimizer=forget
-    )
+    return DisBack.attach(roles=roles, config=settings, measure=measure)
 
 
 def make_drawer(

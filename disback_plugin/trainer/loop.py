@@ -82,7 +82,8 @@ class Distillation:
         self.drawer.noise.seed_global(self._update_of(step))
         result = StepResult(turn)
         if turn is None or turn.update_student:
-            result.student_loss, result.student_grad_norm = self._update_student(step)
+            factor = turn.student_lr_factor if turn else 1.0
+            result.student_loss, result.student_grad_norm = self._update_student(step, factor)
             result.passes += STUDENT_TURN_PASSES
         recording = turn is not None and turn.stage == "record"
         share = self.record_drawer.batch_size / self.drawer.batch_size if recording else 1
@@ -93,7 +94,7 @@ class Distillation:
         result.entry = self.disback.end_step(step) if self.disback else None
         return result
 
-    def _update_student(self, step: int) -> tuple[Tensor, Tensor]:
+    def _update_student(self, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
         student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
         config, update = self.config, self._update_of(step)
         draws = self.drawer.draw(update, "student", config.sigmas)
@@ -105,7 +106,7 @@ class Distillation:
                 self.accelerator.backward(loss)
             total += loss.detach()
         lr = config.student_lr * config.student_lr_schedule.factor(update, config.num_steps)
-        return total, student.update(lr, self._max_norm)
+        return total, student.update(lr * lr_factor, self._max_norm)
 
     @torch.no_grad()
     def _student_gradient(self, x0: Tensor, draw: Draw) -> Tensor:

@@ -15,10 +15,11 @@ SHARE = 4  # a quarter of a batch: the same draws every time, so that difference
 
 
 class Measure:
-    """A network's residuals on the student's samples (see `adaptive.py`), always of the same draws.
+    """A network's residuals on the student's samples, and these, always of the same draws.
 
-    All networks answer in the precision of the training, without dropout. Deterministic, and blind
-    to the global random state. `passes` are the network passes of a call, per sample of a batch.
+    See `adaptive.py`. All networks answer in the precision of the training, without dropout.
+    Deterministic, and blind to the global random state. `passes` are the network passes of a call,
+    per sample of a batch.
     """
 
     def __init__(
@@ -28,12 +29,12 @@ class Measure:
         self.accelerator, self.passes = accelerator, measure_passes(self.draw, drawer)
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module) -> Tensor:
+    def __call__(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         draw = self.draw
         with _without_dropout(self.student, network), self.accelerator.autocast():
             x0 = self.student(draw.z, draw.cond)
             x0_hat = network(noisy(x0, draw), draw.sigma, draw.cond)
-        return residual(x0_hat, x0, draw)
+        return residual(x0_hat, x0, draw), x0
 
 
 def measure_draw(drawer: Drawer, config: DistillConfig) -> Draw:

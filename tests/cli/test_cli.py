@@ -137,11 +137,9 @@ def test_one_of_a_thing_is_not_called_many(finished, tmp_path, capsys):
     for action, said in (("show", "1 node, unfinished"), ("verify", "1 node, 0 problems")):
         assert main(["path", action, str(folder)]) == 0
         assert said in capsys.readouterr().out
-    DegradationPath.open(folder).finish(gave_up=True)
+    DegradationPath.open(folder).finish()
     assert main(["path", "show", str(folder)]) == 0
-    printed = capsys.readouterr().out
-    assert "1 node, recording given up: the teacher answers" in printed
-    assert "gave_up" not in printed
+    assert "1 node, complete" in capsys.readouterr().out
     (folder / "node_0001.safetensors").unlink()
     assert main(["path", "verify", str(folder)]) == 1
     assert "1 node, 1 problem\n" in capsys.readouterr().out

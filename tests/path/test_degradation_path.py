@@ -122,16 +122,6 @@ def test_a_folder_with_a_path_is_not_overwritten(path, teacher):
         DegradationPath.create(path.folder, teacher)
 
 
-def test_a_recording_that_was_given_up_is_known_until_it_goes_on(path):
-    assert not path.gave_up
-    path.finish(gave_up=True)
-    assert path.gave_up
-    assert DegradationPath.open(path.folder).gave_up
-    path.truncate(1)
-    assert not path.gave_up
-    assert "gave_up" not in path.manifest.recording
-
-
 def test_truncate_drops_files_and_completeness(path, teacher):
     path.truncate(1)
     assert names(path.folder) == ["node_0001.safetensors", "path.json"]

@@ -131,24 +131,6 @@ def test_a_session_with_a_shared_base_records_and_walks_back(model, tmp_path, x)
     assert torch.equal(steps[7][1], base_out)
 
 
-def test_where_recording_gives_up_the_adapter_starts_again_and_trains(model, tmp_path, x):
-    auto = {"min_loss": 0.0, "noise": 1.0, "stop_at": 1e-6, "parallel": 1e-3}
-    config = DisBackConfig(path=tmp_path / "path", record={"num_steps": 4, "auto": auto})
-    roles = {"teacher": model, "fake_score": model, "student": nn.Linear(4, 4)}
-    with torch.no_grad():
-        start = LoRAAdapter(model, "nearest").read_fake_score()
-        base_out = model(x)
-    disback = DisBack.attach(roles=roles, config=config, measure=lambda network: network(x))
-    for step in range(2):
-        one_step(disback, model, step, x)
-    assert same(disback.installation.read_fake_score(), start)
-    assert torch.equal(model(x), base_out)
-    node, out = one_step(disback, model, 2, x)
-    assert node == 0
-    assert torch.equal(out, base_out)
-    assert not torch.equal(model(x), base_out)
-
-
 @pytest.mark.parametrize("last", [1, 3, 5])  # while recording; at the first node; at the second
 def test_a_resumed_session_answers_as_an_uninterrupted_one(last, model, tmp_path, x):
     again = copy.deepcopy(model)

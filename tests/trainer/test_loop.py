@@ -146,17 +146,24 @@ def test_the_fake_score_has_a_learning_rate_of_its_own_while_recording(
     assert {lr for recording, lr in seen if not recording} == {1e-3}
 
 
-def test_where_recording_gives_up_the_run_is_that_of_a_fixed_teacher_two_steps_later(
-    accelerator: Accelerator, tmp_path: Path
+@pytest.mark.parametrize("schedule", ["{name: fixed, interval: 2}", "{name: adaptive, cap: 2}"])
+def test_where_all_samples_are_pulled_alike_the_run_is_a_fixed_one_but_for_its_first_steps(
+    accelerator: Accelerator, tmp_path: Path, schedule: str
 ) -> None:
-    auto = "disback.record={num_steps: 6, auto: {min_loss: 0.0, noise: 1.0, parallel: 1.0e-3}}"
-    gives_up = _loop(accelerator, auto, arm="disback", path=tmp_path / "path")
-    fixed = _loop(accelerator)
-    stages = [gives_up.train_step(step).turn.stage for step in range(8)]  # type: ignore[union-attr]
-    for step in range(6):
-        fixed.train_step(step)
-    assert stages == ["record"] * 2 + ["teacher"] * 6
-    assert same_bits(_tensors(fixed.networks), _tensors(gives_up.networks))
+    auto = ("disback.record={num_steps: 6, auto: {}}", f"disback.schedule={schedule}")
+    far = ("student.offset=[6,0]", "distill.batch_size=64")
+    loop = _loop(accelerator, *far, *auto, arm="disback", path=tmp_path / "path")
+    fixed = _loop(accelerator, *far)
+    rates = []
+    for step in range(4):
+        result = loop.train_step(step)
+        assert result.turn is not None
+        assert result.turn.stage == "teacher"
+        rates.append(_lr_of(loop.networks.student))
+        fixed._update_student(step, result.turn.student_lr_factor)
+        fixed._update_fake_score(step, 0, recording=False)
+    assert rates[:2] == pytest.approx([3e-3 if "adaptive" in schedule else 1e-3] * 2)
+    assert same_bits(_tensors(fixed.networks), _tensors(loop.networks))
 
 
 def test_recording_may_take_smaller_batches_and_is_counted_as_such(

@@ -39,7 +39,8 @@ def test_a_quarter_of_any_batch_is_measured_and_counted_as_such(
 ) -> None:
     student = Dropping()
     measure = make_measure(student, accelerator, batch_size)
-    assert measure(student).shape == (rows, 2)
+    residual, samples = measure(student)
+    assert residual.shape == samples.shape == (rows, 2)
     assert measure.passes == pytest.approx(2 * rows / batch_size)
 
 
@@ -47,8 +48,9 @@ def test_dropout_makes_no_difference_and_stays_on_in_training(accelerator: Accel
     student, network = Dropping().train(), Dropping().train()
     measure = make_measure(student, accelerator)
     before = torch.get_rng_state()
-    residual = measure(network)
-    assert torch.equal(residual, measure(Dropping().eval()))
+    residual, samples = measure(network)
+    assert torch.equal(residual, measure(Dropping().eval())[0])
+    assert torch.equal(samples, measure.draw.z)
     torch.testing.assert_close(residual, measure.draw.eps)  # (x_t - x0) / sigma
     assert torch.equal(torch.get_rng_state(), before)
     assert student.dropout.training
@@ -64,8 +66,8 @@ def test_teacher_and_fake_score_are_asked_in_the_same_precision() -> None:
     fake_score = EDMDenoiser(ResidualMLP((2,), 8, 1, zero_output=False))
     fake_score.load_state_dict(teacher.state_dict())
     measure = make_measure(accelerator.prepare(Dropping()), accelerator)
-    asked = measure(accelerator.prepare(fake_score))
-    assert torch.equal(asked, measure(teacher))
+    asked, _ = measure(accelerator.prepare(fake_score))
+    assert torch.equal(asked, measure(teacher)[0])
     with torch.no_grad():
         x0, draw = measure.student.eval()(measure.draw.z), measure.draw
         exact = (teacher(x0 + draw.sigma[:, None] * draw.eps, draw.sigma) - x0) / draw.sigma[
