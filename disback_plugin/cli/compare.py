@@ -33,9 +33,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is missing, then summarise all that the folder was asked for."""
-    from disback_plugin.compare import compare, summarise, table
+    from disback_plugin.compare import compare, markdown, summarise, table
     from disback_plugin.compare.figure import draw
-    from disback_plugin.path.atomic import write_json
+    from disback_plugin.path.atomic import write_json, write_text
     from disback_plugin.trainer import RunInterrupted, load_config
 
     config = load_config(args.config, args.overrides)
@@ -51,12 +51,14 @@ def run(args: argparse.Namespace) -> int:
         return 130
     summary = summarise(curves, thresholds)
     write_json(out / "summary.json", summary)
+    write_text(out / "summary.md", markdown(summary))
     rates = {curve.student_lr for curve in curves}
     shown = config.distill.student_lr if config.distill.student_lr in rates else lrs[0]
     middle = thresholds[len(thresholds) // 2]
     draw(curves, shown, middle, metric, out / "comparison.png")
     print(table(summary))
-    print(f"\n{out / 'summary.json'}, {out / 'comparison.png'}, {out / 'curves'}/*.jsonl")
+    files = ("summary.json", "summary.md", "comparison.png", "curves/*.jsonl")
+    print(f"\n{', '.join(str(out / name) for name in files)}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Fair comparison of arms: paired seeds in one batch, learning-rate sweep, bootstrap intervals."""
 
 from disback_plugin.compare.arms import ArmPlan, make_arm
+from disback_plugin.compare.markdown import markdown
 from disback_plugin.compare.results import Curve, read_curves, write_curves
 from disback_plugin.compare.run import compare
 from disback_plugin.compare.summary import summarise, table
@@ -12,6 +13,7 @@ __all__ = [
     "Curve",
     "compare",
     "make_arm",
+    "markdown",
     "read_curves",
     "summarise",
     "table",

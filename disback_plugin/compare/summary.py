@@ -116,13 +116,17 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def bound(value: dict[str, Any]) -> str:
+    """`<=` where more of the baseline's seeds arrived, `>=` where more of the arm's did, else none."""
+    missing = value["baseline_arrived"] - value["arrived"]
+    return "<=" if missing > 0 else ">=" if missing < 0 else ""
+
+
 def _cell(value: dict[str, Any] | None) -> str:
     """`<=`: seeds of the arm did not arrive; `>=`: more of the baseline's did not."""
     if value is None:
         return "-"
     if not value["arrived"] and not value["baseline_arrived"]:
         return "none arrived"
-    missing = value["baseline_arrived"] - value["arrived"]
-    sign = "<=" if missing > 0 else ">=" if missing < 0 else ""
-    speed = f"{sign}{value['estimate']:.2f}x"
+    speed = f"{bound(value)}{value['estimate']:.2f}x"
     return speed if value["low"] is None else f"{speed} [{value['low']:.2f}, {value['high']:.2f}]"

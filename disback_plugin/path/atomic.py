@@ -34,8 +34,13 @@ def _commit(temp: Path, file: Path) -> None:
 
 def write_json(file: Path, data: Any) -> None:
     """Replace `file` by `data` as indented JSON, atomically."""
+    write_text(file, json.dumps(data, indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace `file` by `text` in UTF-8, atomically."""
     temp = _temp_for(file)
-    temp.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    temp.write_text(text, encoding="utf-8")
     _commit(temp, file)
 
 

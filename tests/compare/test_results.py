@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from disback_plugin.cli.main import main
-from disback_plugin.compare import Curve, read_curves, summarise, table, write_curves
+from disback_plugin.compare import (
+    Curve,
+    markdown,
+    read_curves,
+    summarise,
+    table,
+    write_curves,
+)
 from disback_plugin.compare import run as compare_run
 from disback_plugin.errors import RunError
 from disback_plugin.metrics import CurvePoint
@@ -53,6 +60,35 @@ def test_speed_ups_are_over_the_same_rate_and_over_the_best_one() -> None:
     assert rows["adaptive", 1e-3]["num_nodes"] == pytest.approx(10 / 3)
     assert rows["fixed", 1e-3]["num_nodes"] is None
     assert rows["fixed", 2e-3]["final"] == pytest.approx(0.9)
+
+
+def test_the_markdown_tables_say_the_same() -> None:
+    lines = markdown(summarise(CURVES, [2.0, 1.0])).splitlines()
+    assert lines[:3] == [
+        "| student_lr | arm | to 2 | to 1 | final |",
+        "|---|---|---|---|---|",
+        "| 0.001 | fixed | 180 passes | 270 passes | 0.9 ± 0 |",
+    ]
+    # to 2: 180 / 90 twice, and 180 / 360; the other seed never arrives: a bound
+    assert re.fullmatch(
+        r"\| 0\.001 \| adaptive \| ≤ 1\.26x \(0\.50 to 2\.00\) \[2 of 3\] "
+        r"\| ≤ 1\.89x \(0\.75 to 3\.00\) \[2 of 3\] \| 1\.73 ± 2 \|",
+        lines[3],
+    )
+    assert lines[4].startswith("| 0.002 | fixed | 180 passes | 180 passes |")
+    best = lines[lines.index("Each arm at its best rate, chosen afterwards for each threshold:") :]
+    assert best[4] == "| fixed | 180 passes at 0.001 | 180 passes at 0.002 |"
+    assert best[5].startswith("| adaptive | ≤ 1.26x")
+    assert best[5].endswith(" at 0.001 |")
+
+
+def test_where_the_whole_interval_is_above_1_the_markdown_is_bold() -> None:
+    quick = [curve("disback", 1e-3, seed, [8.0, 1.0, 0.8]) for seed in range(3)]
+    text = markdown(summarise([*CURVES[:3], *quick], [1.0]))
+    assert "| 0.001 | disback | **3.00x (3.00 to 3.00)** | 0.8 ±" in text
+    assert "best rate" not in text  # there is one rate only
+    assert "none arrived" in markdown(summarise([*CURVES[:3], *quick], [0.1]))
+    assert "| 270 passes |" not in markdown(summarise(quick, [1.0]))
 
 
 def test_without_the_baseline_and_where_nobody_arrives_no_speed_up_is_told() -> None:
@@ -144,6 +180,7 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     assert {file.name for file in (out / "curves").iterdir()} == names
     assert (out / "comparison.png").stat().st_size > 5_000
     summary = json.loads((out / "summary.json").read_text())
+    assert (out / "summary.md").read_text(encoding="utf-8") == markdown(summary)
     assert len(summary["arms"]) == 8
     # recording is counted: 6 steps of 4 passes, 10 of 9, before 16 of 9 for `fixed`
     passes = {row["arm"]: row["passes"] for row in summary["arms"]}
