@@ -117,7 +117,7 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def bound(value: dict[str, Any]) -> str:
-    """`<=` where more of the baseline's seeds arrived, `>=` where more of the arm's did, else none."""
+    """`<=`: more of the baseline's seeds arrived; `>=`: more of the arm's did; else empty."""
     missing = value["baseline_arrived"] - value["arrived"]
     return "<=" if missing > 0 else ">=" if missing < 0 else ""
 
