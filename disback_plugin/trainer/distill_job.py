@@ -186,6 +186,7 @@ class DistillJob:
             "node": self._node,
             "fake_loss": self._mean(last.fake_loss),
             "student_loss": self._mean(last.student_loss),
+            "student_lr": last.student_lr,
             "fake_grad_norm": self._mean(last.fake_grad_norm),
             "grad_norm": self._mean(last.student_grad_norm),
         }

@@ -49,6 +49,7 @@ class StepResult:
     fake_grad_norm: Tensor | None = None
     student_loss: Tensor | None = None
     student_grad_norm: Tensor | None = None
+    student_lr: float | None = None
     passes: float = 0
 
 
@@ -82,8 +83,9 @@ class Distillation:
         self.drawer.noise.seed_global(self._update_of(step))
         result = StepResult(turn)
         if turn is None or turn.update_student:
-            factor = turn.student_lr_factor if turn else 1.0
-            result.student_loss, result.student_grad_norm = self._update_student(step, factor)
+            result.student_lr = self._student_lr(step) * (turn.student_lr_factor if turn else 1)
+            updated = self._update_student(step, result.student_lr)
+            result.student_loss, result.student_grad_norm = updated
             result.passes += STUDENT_TURN_PASSES
         recording = turn is not None and turn.stage == "record"
         share = self.record_drawer.batch_size / self.drawer.batch_size if recording else 1
@@ -94,10 +96,9 @@ class Distillation:
         result.entry = self.disback.end_step(step) if self.disback else None
         return result
 
-    def _update_student(self, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
+    def _update_student(self, step: int, lr: float) -> tuple[Tensor, Tensor]:
         student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
-        config, update = self.config, self._update_of(step)
-        draws = self.drawer.draw(update, "student", config.sigmas)
+        draws = self.drawer.draw(self._update_of(step), "student", self.config.sigmas)
         for draw, sync in self._parts(draws, student):
             with sync:
                 x0 = student.network(draw.z, draw.cond)
@@ -105,8 +106,7 @@ class Distillation:
                 loss = loss / self.config.num_accumulation_steps
                 self.accelerator.backward(loss)
             total += loss.detach()
-        lr = config.student_lr * config.student_lr_schedule.factor(update, config.num_steps)
-        return total, student.update(lr * lr_factor, self._max_norm)
+        return total, student.update(lr, self._max_norm)
 
     @torch.no_grad()
     def _student_gradient(self, x0: Tensor, draw: Draw) -> Tensor:
@@ -149,6 +149,10 @@ class Distillation:
         for index, draw in enumerate(draws.split(num), start=1):
             last = index == num
             yield draw, nullcontext() if last else self.accelerator.no_sync(trainee.network)
+
+    def _student_lr(self, step: int) -> float:
+        config, update = self.config, self._update_of(step)
+        return config.student_lr * config.student_lr_schedule.factor(update, config.num_steps)
 
     def _fake_lr(self, step: int, recording: bool) -> float:
         config = self.config

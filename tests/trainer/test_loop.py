@@ -160,7 +160,8 @@ def test_where_all_samples_are_pulled_alike_the_run_is_a_fixed_one_but_for_its_f
         assert result.turn is not None
         assert result.turn.stage == "teacher"
         rates.append(_lr_of(loop.networks.student))
-        fixed._update_student(step, result.turn.student_lr_factor)
+        assert result.student_lr == rates[-1]
+        fixed._update_student(step, rates[-1])
         fixed._update_fake_score(step, 0, recording=False)
     assert rates[:2] == pytest.approx([3e-3 if "adaptive" in schedule else 1e-3] * 2)
     assert same_bits(_tensors(fixed.networks), _tensors(loop.networks))

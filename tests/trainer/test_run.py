@@ -76,6 +76,7 @@ def test_the_metrics_tell_the_story_of_the_arm(finished: Path) -> None:
     assert [line["step"] for line in train] == [2, 4, 6, 8, 10, 12, 14, 16]
     assert [line["stage"] for line in train] == ["record"] * 3 + ["backtrack"] * 3 + ["teacher"] * 2
     assert [line["student_loss"] is None for line in train] == [True] * 3 + [False] * 5
+    assert [line["student_lr"] for line in train] == [None] * 3 + [1e-3] * 5
     for name in NAMES:
         evaluated = [line for line in told[name] if line["kind"] == "eval"]
         assert [line["step"] for line in evaluated] == [0, 8, 16]
