@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 
-from disback_plugin.diffusion import Denoiser
+from disback_plugin.adaptive import PullSums, TeacherPull
+from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.path import DegradationPath
 from disback_plugin.trainer.build import make_student
 from disback_plugin.trainer.diagnostics import probe_levels
 from disback_plugin.trainer.evaluation import evaluation_labels, evaluation_noise
+from disback_plugin.trainer.measure import residual
 from disback_plugin.trainer.rng import generator
 from disback_plugin.trainer.run_folder import CONFIG, read_config
 from disback_plugin.trainer.teacher import load_problem, load_teacher
@@ -30,11 +32,19 @@ class Probe:
     health: Health
 
 
-def probe_path(folder: Path) -> list[Probe]:
+@dataclass(frozen=True)
+class PathProbe:
+    """The teacher's pull, at the noise levels of training, and every node from index 0 on."""
+
+    teacher: TeacherPull
+    nodes: list[Probe]
+
+
+def probe_path(folder: Path) -> PathProbe:
     """Probe the teacher (index 0) and every node of the path in OUT/runs/ARM-seedK/path.
 
     Raises RunError for a path that lies in no experiment's folder: its networks and its student
-    are then unknown here. Cost: 4 passes over 2,000 samples a node and noise level.
+    are then unknown here. Cost: 4 passes over 2,000 samples a node and noise level, and one more.
     """
     run, out = folder.resolve().parent, folder.resolve().parent.parent.parent
     if not (run / "run.json").is_file() or not (out / CONFIG).is_file():
@@ -58,7 +68,7 @@ def probe_path(folder: Path) -> list[Probe]:
         samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
     nodes = [teacher, *(_node(teacher, path, index) for index in range(1, len(path) + 1))]
     levels = probe_levels(config)
-    return [
+    probes = [
         Probe(
             index,
             mismatch_degree(node, samples, levels, generator(0, 0, "probe"), labels),
@@ -68,29 +78,37 @@ def probe_path(folder: Path) -> list[Probe]:
         )
         for index, node in enumerate(nodes)
     ]
+    sigma = config.distill.sigmas.sample(NUM_SAMPLES, generator(0, 0, "probe/sigma"))
+    eps = torch.randn(samples.shape, generator=generator(0, 0, "probe/eps"))
+    with torch.no_grad():
+        x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
+    return PathProbe(
+        PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)]), probes
+    )
 
 
-def probe_table(probes: list[Probe]) -> str:
-    """A line a node; three numbers each, from low to high noise."""
-    levels = ", ".join(f"{sigma:.2g}" for sigma in probes[0].mismatch.sigmas)
+def probe_table(probe: PathProbe) -> str:
+    """The teacher's pull; a line a node, three numbers each, from low to high noise."""
+    levels = ", ".join(f"{sigma:.2g}" for sigma in probe.nodes[0].mismatch.sigmas)
     lines = [
-        f"on {NUM_SAMPLES:,} samples of the initial student, at sigma {levels}:",
+        f"on {NUM_SAMPLES:,} samples of the initial student the teacher's loss is "
+        f"{probe.teacher.loss:.2g}, and {probe.teacher.common:.0%} of its pull is one\n"
+        f"shift and one scaling of them all. At sigma {levels}:",
         f"{'node':>4}  {'excess loss':>24}  {'cosine':>17}  {'size':>17}",
     ]
-    for probe in probes:
-        excess = " ".join(f"{value:>7.3g}" for value in probe.mismatch.excess)
-        cosine = " ".join(f"{value:>5.2f}" for value in probe.health.cosine)
-        size = " ".join(f"{value:>5.2f}" for value in probe.health.size)
-        lines.append(f"{probe.index:>4}  {excess:>24}  {cosine:>17}  {size:>17}")
+    for node in probe.nodes:
+        excess = " ".join(f"{value:>7.3g}" for value in node.mismatch.excess)
+        cosine = " ".join(f"{value:>5.2f}" for value in node.health.cosine)
+        size = " ".join(f"{value:>5.2f}" for value in node.health.size)
+        lines.append(f"{node.index:>4}  {excess:>24}  {cosine:>17}  {size:>17}")
     lines.append(
         "excess loss: denoising loss above the least possible, in units of that (Eq. 9 without "
         "units)\ncosine, size: the node's pull on the student against the teacher's, with the fake "
         "score at the last node; the last node itself does not pull\n"
-        "how to read it: a path is worth walking where the teacher's excess loss is large, falls\n"
-        "by more than half over the nodes, and some level has cosines of about 0.4 to 0.9: nodes\n"
-        "then pull elsewhere than the teacher. No excess: the teacher knows the student. No fall:\n"
-        "the student is too far for so short a recording. Cosines near 1 at all levels: the nodes\n"
-        "damp a teacher that points the right way. Much lower ones: noise, record more lightly"
+        "how to read it: a path is worth walking where the teacher's loss is above 1 (below, it\n"
+        "knows the samples), less than half of its pull is common to them all (else it is right as\n"
+        "it is, and nodes damp it), and the excess loss falls by more than half over the nodes\n"
+        "(else recording was too short). Cosines below about 0.4 are noise: record more lightly"
     )
     return "\n".join(lines)
 

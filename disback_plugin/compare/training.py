@@ -193,7 +193,7 @@ class BatchedDistillation:
         x_t = noisy(x0, draw)
         x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
         self.passes[lane] += measure_passes(draw, self.drawers[lane])
-        return residual(x0_hat, x0, draw), x0
+        return residual(x0_hat, x0, draw.sigma), x0
 
     def _updates(self, step: int) -> list[int]:
         """The number of the student's update in each lane."""

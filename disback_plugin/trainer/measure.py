@@ -34,7 +34,7 @@ class Measure:
         with _without_dropout(self.student, network), self.accelerator.autocast():
             x0 = self.student(draw.z, draw.cond)
             x0_hat = network(noisy(x0, draw), draw.sigma, draw.cond)
-        return residual(x0_hat, x0, draw), x0
+        return residual(x0_hat, x0, draw.sigma), x0
 
 
 def measure_draw(drawer: Drawer, config: DistillConfig) -> Draw:
@@ -53,9 +53,9 @@ def noisy(x0: Tensor, draw: Draw) -> Tensor:
     return diffuse(x0, draw.sigma, draw.eps)
 
 
-def residual(x0_hat: Tensor, x0: Tensor, draw: Draw) -> Tensor:
-    """(D - x0) / sigma, shaped as the samples (B, *data)."""
-    return (x0_hat - x0) / draw.sigma.reshape(-1, *[1] * (x0.ndim - 1))
+def residual(x0_hat: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+    """(D - x0) / sigma for sigma (B,), shaped as the samples (B, *data)."""
+    return (x0_hat - x0) / sigma.reshape(-1, *[1] * (x0.ndim - 1))
 
 
 @contextmanager

@@ -4,10 +4,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
+from disback_plugin.adaptive import PullSums
 from disback_plugin.cli.main import main
 from disback_plugin.compare.probe import probe_path
 from disback_plugin.trainer import run_experiment
+from disback_plugin.trainer.build import make_student
+from disback_plugin.trainer.distill_job import make_drawer
+from disback_plugin.trainer.measure import Measure
+from disback_plugin.trainer.teacher import load_problem, load_teacher
 from tests.trainer.conftest import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -21,7 +27,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nodes_come_nearer_to_the_student_and_pull_less_than_the_teacher(path: Path) -> None:
-    probes = probe_path(path)
+    probes = probe_path(path).nodes
     assert [probe.index for probe in probes] == [0, 1, 2, 3]
     excess = [probe.mismatch.mean_excess for probe in probes]
     assert excess == sorted(excess, reverse=True)
@@ -34,8 +40,24 @@ def test_nodes_come_nearer_to_the_student_and_pull_less_than_the_teacher(path: P
 
 def test_the_command_prints_a_line_a_node(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["path", "show", str(path), "--probe"]) == 0
-    table = capsys.readouterr().out.split("2,000 samples of the initial student")[1]
-    assert [line.split()[0] for line in table.splitlines()[2:6]] == ["0", "1", "2", "3"]
+    table = capsys.readouterr().out.split("2,000 samples of the initial student")[1].splitlines()
+    pull = probe_path(path).teacher
+    assert table[0].startswith(f" the teacher's loss is {pull.loss:.2g}, and {pull.common:.0%} of")
+    assert [line.split()[0] for line in table[3:7]] == ["0", "1", "2", "3"]
+
+
+def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) -> None:
+    config = tiny_config("distill.batch_size=8000")  # a quarter of it is measured
+    out = path.parent.parent.parent
+    problem = load_problem(config, out)
+    teacher = load_teacher(config, problem, out)
+    student = make_student(config.student, teacher, problem.data_shape, 0)
+    accelerator = Accelerator(cpu=True)
+    drawer = make_drawer(config, problem, 0, accelerator)
+    measure = Measure(student, drawer, config.distill, accelerator)
+    seen, probed = PullSums.pull([PullSums.of(*measure(teacher))]), probe_path(path).teacher
+    assert seen.loss == pytest.approx(probed.loss, rel=0.2)
+    assert seen.common == pytest.approx(probed.common, abs=0.1)
 
 
 def test_a_path_alone_cannot_be_probed(
