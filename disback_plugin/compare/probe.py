@@ -106,8 +106,8 @@ def probe_table(probe: PathProbe) -> str:
         "units)\ncosine, size: the node's pull on the student against the teacher's, with the fake "
         "score at the last node; the last node itself does not pull\n"
         "how to read it: a path is worth walking where the teacher's loss is above 1 (below, it\n"
-        "knows the samples), less than half of its pull is common to them all (else it is right as\n"
-        "it is, and nodes damp it), and the excess loss falls by more than half over the nodes\n"
+        "knows the samples), less than half of its pull is common to them all (else it is right\n"
+        "as it is, and nodes damp it), and the excess loss falls by more than half over the nodes\n"
         "(else recording was too short). Cosines below about 0.4 are noise: record more lightly"
     )
     return "\n".join(lines)
