@@ -1,11 +1,12 @@
-"""Decisions from what is measured on the student's samples: nodes, their end, the walk.
+"""Decisions from what is measured on the student's samples: whether to record, nodes, the walk.
 
 A residual is (D(x_t) - x0) / sigma of a network on the student's current samples, the error of an
 eps-prediction. Its mean square is the network's loss here: 1 is what doing nothing gives (D = x_t),
-so a network above 1 does not know these samples at all. Without a measure nothing is decided, the
+so a network above it does not know these samples at all. Without a measure nothing is decided, the
 caps hold.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -14,11 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from disback_plugin.config_base import StrictModel
+from disback_plugin.errors import SessionError
 
 # A network's residuals and the student's samples x0, of one shape and the same draws every time.
 Measure = Callable[[nn.Module], tuple[Tensor, Tensor]]
-Number = Callable[[], float]
 Start = Literal["known", "common", "path"]
+IDLE_LOSS = 1.0  # of a network that leaves x_t as it is
 
 
 class AutoRecord(StrictModel):
@@ -26,32 +28,44 @@ class AutoRecord(StrictModel):
 
     min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
         teacher answers from the first step on, and the run is one with a fixed teacher.
-    common: the same where that share of the teacher's pull, or more, is common to all samples (see
-        `TeacherPull`): a path would damp a pull that is right as it is. 1 never asks.
+    common: nothing is recorded either where that share of the teacher's pull, or more, is common to
+        all samples (see `TeacherPull`): a path would damp a pull that is right as it is. 1: never.
     stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
     noise: a node is left out unless its loss is below this fraction of that of the node before it.
     """
 
-    min_loss: float = Field(default=1.0, ge=0)
+    min_loss: float = Field(default=IDLE_LOSS, ge=0)
     common: float = Field(default=0.5, gt=0, le=1)
     stop_at: float = Field(default=0.1, gt=0, lt=1)
     noise: float = Field(default=0.95, gt=0, le=1)
 
-    def start(self, teacher: "TeacherPull") -> "Start":
-        """What the student's start calls for: a path, or none because of `min_loss`, `common`."""
+    def start(self, teacher: "TeacherPull") -> Start:
+        """What the student's start calls for: a path, or none because of `min_loss`, `common`.
+
+        Raises SessionError where the pull is not finite.
+        """
+        if not math.isfinite(teacher.loss + teacher.common):
+            raise SessionError(
+                f"on the student's samples the teacher's loss is {teacher.loss}, and the common "
+                f"share of its pull {teacher.common}, by the measure: look at the student's "
+                "samples, they must be finite before its first update"
+            )
         if teacher.loss < self.min_loss:
             return "known"
-        return "common" if teacher.common >= self.common < 1 else "path"
+        return "common" if self.common < 1 and teacher.common >= self.common else "path"
 
 
 @dataclass(frozen=True)
 class TeacherPull:
-    """Where the teacher pulls the student's samples, from its residuals on them.
+    """Where the teacher pulls the student's samples, from its residuals r on them.
 
-    loss: E |r|^2 per data dimension. common: the share of it that is one shift of all samples and
-    one scaling about their mean, r = a + b (x0 - mean x0): the R^2 of that regression, a shaped as
-    a sample and b a number, adjusted for what it fits by chance in few samples. 0 where that cannot
-    be told, of a single sample.
+    That is its pull against a fake score that knows the samples (D_fake = x0). loss: E |r|^2 per
+    data dimension. common: the share of it that is one shift of all samples and one scaling about
+    their mean, r = a + b (x0 - mean x0): the R^2 of that regression, a shaped as a sample and b a
+    number, adjusted for what it fits by chance; 0 where the samples are too few to tell. Under few
+    (16, say) it is a matter of luck. The noise levels differ from sample to sample, so also a pull
+    all alike stays below 1: an exact denoiser far from its data has 0.8 where ln sigma spreads by
+    1.2, 0.65 by 1.6.
     """
 
     loss: float
@@ -77,7 +91,7 @@ class PullSums:
     @classmethod
     def of(cls, residual: Tensor, samples: Tensor) -> "PullSums":
         """From tensors (B, *data)."""
-        r, x = (value.flatten(1).double().cpu() for value in (residual, samples))
+        r, x = (value.flatten(1).cpu().double() for value in (residual, samples))
         products = [float((left * right).sum()) for left, right in ((r, r), (x, x), (r, x))]
         return cls(len(r), r.sum(0), x.sum(0), *products)
 
@@ -90,13 +104,13 @@ class PullSums:
             sum(getattr(rank, n) for rank in ranks) / num
             for n in ("residual_squared", "sample_squared", "product")
         )
-        loss = rr / r.numel()
-        spread = xx - float(x @ x)
-        if num < 2 or rr == 0:
+        loss, num_values, num_fitted = rr / r.numel(), num * r.numel(), r.numel() + 1
+        if num_values <= num_fitted or rr == 0:
             return TeacherPull(loss, 0.0)
-        scaling = (rx - float(r @ x)) ** 2 / spread if spread > 0 else 0.0
+        spread = xx - float(x @ x)
+        scaling = 0.0 if spread <= 0 else (rx - float(r @ x)) ** 2 / spread
         left = 1 - (float(r @ r) + scaling) / rr
-        return TeacherPull(loss, 1 - left * num / (num - 1))
+        return TeacherPull(loss, 1 - left * num_values / (num_values - num_fitted))
 
 
 @dataclass
@@ -143,8 +157,8 @@ class Walk:
 class Stride:
     """Whether the student still takes long steps along a pull that all samples share. JSON-able.
 
-    common_loss: of the teacher when last looked at, every `EVERY` steps of the student; None where
-    long steps are over, or never began. decided: the last step decided on.
+    common_loss: of the teacher when last looked at, at least `EVERY` steps ago; None where long
+    steps are over, or never began. decided: the last step decided on.
     """
 
     EVERY: ClassVar[int] = 2
@@ -154,14 +168,14 @@ class Stride:
 
     def begin(self, pull: TeacherPull) -> None:
         """Before the first step."""
-        if pull.common_loss >= 1:
+        if pull.common_loss >= IDLE_LOSS:
             self.common_loss = pull.common_loss
 
     def goes_on(self, step: int, look: Callable[[], TeacherPull]) -> bool:
-        """At `step`, from 0: as long as the common loss is at least 1, and falls."""
-        if self.common_loss is not None and step > self.decided and step % self.EVERY == 0:
+        """At `step`, from 0: as long as the common loss is at least 1, and does not rise."""
+        if self.common_loss is not None and step - self.decided >= self.EVERY:
             self.decided, seen = step, look().common_loss
-            self.common_loss = seen if 1 <= seen < self.common_loss else None
+            self.common_loss = seen if IDLE_LOSS <= seen <= self.common_loss else None
         return self.common_loss is not None
 
 

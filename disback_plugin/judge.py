@@ -1,11 +1,9 @@
 """What automatic recording and the schedule `adaptive` decide from, the same on all ranks."""
 
-from statistics import fmean
-
 from torch import Tensor, nn
 
 from disback_plugin.adaptive import Measure, PullSums, TeacherPull, loss_of
-from disback_plugin.distributed import gather
+from disback_plugin.distributed import gather, on_main
 from disback_plugin.errors import SessionError
 from disback_plugin.real_score import Installation
 
@@ -23,7 +21,8 @@ class Judge:
     def loss(self, network: nn.Module) -> float:
         """Of a node that is installed as the real score."""
         residual, _ = self._ask(network)
-        return fmean(gather(loss_of(residual)))
+        ranks = gather((len(residual), loss_of(residual)))
+        return sum(num * loss for num, loss in ranks) / sum(num for num, _ in ranks)
 
     def fake_score_loss(self) -> float:
         """Of the fake score, which is the node that is due."""
@@ -32,13 +31,16 @@ class Judge:
     def teacher(self) -> TeacherPull:
         """Of the teacher, while no node is installed."""
         with self._installation.evaluate() as network:
-            return PullSums.pull(gather(PullSums.of(*self._ask(network))))
+            ranks = gather(PullSums.of(*self._ask(network)))
+        return on_main(lambda: PullSums.pull(ranks), "adding up the teacher's pull")
 
     def _ask(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         self.num_measurements += 1
         found = self._measure(network)
         match found:
-            case (Tensor() as residual, Tensor() as samples) if residual.dim() > 1:
+            case (Tensor() as residual, Tensor() as samples) if residual.dim() > 1 and len(
+                residual
+            ):
                 if residual.shape == samples.shape:
                     return residual.detach(), samples.detach()
         raise SessionError(

@@ -1,7 +1,6 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
 import logging
-import math
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +43,11 @@ class Recorder:
         self.num_steps = config.record.num_steps
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
-    def needed(self, state: RecordingState, stride: Stride) -> bool:
-        """Whether to record at all; automatic recording asks for the teacher's pull once."""
+    def needed(self, state: RecordingState, stride: Stride | None) -> bool:
+        """Whether to record at all; automatic recording asks for the teacher's pull once.
+
+        stride: begins where nothing is recorded for a pull that all samples share.
+        """
         self.state = state
         if self.auto is None:
             assert self.config.record is not None
@@ -58,14 +60,9 @@ class Recorder:
             return True
         assert self.judge is not None
         pull = self.judge.teacher()
-        if not math.isfinite(pull.loss):
-            raise SessionError(
-                f"the teacher's loss on the student's samples is {pull.loss}, by the measure: look "
-                "at the student's samples, they must be finite before its first update"
-            )
-        state.losses = [pull.loss]
         start = self.auto.start(pull)
-        if start == "common":
+        state.losses = [pull.loss]
+        if start == "common" and stride is not None:
             stride.begin(pull)
         if start != "path" and rank() == 0:
             logger.warning("%s", _why_not(self.auto, pull, start))
@@ -193,7 +190,7 @@ def _why_not(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
     else:
         seen = (
             f"pulls the student's samples all alike ({pull.common:.0%} of its pull is one shift "
-            f"and one scaling, from {rule.common:.0%})"
+            f"and one scaling, at least {rule.common:.0%})"
         )
     return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
 

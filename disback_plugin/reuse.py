@@ -29,6 +29,8 @@ def open_recorded(
             f"{path.folder} holds an unfinished path ({count(len(path), 'node')}): resume "
             "the run that records it from its checkpoint; if it has none, delete the folder"
         )
+    if path.manifest.recording.get("gave_up"):
+        raise SessionError(f"{path.folder} was given up by an earlier release: give another folder")
     path.check_files()
     _check_recording(path, config, student)
     installation.load_fake_score(path.read(len(path)))

@@ -10,7 +10,7 @@ from torch import nn
 
 from disback_plugin import session_state
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
-from disback_plugin.adaptive import Measure
+from disback_plugin.adaptive import Measure, Stride
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
@@ -38,8 +38,8 @@ class Turn:
 
     update_student is False while recording: no student update, no step of its optimizer, scheduler
     or EMA. `switch` is set at the step at which another node was installed. The student's learning
-    rate is to be multiplied by `student_lr_factor`: not 1 only at first steps of the schedule
-    `adaptive`, and never without a measure (see `adaptive.Stride`).
+    rate is to be multiplied by `student_lr_factor`: not 1 only in the first steps of the schedule
+    `adaptive` where automatic recording found a pull that all samples share (`adaptive.Stride`).
     """
 
     step: int
@@ -205,6 +205,8 @@ class DisBack:
         self._progress = session_state.load(state, self.config, self.installation.reference)
         if not self.active or self._progress.first_step is None:
             return
+        if self._progress.stride.common_loss is not None and self._judge is None:
+            raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._progress.direct:
             return
         assert self.config.path is not None
@@ -267,7 +269,7 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
-        elif not self._recorder.needed(self._progress.recording, self._progress.stride):
+        elif not self._recorder.needed(self._progress.recording, self._long_steps()):
             self._progress.direct = True
         else:
             self.installation.check_start()
@@ -278,14 +280,21 @@ class DisBack:
 
     def _student_lr_factor(self, step: int) -> float:
         schedule, stride = self.config.schedule, self._progress.stride
-        if not isinstance(schedule, Adaptive) or self._judge is None or self.config.arm == "warm":
+        if stride.common_loss is None:
             return 1.0
-        began = stride.common_loss is not None
+        assert isinstance(schedule, Adaptive)
+        assert self._judge is not None
         if stride.goes_on(self._local(step), self._judge.teacher):
             return schedule.stride
-        if began and is_main():
-            logger.info("long steps end after %d updates of the student", self._local(step))
+        if is_main():
+            logger.warning("the student's learning rate is its own from step %d on", step)
         return 1.0
+
+    def _long_steps(self) -> Stride | None:
+        """To begin where the pull is common; None where this session takes none."""
+        schedule = self.config.schedule
+        wanted = isinstance(schedule, Adaptive) and schedule.stride > 1
+        return self._progress.stride if wanted and self.config.arm == "disback" else None
 
     def _end_record_step(self, num_done: int) -> NodeEntry | None:
         assert self._recorder is not None

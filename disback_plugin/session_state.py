@@ -8,6 +8,7 @@ from disback_plugin.adaptive import RecordingState, Stride, Walk
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import SessionError
 from disback_plugin.path import TeacherReference
+from disback_plugin.schedule import make_schedule
 
 VERSION = 1
 
@@ -59,7 +60,8 @@ def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherRefere
             f"this DisBack state has version {state.get('version')!r}, expected {VERSION}: resume "
             "with the release that wrote it"
         )
-    saved, now = state["settings"], _settings(config)
+    saved, now = dict(state["settings"]), _settings(config)
+    saved["schedule"] = make_schedule(saved["schedule"]).settings()  # with newer settings' defaults
     changed = [key for key in now if saved.get(key) != now[key]]
     if changed:
         details = "; ".join(f"{key}: {saved.get(key)} -> {now[key]}" for key in changed)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from disback_plugin.adaptive import Number, RecordingState, Stride, TeacherPull, Walk
+from disback_plugin.adaptive import RecordingState, Stride, TeacherPull, Walk
 from disback_plugin.compare.arms import ArmPlan
 from disback_plugin.schedule import Adaptive
 
@@ -33,18 +33,18 @@ class Course:
             return
         pull = measure()
         self._recording.losses = [pull.loss]
-        start = record.auto.start(pull)
-        if start == "common":
+        start, schedule = record.auto.start(pull), self.plan.schedule
+        if start == "common" and isinstance(schedule, Adaptive) and schedule.stride > 1:
             self._stride.begin(pull)
         if start != "path":
             self.num_record_steps = 0
 
     def student_lr_factor(self, step: int, measure: Callable[[], TeacherPull]) -> float:
         """What multiplies the student's learning rate at `step`; `measure`: of the teacher."""
-        schedule = self.plan.schedule
-        if not isinstance(schedule, Adaptive) or not self._stride.goes_on(step, measure):
+        if not self._stride.goes_on(step, measure):
             return 1.0
-        return schedule.stride
+        assert isinstance(self.plan.schedule, Adaptive)
+        return self.plan.schedule.stride
 
     def recording(self, step: int) -> bool:
         """Whether the student is held still at `step`."""
@@ -54,7 +54,7 @@ class Course:
         """The number of the student's update at `step`; while recording the step."""
         return step if self.recording(step) else step - self.num_record_steps
 
-    def end_record_step(self, num_done: int, measure: Number) -> bool:
+    def end_record_step(self, num_done: int, measure: Callable[[], float]) -> bool:
         """Whether the fake score is kept as a node now; `measure`: its loss."""
         record = self.plan.record
         assert record is not None

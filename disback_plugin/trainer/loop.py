@@ -76,7 +76,7 @@ class Distillation:
         """Run host step `step`, counted from 0.
 
         Draws and schedules go by the student's updates: arms that record for longer or not at all
-        see the same noise and the same rate at the same update.
+        see the same noise and the same schedule at the same update.
         """
         self.drawer.noise.seed_global(step)
         turn = self.disback.begin_step(step) if self.disback else None

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from disback_plugin.adaptive import Stride
 from disback_plugin.compare import BatchedDistillation, make_arm
 from disback_plugin.config import Arm
 from disback_plugin.trainer import ExperimentConfig
@@ -22,11 +23,14 @@ pytestmark = pytest.mark.slow
 
 SEEDS = (0, 3, 5)
 NUM_STEPS = 40
-ADAPTIVE = (
-    "disback.record={num_steps: 8, auto: {min_loss: 0.5, stop_at: 0.6}}",
-    "disback.schedule={name: adaptive, cap: 6, every: 2}",
+WALK = "disback.schedule={name: adaptive, cap: 6, every: 2}"
+ADAPTIVE = (  # every lane records and walks
+    "disback.record={num_steps: 8, auto: {min_loss: 0.0, common: 1.0, noise: 1.0, stop_at: 0.6}}",
+    WALK,
 )
 ALIKE = (  # the students are shifted: the teacher pulls all samples alike
+    "disback.record={num_steps: 8, auto: {}}",
+    WALK,
     "student.offset=[6,0]",
     "distill.batch_size=64",
     "distill.fake_lr_schedule={kind: cosine}",
@@ -50,8 +54,10 @@ def _batched(config: ExperimentConfig, arm: str, seeds: Sequence[int]) -> Batche
     return BatchedDistillation(config, problem, teacher, drawers, make_arm(arm, config))
 
 
-def _trained(config: ExperimentConfig, arm: Arm, seed: int, folder: Path) -> Distillation:
-    """The reference trainer's loop, run to the end."""
+def _trained(
+    config: ExperimentConfig, arm: Arm, seed: int, folder: Path
+) -> tuple[Distillation, float]:
+    """The reference trainer's loop, run to the end, and its network passes."""
     problem = make_problem(config.problem)
     teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
     teacher.requires_grad_(False).eval()
@@ -61,9 +67,10 @@ def _trained(config: ExperimentConfig, arm: Arm, seed: int, folder: Path) -> Dis
     measure = Measure(networks.student.network, drawer, config.distill, accelerator)
     disback = attach(config, arm, networks, folder, measure)
     loop = Distillation(networks, config, drawer, accelerator, disback)
-    for step in range(config.distill.num_steps):
-        loop.train_step(step)
-    return loop
+    passes = sum(loop.train_step(step).passes for step in range(config.distill.num_steps))
+    if disback is not None:
+        passes += measure.passes * disback.num_measurements
+    return loop, passes
 
 
 def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
@@ -82,7 +89,7 @@ def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
         ("disback", "disback", ("distill.student_optimizer=sgd",)),
         ("adaptive", "disback", (*ADAPTIVE, *SGD_WITH_MOMENTUM)),
         ("adaptive", "disback", (*ADAPTIVE, "distill.record_batch_size=2")),
-        ("adaptive", "disback", (*ADAPTIVE, *ALIKE)),
+        ("adaptive", "disback", ALIKE),
     ],
 )
 def test_each_lane_is_the_trainers_run_of_its_seed(
@@ -91,10 +98,14 @@ def test_each_lane_is_the_trainers_run_of_its_seed(
     config = tiny_config(*OVERRIDES, *more)
     batch = _batched(config, arm, SEEDS)
     start = batch.student.snapshot()
+    walked: set[int] = set()
     for step in range(NUM_STEPS):
         batch.train_step(step)
+        walked |= set(batch.nodes)
+    assert (walked != {0}) == (arm in ("disback", "adaptive") and more != ALIKE)
     for lane, seed in enumerate(SEEDS):
-        loop = _trained(config, trained_as, seed, tmp_path / f"seed{seed}")
+        loop, passes = _trained(config, trained_as, seed, tmp_path / f"seed{seed}")
+        assert float(batch.passes[lane]) == pytest.approx(passes)
         networks = loop.networks
         _assert_equal(batch.student.lane(lane), networks.student.raw.state_dict())
         _assert_equal(batch.fake_score.lane(lane), networks.fake_score.raw.state_dict())
@@ -102,4 +113,8 @@ def test_each_lane_is_the_trainers_run_of_its_seed(
         _assert_equal(batch.ema.lane(lane), networks.student.ema.module.state_dict())
         if loop.disback is not None and loop.disback.path is not None:
             assert batch.courses[lane].kept == [node.step for node in loop.disback.path]
+    if more == ALIKE:  # long steps began and ended, and there is no path
+        assert {course.num_record_steps for course in batch.courses} == {0}
+        looks = (batch.passes - 9 * NUM_STEPS) / 0.5
+        assert 2 <= float(looks.min()) <= float(looks.max()) < NUM_STEPS / Stride.EVERY
     assert any(not torch.allclose(start[k], v, atol=1e-3) for k, v in batch.student.params.items())

@@ -83,24 +83,27 @@ def test_a_teacher_that_pulls_all_samples_alike_answers_at_once_and_steps_are_lo
     assert not (tmp_path / "path").exists()
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
         "the teacher pulls the student's samples all alike (100% of its pull is one shift and one "
-        "scaling, from 50%): nothing is recorded, it answers from the first step on"
+        "scaling, at least 50%): nothing is recorded, it answers from the first step on",
+        "the student's learning rate is its own from step 6 on",
     ]
 
 
 @pytest.mark.parametrize(
-    ("changes", "answers"),
+    "changes",
     [
-        ({"schedule": {"name": "fixed", "interval": 3}}, []),
-        ({"schedule": {**ADAPTIVE, "stride": 1.0}}, [0.5]),
-        ({"arm": "warm"}, []),
+        {"schedule": {"name": "fixed", "interval": 3}},
+        {"schedule": {**ADAPTIVE, "stride": 1.0}},
+        {"arm": "warm"},
     ],
 )
-def test_steps_are_long_only_where_the_schedule_adaptive_says_so(tmp_path, changes, answers):
+def test_steps_are_long_only_where_the_schedule_adaptive_says_so(tmp_path, changes):
     host = ToyHost()
-    measure = Script(host, 9.0, nodes=answers, pull=TOGETHER)
-    turns = host.run(attach(host, tmp_path, measure, **changes), range(4))
+    disback = attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER), **changes)
+    turns = host.run(disback, range(4))
     assert [turn.stage for turn in turns] == ["teacher"] * 4
     assert {turn.student_lr_factor for turn in turns} == {1.0}
+    assert disback.num_measurements == 1
+    assert disback.state_dict()["progress"]["stride"]["common_loss"] is None
 
 
 def test_along_a_path_steps_are_the_hosts_own(tmp_path):
@@ -125,10 +128,30 @@ def test_a_resumed_run_takes_long_steps_where_the_whole_one_did(tmp_path, stop_a
     assert [turn.student_lr_factor for turn in turns] == [3.0] * 6 + [1.0] * 4
 
 
+def test_a_checkpoint_within_long_steps_needs_the_measure_again(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER))
+    host.run(disback, range(1))
+    with pytest.raises(SessionError, match="was made with a measure: give attach\\(\\) one"):
+        attach(ToyHost(), tmp_path, None).load_state_dict(disback.state_dict())
+
+
+def test_a_checkpoint_from_before_long_steps_is_resumed(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Script(host, 0.9))
+    host.run(disback, range(2))
+    state = json.loads(json.dumps(disback.state_dict()))
+    del state["settings"]["schedule"]["stride"], state["progress"]["stride"]
+    again = attach(ToyHost(), tmp_path, Script(host, 0.9))
+    again.load_state_dict(state)
+    assert again.begin_step(2).stage == "teacher"
+
+
 @pytest.mark.parametrize(
     ("answer", "seen"),
     [
         (3.0, "gave float"),
+        ((TOGETHER[:0], SAMPLES[:0]), r"gave \(a tensor \(0, 2\), a tensor \(0, 2\)\)"),
         (TOGETHER, r"gave a tensor \(4, 2\)"),
         ((TOGETHER, SAMPLES[:2]), r"gave \(a tensor \(4, 2\), a tensor \(2, 2\)\)"),
         ((torch.tensor(3.0), torch.tensor(3.0)), r"gave \(a tensor \(\), a tensor \(\)\)"),
@@ -143,9 +166,12 @@ def test_a_measure_that_gives_something_else_is_told_what_is_due(tmp_path, answe
 
 def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
     host = ToyHost()
-    disback = attach(host, tmp_path, lambda network: (float("nan") * SAMPLES, SAMPLES))
-    with pytest.raises(SessionError, match="loss on the student's samples is nan"):
-        disback.begin_step(0)
+    for answer, seen in (
+        ((float("nan") * SAMPLES, SAMPLES), "the teacher's loss is nan"),
+        ((TOGETHER, float("nan") * SAMPLES), "the common share of its pull nan"),
+    ):
+        with pytest.raises(SessionError, match=seen):
+            attach(host, tmp_path, lambda network, answer=answer: answer).begin_step(0)
     assert not (tmp_path / "path").exists()
 
 
@@ -180,12 +206,17 @@ def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
     host = ToyHost()
     turn = attach(host, tmp_path, Script(host, 0.8)).begin_step(0)
     assert turn.stage == "record"  # (0.8 + 1.3) / 2 is above min_loss, 0.8 is not
-    monkeypatch.setattr("disback_plugin.judge.gather", lambda value: [value, value + 2.0])
+    monkeypatch.setattr(
+        "disback_plugin.judge.gather", lambda value: [value, (3 * value[0], value[1] + 1.0)]
+    )
     measure = Script(host, 10.0, fake=[8.0])
     disback = attach(host, tmp_path / "losses", measure)
     monkeypatch.setattr(disback._judge, "teacher", lambda: TeacherPull(10.0, 0.0))
     host.run(disback, range(1))
-    assert disback.state_dict()["progress"]["recording"]["losses"] == [10.0, pytest.approx(9.0)]
+    assert disback.state_dict()["progress"]["recording"]["losses"] == [
+        10.0,
+        pytest.approx((8.0 + 3 * 9.0) / 4),
+    ]
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 7, 8, 11])
