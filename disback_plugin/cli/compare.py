@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
         "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
     )
     parser.add_argument(
-        "--arms", default=ARMS, help=f"with commas, also lr-warmup (default: {ARMS})"
+        "--arms", default=ARMS, help=f"with commas; others: lr-warmup, long-steps (default: {ARMS})"
     )
     parser.add_argument("--lrs", default="", help="student learning rates (default: the config's)")
     parser.add_argument("--seeds", type=positive, default=6, metavar="N", help="seeds 0..N-1")

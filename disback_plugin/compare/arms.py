@@ -9,6 +9,8 @@ from disback_plugin.errors import ConfigError
 from disback_plugin.schedule import Adaptive, Schedule
 from disback_plugin.trainer.config import DistillConfig, ExperimentConfig
 
+NUM_LONG_STEPS = 6  # about as many as the arm `adaptive` takes where it takes any
+
 
 @dataclass(frozen=True)
 class ArmPlan:
@@ -16,7 +18,8 @@ class ArmPlan:
 
     record: None, or what is recorded before the student's first update. schedule: how the path is
     walked back; None: the teacher answers. from_teacher: after recording, the fake score starts
-    again as the teacher. num_warmup_steps: of the student's learning rate.
+    again as the teacher. num_warmup_steps: of the student's learning rate. stride: what multiplies
+    it in long steps: while `adaptive.Stride` says so, and in the first `num_long_steps`.
     """
 
     name: str
@@ -24,6 +27,8 @@ class ArmPlan:
     schedule: Schedule | None = None
     from_teacher: bool = False
     num_warmup_steps: int = 0
+    num_long_steps: int = 0
+    stride: float = 1.0
 
     def distill(self, config: DistillConfig, student_lr: float | None) -> DistillConfig:
         """The training settings of this arm at that learning rate (None: the configured one)."""
@@ -37,13 +42,16 @@ def make_arm(name: str, config: ExperimentConfig) -> ArmPlan:
     """The arm of that name for an experiment; raises ConfigError for an unknown name."""
     record, schedule = config.disback.record, config.disback.schedule
     walk_steps = schedule.num_steps(len(record.node_steps))
-    path = ArmPlan("path", record, schedule, from_teacher=True)
+    own_stride = schedule.stride if isinstance(schedule, Adaptive) else 1.0
+    path = ArmPlan("path", record, schedule, from_teacher=True, stride=own_stride)
+    adaptive = adaptive_arm(config)
     arms = (
         ArmPlan("fixed"),
         ArmPlan("warm", record),
         path,
         replace(path, name="disback", from_teacher=False),
-        adaptive_arm(config),
+        adaptive,
+        ArmPlan("long-steps", num_long_steps=NUM_LONG_STEPS, stride=adaptive.stride),
         ArmPlan("lr-warmup", num_warmup_steps=record.num_steps + walk_steps),
     )
     for arm in arms:
@@ -64,4 +72,4 @@ def adaptive_arm(config: ExperimentConfig) -> ArmPlan:
         num_nodes = len(config.disback.record.node_steps)
         cap = max(schedule.num_steps(num_nodes) // (num_nodes - 1), 1)
         schedule = Adaptive(cap=cap)
-    return ArmPlan("adaptive", record, schedule)
+    return ArmPlan("adaptive", record, schedule, stride=schedule.stride)

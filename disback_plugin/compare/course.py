@@ -33,18 +33,16 @@ class Course:
             return
         pull = measure()
         self._recording.losses = [pull.loss]
-        start, schedule = record.auto.start(pull), self.plan.schedule
-        if start == "common" and isinstance(schedule, Adaptive) and schedule.stride > 1:
+        start = record.auto.start(pull)
+        if start == "common" and self.plan.stride > 1:
             self._stride.begin(pull)
         if start != "path":
             self.num_record_steps = 0
 
     def student_lr_factor(self, step: int, measure: Callable[[], TeacherPull]) -> float:
         """What multiplies the student's learning rate at `step`; `measure`: of the teacher."""
-        if not self._stride.goes_on(step, measure):
-            return 1.0
-        assert isinstance(self.plan.schedule, Adaptive)
-        return self.plan.schedule.stride
+        long = step < self.plan.num_long_steps or self._stride.goes_on(step, measure)
+        return self.plan.stride if long else 1.0
 
     def recording(self, step: int) -> bool:
         """Whether the student is held still at `step`."""

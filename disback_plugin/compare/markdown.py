@@ -4,7 +4,7 @@ from typing import Any
 
 from disback_plugin.compare.summary import BASELINE, bound
 
-FIRST = (BASELINE, "lr-warmup", "warm", "path", "disback", "adaptive")
+FIRST = (BASELINE, "lr-warmup", "long-steps", "warm", "path", "disback", "adaptive")
 SIGN = {"<=": "≤ ", "": "", ">=": "≥ "}
 Row = dict[str, Any]
 

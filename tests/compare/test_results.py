@@ -170,18 +170,18 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     config = tmp_path / "tiny.yaml"
     config.write_text(tiny_config("evaluation.thresholds=[2.0, 1.5]").to_yaml())
     out = tmp_path / "out"
-    arguments = ["compare", str(config), "--arms", "fixed,path,adaptive,lr-warmup"]
+    arms = ("fixed", "path", "adaptive", "lr-warmup", "long-steps")
+    arguments = ["compare", str(config), "--arms", ",".join(arms)]
     arguments += ["--lrs", "1e-3,2e-3", "--seeds", "3", "--out", str(out)]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "adaptive at 0.002 (3 seeds" in printed
-    names = {f"{arm}-lr{lr}-seeds3.jsonl" for arm in ("fixed", "path", "adaptive", "lr-warmup")
-             for lr in ("0.001", "0.002")}  # fmt: skip
+    names = {f"{arm}-lr{lr}-seeds3.jsonl" for arm in arms for lr in ("0.001", "0.002")}
     assert {file.name for file in (out / "curves").iterdir()} == names
     assert (out / "comparison.png").stat().st_size > 5_000
     summary = json.loads((out / "summary.json").read_text())
     assert (out / "summary.md").read_text(encoding="utf-8") == markdown(summary)
-    assert len(summary["arms"]) == 8
+    assert len(summary["arms"]) == 10
     # recording is counted: 6 steps of 4 passes, 10 of 9, before 16 of 9 for `fixed`
     passes = {row["arm"]: row["passes"] for row in summary["arms"]}
     assert (passes["fixed"], passes["lr-warmup"], passes["path"]) == (144, 144, 6 * 4 + 10 * 9)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from disback_plugin.adaptive import Stride
 from disback_plugin.compare import BatchedDistillation, make_arm
+from disback_plugin.compare.arms import NUM_LONG_STEPS
 from disback_plugin.config import Arm
 from disback_plugin.trainer import ExperimentConfig
 from disback_plugin.trainer.build import make_teacher
@@ -71,6 +72,22 @@ def _trained(
     if disback is not None:
         passes += measure.passes * disback.num_measurements
     return loop, passes
+
+
+def test_the_control_takes_its_long_steps_at_first_whatever_is_measured() -> None:
+    config = tiny_config(*OVERRIDES)
+    batch, fixed = _batched(config, "long-steps", SEEDS), _batched(config, "fixed", SEEDS)
+    fixed.distill = fixed.distill.model_copy(update={"student_lr": 3 * config.distill.student_lr})
+    for step in range(NUM_LONG_STEPS):
+        batch.train_step(step)
+        fixed.train_step(step)
+    _assert_equal(batch.student.params, fixed.student.params)
+    fixed.distill = config.distill
+    for step in range(NUM_LONG_STEPS, 12):
+        batch.train_step(step)
+        fixed.train_step(step)
+    _assert_equal(batch.student.params, fixed.student.params)
+    assert torch.equal(batch.passes, fixed.passes)
 
 
 def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
