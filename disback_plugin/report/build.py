@@ -20,7 +20,7 @@ from disback_plugin.report.samples import reference_figure, reference_samples, t
 from disback_plugin.report.summary import arm_order, summarise
 from disback_plugin.report.verdict import verdict
 
-UNITS: tuple[Unit, ...] = ("steps", "seconds")
+UNITS: tuple[Unit, ...] = ("passes", "seconds")
 
 
 def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) 
             caption = f"{metric} over {unit}: median over seeds, band from worst to best seed."
             if unit == "seconds":
                 caption += f" {SECONDS_NOTE}"
-            if main and unit == "steps":
+            if main and unit == "passes":
                 caption += " Vertical lines: the network that answers as real score from there on."
             pictures.append(
                 Picture(file=file, section="convergence", caption=caption, width=width, main=main)

@@ -1,4 +1,4 @@
-"""Convergence curves over seeds, in steps and in seconds."""
+"""Convergence curves over seeds, in network passes, steps or seconds."""
 
 import math
 from collections import defaultdict
@@ -23,7 +23,12 @@ from disback_plugin.report.axes import (
 from disback_plugin.report.formatting import metric_title, number
 from disback_plugin.report.runs import Mark, Run
 
-Unit = Literal["steps", "seconds"]
+Unit = Literal["passes", "steps", "seconds"]
+AXIS: dict[Unit, str] = {
+    "passes": "network passes a sample",
+    "steps": "training steps",
+    "seconds": "training seconds",
+}
 
 
 def convergence_figure(
@@ -46,7 +51,7 @@ def convergence_figure(
         return figure
     for arm in dict.fromkeys(run.arm for run in shown):
         _draw_arm(axes, [run for run in shown if run.arm == arm], metric, unit)
-    dress(axes, f"training {unit}", metric_title(metric, higher_is_better(metric)))
+    dress(axes, AXIS[unit], metric_title(metric, higher_is_better(metric)))
     values = [p.value for run in shown for p in _finite(run.curve(metric))]
     if reference is not None and math.isfinite(reference):
         axes.axhline(reference, color="black", linestyle=":", linewidth=1.3, label="teacher")
@@ -134,4 +139,4 @@ def _finite(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
 
 
 def _x(point: CurvePoint | Mark, unit: Unit) -> float:
-    return point.step if unit == "steps" else point.seconds
+    return {"passes": point.passes, "steps": point.step, "seconds": point.seconds}[unit]

@@ -30,6 +30,7 @@ class Mark:
 
     step: int
     seconds: float
+    passes: float
     node: int | None = None
 
 
@@ -127,9 +128,7 @@ def _run(folder: Path, fields: dict[str, Any], records: list[dict[str, Any]]) ->
         complete=fields["status"] == "complete",
         evaluations=tuple(_evaluation(record) for record in records if record["kind"] == "eval"),
         switches=tuple(
-            Mark(step=record["step"], seconds=record["seconds"], node=record["node"])
-            for record in records
-            if record["kind"] == "switch"
+            _mark(record, record["node"]) for record in records if record["kind"] == "switch"
         ),
         recording_end=_recording_end(records),
     )
@@ -178,9 +177,13 @@ def _evaluation(record: dict[str, Any]) -> Evaluation:
     )
 
 
+def _mark(record: dict[str, Any], node: int | None = None) -> Mark:
+    return Mark(step=record["step"], seconds=record["seconds"], passes=record["passes"], node=node)
+
+
 def _recording_end(records: list[dict[str, Any]]) -> Mark | None:
     recording = [
-        Mark(step=record["step"], seconds=record["seconds"])
+        _mark(record)
         for record in records
         if record["kind"] == "node" or record.get("stage") == "record"
     ]

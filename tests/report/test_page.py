@@ -50,8 +50,9 @@ def page(report) -> str:
 def test_files_written_are_these(report) -> None:
     out, _ = report
     assert {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()} == {
-        "summary.json", "report.html", "figures/fd_pixel_steps.png", "figures/fd_pixel_seconds.png",
-        "figures/fd_feature_steps.png", "figures/fd_feature_seconds.png",
+        "summary.json", "report.html",
+        "figures/fd_pixel_passes.png", "figures/fd_pixel_seconds.png",
+        "figures/fd_feature_passes.png", "figures/fd_feature_seconds.png",
         "figures/samples_reference.png", "figures/samples_training.png",
     }  # fmt: skip
 

@@ -20,10 +20,10 @@ def test_a_run_is_read_as_written(make_experiment) -> None:
     assert run.curve("fd_pixel") == [(0, 0, 0, 90.0), (20, 10.0, 160, 40.0), (40, 20.0, 320, 4.0)]
     assert run.curve("fd_feature", up_to=20) == [(0, 0, 0, 7.0), (20, 10.0, 160, 7.0)]
     assert run.switches == (
-        Mark(step=20, seconds=10.0, node=1),
-        Mark(step=30, seconds=15.0, node=0),
+        Mark(step=20, seconds=10.0, passes=160, node=1),
+        Mark(step=30, seconds=15.0, passes=240, node=0),
     )
-    assert run.recording_end == Mark(step=20, seconds=10.0)
+    assert run.recording_end == Mark(step=20, seconds=10.0, passes=160)
 
 
 def test_out_its_runs_folder_and_single_runs_are_all_accepted_and_counted_once(make_experiment):
