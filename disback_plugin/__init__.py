@@ -12,7 +12,8 @@ from disback_plugin.config import DisBackConfig, RecordConfig
 from disback_plugin.path import DegradationPath
 from disback_plugin.pretrained import load_denoiser
 from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
-from disback_plugin.session import DisBack, Turn
+from disback_plugin.session import DisBack
+from disback_plugin.turn import Turn
 
 __version__ = "0.1.0"
 __all__ = [

@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -21,33 +20,15 @@ from disback_plugin.real_score import (
     FixedTeacher,
     Installation,
     RealScore,
-    Switch,
     make_walk,
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
 from disback_plugin.schedule import Adaptive
+from disback_plugin.session_checks import check_student, check_used, warn_at_end
+from disback_plugin.turn import Turn
 
 logger = logging.getLogger("disback")
-Stage = Literal["record", "backtrack", "teacher"]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What the host does at a step. `node` answers as the real score; 0 is the teacher.
-
-    update_student is False while recording: no student update, no step of its optimizer, scheduler
-    or EMA. `switch` is set at the step at which another node was installed. The student's learning
-    rate is to be multiplied by `student_lr_factor`: not 1 only in the first steps of the schedule
-    `adaptive` where automatic recording found a pull that all samples share (`adaptive.Stride`).
-    """
-
-    step: int
-    stage: Stage
-    node: int
-    update_student: bool
-    switch: Switch | None = None
-    student_lr_factor: float = 1.0
 
 
 class DisBack:
@@ -124,8 +105,8 @@ class DisBack:
             )
         switch = self._strategy.begin_step(local - self._progress.num_record_steps)
         self._num_switches += switch is not None
-        if switch is not None and switch.node == 0:
-            self._check_used(switch.num_nodes)
+        if switch is not None and switch.node == 0 and self._num_switches == switch.num_nodes:
+            check_used(self.installation, self._num_evaluations)
         node = self._strategy.installed
         assert node is not None
         return Turn(step, "backtrack" if node else "teacher", node, True, switch)
@@ -227,31 +208,12 @@ class DisBack:
 
     def close(self) -> None:
         """Warn if an active session never switched anything, but for a recording that said why."""
-        told = self._progress.direct or (self._path is not None and _is_too_short(self._path))
-        if self.config.arm == "disback" and self._num_switches == 0 and not told and is_main():
-            logger.warning(
-                "DisBack was attached but never installed a node: training stopped during "
-                "recording, or begin_step was not called"
-            )
-
-        if self.config.arm == "disback" and self.installed_node and is_main():
-            logger.warning(
-                "training ended while node %d answers as the real score, before the teacher's "
-                "turn: train longer, or shorten the schedule; restore_teacher() brings it back",
-                self.installed_node,
-            )
+        if self.config.arm == "disback" and is_main():
+            short = self._path is not None and _is_too_short(self._path)
+            no_path = self._progress.direct or short
+            warn_at_end(self._num_switches, self.installed_node, no_path)
 
     # -- helpers --------------------------------------------------------------------------------
-    def _check_used(self, num_nodes: int) -> None:
-        """The whole path was walked: with `separate` or `lora` the host must have asked for it."""
-        walked = self._num_switches == num_nodes and self.installation.needs_real_score
-        if walked and self._num_evaluations == 0:
-            raise SessionError(
-                f"every node was installed, but none was used: with installation "
-                f"{self.installation.name!r} call the network of `with disback.real_score() as "
-                "network:` as the real score, not the teacher module"
-            )
-
     def _local(self, step: int) -> int:
         first = self._progress.first_step
         if first is None or step < first:
@@ -301,20 +263,12 @@ class DisBack:
         assert self._path is not None
         last = num_done == self._progress.num_record_steps
         if last or num_done in self._recorder.node_steps:  # before anything is written
-            self._check_student()
+            check_student(self._student, self._progress.student_checksum, self.config.path)
         entry = self._recorder.end_step(self._path, num_done)
         self._progress.num_record_steps = self._recorder.num_steps
         if num_done == self._recorder.num_steps:
             self._backtrack()
         return entry
-
-    def _check_student(self) -> None:
-        if parameters_checksum(self._student) != self._progress.student_checksum:
-            raise SessionError(
-                "the student changed during recording, so the path leads elsewhere: skip its "
-                "update while turn.update_student is False (Eq. 7 holds the student still). Delete "
-                f"{self.config.path} before the next try"
-            )
 
     def _backtrack(self) -> None:
         assert self._path is not None

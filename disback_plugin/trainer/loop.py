@@ -19,11 +19,12 @@ from disback_plugin.diffusion import (
     student_loss,
 )
 from disback_plugin.path import NodeEntry
-from disback_plugin.session import DisBack, Turn
+from disback_plugin.session import DisBack
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.draws import Draw, Drawer
 from disback_plugin.trainer.trainee import Trainee
 from disback_plugin.trainer.training_config import DistillConfig
+from disback_plugin.turn import Turn
 
 # Forward passes per sample, a backward counted as two.
 STUDENT_TURN_PASSES = 5  # student forward and backward, fake score, real score

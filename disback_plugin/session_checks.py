@@ -1,0 +1,47 @@
+"""What a session's host may have done wrong, said while there is time."""
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from disback_plugin.errors import SessionError
+from disback_plugin.real_score import Installation
+from disback_plugin.recorder import parameters_checksum
+
+logger = logging.getLogger("disback")
+
+
+def check_student(student: nn.Module, checksum: int | None, path: Path | None) -> None:
+    """While recording: raise SessionError unless the student is what it was at the start."""
+    if parameters_checksum(student) != checksum:
+        raise SessionError(
+            "the student changed during recording, so the path leads elsewhere: skip its "
+            "update while turn.update_student is False (Eq. 7 holds the student still). Delete "
+            f"{path} before the next try"
+        )
+
+
+def check_used(installation: Installation, num_evaluations: int) -> None:
+    """The whole path was walked: with `separate` or `lora` the host must have asked for it."""
+    if installation.needs_real_score and num_evaluations == 0:
+        raise SessionError(
+            f"every node was installed, but none was used: with installation "
+            f"{installation.name!r} call the network of `with disback.real_score() as network:` as "
+            "the real score, not the teacher module"
+        )
+
+
+def warn_at_end(num_switches: int, installed_node: int, no_path: bool) -> None:
+    """Of a run that walked no node though it has a path, or that ended on one."""
+    if num_switches == 0 and not no_path:
+        logger.warning(
+            "DisBack was attached but never installed a node: training stopped during "
+            "recording, or begin_step was not called"
+        )
+    if installed_node:
+        logger.warning(
+            "training ended while node %d answers as the real score, before the teacher's "
+            "turn: train longer, or shorten the schedule; restore_teacher() brings it back",
+            installed_node,
+        )
