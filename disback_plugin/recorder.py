@@ -17,6 +17,7 @@ from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 
 logger = logging.getLogger("disback")
+LONG = "; the student takes long steps at first: multiply its learning rate by student_lr_factor"
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -65,7 +66,8 @@ class Recorder:
         if start == "common" and stride is not None:
             stride.begin(pull)
         if start != "path" and rank() == 0:
-            logger.warning("%s", _why_not(self.auto, pull, start))
+            long = stride is not None and stride.common_loss is not None
+            logger.warning("%s", _why_not(self.auto, pull, start) + (LONG if long else ""))
         return start == "path"
 
     def start(self, student_checksum: int) -> DegradationPath:

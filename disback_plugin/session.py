@@ -186,7 +186,7 @@ class DisBack:
         self._progress = session_state.load(state, self.config, self.installation.reference)
         if not self.active or self._progress.first_step is None:
             return
-        if self._progress.stride.common_loss is not None and self._judge is None:
+        if self._progress.measured and self._judge is None:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._progress.direct:
             return
@@ -249,7 +249,7 @@ class DisBack:
         if stride.goes_on(self._local(step), self._judge.teacher):
             return schedule.stride
         if is_main():
-            logger.warning("the student's learning rate is its own from step %d on", step)
+            logger.warning("long steps end: student_lr_factor is 1 from step %d on", step)
         return 1.0
 
     def _long_steps(self) -> Stride | None:

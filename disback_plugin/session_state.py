@@ -30,6 +30,12 @@ class Progress:
     walk: Walk = field(default_factory=Walk)
     stride: Stride = field(default_factory=Stride)
 
+    @property
+    def measured(self) -> bool:
+        """Whether anything was decided from a measure: what follows needs one too."""
+        walking = self.walk.first is not None
+        return bool(self.recording.losses) or walking or self.stride.common_loss is not None
+
     def num_done(self) -> int:
         """Steps that have ended."""
         if self.first_step is None or self.last_step is None:

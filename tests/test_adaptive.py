@@ -77,6 +77,7 @@ def test_recording_ends_at_the_set_fraction_of_the_teachers_loss():
 def test_where_all_nodes_are_noise_the_last_is_kept_so_that_there_is_a_path():
     state, rule = RecordingState([2.0]), AutoRecord()
     assert [state.keep(rule, 3.0, last) for last in (False, True)] == [False, True]
+    assert not RecordingState([2.0]).keep(rule, float("nan"), last=True)
 
 
 def _walk(schedule, losses, num_steps, num_nodes=4):

@@ -12,7 +12,8 @@ Row = dict[str, Any]
 def markdown(summary: dict[str, Any]) -> str:
     """Every arm at every rate over `fixed` at that rate; then each at its best, if more were run.
 
-    Bold: the whole interval lies above 1. Seeds that did not arrive are told in brackets.
+    Bold: the whole interval lies above 1, and the speed-up is no upper bound. Seeds that did not
+    arrive are told in brackets.
     """
     rows = sorted(summary["arms"], key=lambda row: (row["student_lr"], _position(row["arm"])))
     limits = [limit["threshold"] for limit in rows[0]["thresholds"]]
@@ -47,7 +48,7 @@ def _cell(row: Row, limit: Row, over: Row | None) -> str:
     speed = f"{SIGN[bound(over)]}{over['estimate']:.2f}x"
     if over["low"] is not None:
         speed += f" ({over['low']:.2f} to {over['high']:.2f})"
-        if over["low"] > 1:
+        if over["low"] > 1 and bound(over) != "<=":  # of an upper bound, 1 could still be the truth
             speed = f"**{speed}**"
     return speed + arrived
 

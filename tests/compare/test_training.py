@@ -78,6 +78,7 @@ def test_the_control_takes_its_long_steps_at_first_whatever_is_measured() -> Non
     config = tiny_config(*OVERRIDES)
     batch, fixed = _batched(config, "long-steps", SEEDS), _batched(config, "fixed", SEEDS)
     fixed.distill = fixed.distill.model_copy(update={"student_lr": 3 * config.distill.student_lr})
+    assert NUM_LONG_STEPS == 6  # what the results were measured with
     for step in range(NUM_LONG_STEPS):
         batch.train_step(step)
         fixed.train_step(step)

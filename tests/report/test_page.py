@@ -181,6 +181,17 @@ def test_curve_of_a_coverage_is_linear_and_leaves_diverged_values_out(make_exper
     assert (axes.get_yscale(), list(line.get_xdata())) == ("linear", [0, 20])
 
 
+def test_curves_switches_and_recording_stand_at_their_network_passes(experiment) -> None:
+    figure = convergence_figure(read_runs([experiment.out]), "fd_pixel", "passes")
+    (axes,) = figure.axes
+    line = next(line for line in axes.lines if line.get_label() == "fixed")
+    runs = [run for run in read_runs([experiment.out]) if run.arm == "fixed" and run.complete]
+    assert list(line.get_xdata()) == [point.passes for point in runs[0].curve("fd_pixel")]
+    verticals = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert sorted(verticals) == [160, 240]
+    assert axes.get_xlabel() == "network passes a sample"
+
+
 def test_switch_labels_that_would_overlap_give_way_to_the_later(experiment) -> None:
     folder = experiment.out / "runs" / "disback-seed0"
     record = {"kind": "switch", "step": 29, "seconds": 14.5, "passes": 1, "node": 5}

@@ -83,8 +83,9 @@ def test_a_teacher_that_pulls_all_samples_alike_answers_at_once_and_steps_are_lo
     assert not (tmp_path / "path").exists()
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
         "the teacher pulls the student's samples all alike (100% of its pull is one shift and one "
-        "scaling, at least 50%): nothing is recorded, it answers from the first step on",
-        "the student's learning rate is its own from step 6 on",
+        "scaling, at least 50%): nothing is recorded, it answers from the first step on; the "
+        "student takes long steps at first: multiply its learning rate by student_lr_factor",
+        "long steps end: student_lr_factor is 1 from step 6 on",
     ]
 
 
@@ -104,6 +105,40 @@ def test_steps_are_long_only_where_the_schedule_adaptive_says_so(tmp_path, chang
     assert {turn.student_lr_factor for turn in turns} == {1.0}
     assert disback.num_measurements == 1
     assert disback.state_dict()["progress"]["stride"]["common_loss"] is None
+
+
+def test_steps_count_from_where_the_session_began(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Script(host, 9.0, nodes=[5.0, 5.1], pull=TOGETHER))
+    turns = host.run(disback, range(7, 13))
+    assert [turn.student_lr_factor for turn in turns] == [3.0] * 4 + [1.0] * 2
+
+
+def test_rank_0_decides_and_tells(tmp_path, monkeypatch, caplog):
+    seen = []
+
+    def on_main(work, what):
+        seen.append(what)
+        return work()
+
+    monkeypatch.setattr("disback_plugin.judge.on_main", on_main)
+    monkeypatch.setattr("disback_plugin.recorder.rank", lambda: 1)
+    host = ToyHost()
+    attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER)).begin_step(0)
+    assert seen == ["adding up the teacher's pull"]
+    assert "all alike" not in caplog.text
+
+
+def test_a_path_that_an_earlier_release_gave_up_is_refused(tmp_path):
+    host = ToyHost()
+    record = {"num_steps": 4, "at": [1, 4]}
+    host.run(attach(host, tmp_path, None, record=record), range(5))
+    manifest = tmp_path / "path" / "path.json"
+    told = json.loads(manifest.read_text())
+    told["recording"]["gave_up"] = True
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(SessionError, match="was given up by an earlier release"):
+        attach(ToyHost(), tmp_path, None, record=None).begin_step(0)
 
 
 def test_along_a_path_steps_are_the_hosts_own(tmp_path):
@@ -128,10 +163,12 @@ def test_a_resumed_run_takes_long_steps_where_the_whole_one_did(tmp_path, stop_a
     assert [turn.student_lr_factor for turn in turns] == [3.0] * 6 + [1.0] * 4
 
 
-def test_a_checkpoint_within_long_steps_needs_the_measure_again(tmp_path):
-    host = ToyHost()
-    disback = attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER))
-    host.run(disback, range(1))
+@pytest.mark.parametrize(("stop_at", "pull"), [(1, TOGETHER), (3, APART), (5, APART), (7, APART)])
+def test_a_checkpoint_of_what_was_measured_needs_the_measure_again(tmp_path, stop_at, pull):
+    host = ToyHost()  # node 2 of a path would be noise, so that a path by the caps is another
+    measure = Script(host, 9.0, fake=[8.0, 8.0, 4.0, 2.0], nodes=[2.0] * 9, pull=pull)
+    disback = attach(host, tmp_path, measure)
+    host.run(disback, range(stop_at))
     with pytest.raises(SessionError, match="was made with a measure: give attach\\(\\) one"):
         attach(ToyHost(), tmp_path, None).load_state_dict(disback.state_dict())
 

@@ -87,6 +87,22 @@ def test_the_metrics_tell_the_story_of_the_arm(finished: Path) -> None:
         }
 
 
+def test_what_is_measured_counts_too(tmp_path: Path) -> None:
+    config = tiny_config(
+        "student.offset=[6,0]",
+        "distill.batch_size=64",
+        "disback.record={num_steps: 6, auto: {}}",
+        "disback.schedule={name: adaptive, cap: 2}",
+    )
+    run_experiment(config, tmp_path / "out", arms=("disback",))
+    told = lines(tmp_path / "out" / "runs" / "disback-seed0" / "metrics.jsonl")
+    looks = (told[-1]["passes"] - 16 * 9) / 0.5  # a quarter of a batch, two networks
+    assert looks == int(looks) >= 2
+    rates = [line["student_lr"] for line in told if line["kind"] == "train"]
+    assert rates[0] == pytest.approx(3e-3)
+    assert rates[-1] == (1e-3 if looks < 8 else pytest.approx(3e-3))
+
+
 def test_recording_counts_towards_the_budget_of_every_arm(finished: Path) -> None:
     last = [lines(finished / "runs" / name / "metrics.jsonl", "eval")[-1] for name in NAMES]
     assert [line["step"] for line in last] == [16, 16, 16]
