@@ -1,6 +1,7 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +114,7 @@ class Recorder:
                 path.finish()
 
         # on rank 0 alone: a rank that looks later would see less to do, and not wait for the others
-        on_main(mend, "mending the path")
-        path.refresh()
+        _write(path, mend, "mending the path")
         self._keep = keep if num_done < self.num_steps else None
 
     def _drop_newer(self, path: DegradationPath, keep: int) -> None:
@@ -131,8 +131,8 @@ class Recorder:
         entry = None
         if self._keep is not None:
             keep, self._keep = self._keep, None
-            on_main(lambda: self._drop_newer(path, keep), "dropping nodes after the checkpoint")
-            path.refresh()
+            what = "dropping nodes after the checkpoint"
+            _write(path, lambda: self._drop_newer(path, keep), what)
         if num_done in self.node_steps:
             expected = self._num_kept(num_done - 1)
             if len(path) != expected:
@@ -150,8 +150,7 @@ class Recorder:
                     f"recording ends with {len(path)} of {expected} nodes: steps were "
                     "skipped; call begin_step and end_step at every step"
                 )
-            on_main(path.finish, "completing the path")
-            path.refresh()
+            _write(path, path.finish, "completing the path")
         return entry
 
     def _num_kept(self, num_done: int) -> int:
@@ -181,8 +180,14 @@ class Recorder:
         def append() -> None:
             path.append(tensors, step, self.installation.measure)
 
-        on_main(append, f"writing node {len(path) + 1}")
-        path.refresh()
+        _write(path, append, f"writing node {len(path) + 1}")
+
+
+def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:
+    """On rank 0; every rank has seen it before rank 0 can write the next."""
+    on_main(work, what)
+    path.refresh()
+    gather(None)
 
 
 def _why_not(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:

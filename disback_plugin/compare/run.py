@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from disback_plugin.compare.arms import ArmPlan, make_arm
 from disback_plugin.compare.evaluation import LaneEvaluator, Metric, primary_metric
 from disback_plugin.compare.results import Curve, read_curves, write_curves
@@ -20,7 +18,7 @@ from disback_plugin.trainer.distill_job import make_drawer
 from disback_plugin.trainer.draws import Drawer
 from disback_plugin.trainer.interrupt import Interrupt
 from disback_plugin.trainer.problem import Problem, make_evaluator
-from disback_plugin.trainer.run import prepare_experiment
+from disback_plugin.trainer.run import prepare_experiment, using_threads
 from disback_plugin.trainer.teacher import FOLDER as TEACHER_FOLDER
 from disback_plugin.trainer.teacher import load_problem, load_teacher
 
@@ -63,19 +61,24 @@ def compare(
             f"cannot be compared with {num_seeds}: give as many, or another --out"
         )
     _check(config)
-    with Interrupt() as interrupt:
-        prepare_experiment(config, out, resume=True, interrupt=interrupt)
-    bench = _bench(config, out, num_seeds)
-    for lr in student_lrs or (config.distill.student_lr,):
-        for plan in plans:
-            file = out / CURVES / f"{plan.name}-lr{lr:g}-seeds{num_seeds}.jsonl"
-            if not file.exists():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                started = time.perf_counter()
-                write_curves(file, run_arm(bench, plan, lr))
-                tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
+    with using_threads(config.num_threads):
+        with Interrupt() as interrupt:
+            prepare_experiment(config, out, resume=True, interrupt=interrupt)
+        bench = _bench(config, out, num_seeds)
+        for lr in student_lrs or (config.distill.student_lr,):
+            for plan in plans:
+                _run_once(bench, plan, lr, out / CURVES, tell)
     found = sorted((out / CURVES).glob(files))
     return [curve for file in found for curve in read_curves(file)]
+
+
+def _run_once(bench: Bench, plan: ArmPlan, lr: float, folder: Path, tell: Tell) -> None:
+    file = folder / f"{plan.name}-lr{lr:g}-seeds{len(bench.drawers)}.jsonl"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        write_curves(file, run_arm(bench, plan, lr))
+        tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
 
 
 def _check(config: ExperimentConfig) -> None:
@@ -128,7 +131,6 @@ def _bench(config: ExperimentConfig, out: Path, num_seeds: int) -> Bench:
     teacher = load_teacher(config, problem, out)
     accelerator = make_accelerator(config)
     evaluator = make_evaluator(problem, config.evaluation.num_samples, out / TEACHER_FOLDER)
-    torch.set_num_threads(config.num_threads or torch.get_num_threads())
     return Bench(
         config=config,
         problem=problem,

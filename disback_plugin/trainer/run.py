@@ -68,7 +68,7 @@ def run_experiment(
     out = Path(out).absolute()
     runs = [(arm, seed) for seed in seeds for arm in _checked(arms)]
     complete = {run for run in runs if is_complete(run_folder(out, *run))}
-    with Interrupt() as interrupt, _threads(config.num_threads):
+    with Interrupt() as interrupt, using_threads(config.num_threads):
         prepare_experiment(config, out, resume, interrupt)
         left = [run for run in runs if run not in complete]
         if jobs > 1 and len(left) > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -150,7 +150,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(num: int | None) -> Iterator[None]:
+def using_threads(num: int | None) -> Iterator[None]:
+    """torch's threads within the context; None: as many as there are."""
     before = torch.get_num_threads()
     if num is not None:
         torch.set_num_threads(num)

@@ -9,6 +9,7 @@ from torch import distributed
 
 from disback_plugin import DisBack, DisBackConfig, RecordConfig
 from disback_plugin.distributed import gather, rank
+from disback_plugin.path import DegradationPath
 from disback_plugin.recorder import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
 from tests.hosts.toy import ToyHost
@@ -41,6 +42,34 @@ def resume_late(number: int, folder: str, state: dict) -> None:
     assert gather(checksum) == [checksum, checksum]
     distributed.barrier()  # no rank leaves while the other still talks to it
     distributed.destroy_process_group()
+
+
+def see_late(number: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
+    )
+    if number == 1:
+        refresh = DegradationPath.refresh
+
+        def late(path: DegradationPath) -> None:
+            time.sleep(0.2)  # rank 0 has trained on by now, if it does not wait
+            refresh(path)
+
+        DegradationPath.refresh = late  # type: ignore[method-assign]
+    host = ToyHost()
+    disback = DisBack.attach(roles=host.roles, config=settings(Path(folder)))
+    host.run(disback, range(10))
+    assert disback.path is not None
+    assert [entry.step for entry in disback.path] == [1, 2, 4, 6]
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_rank_that_sees_a_node_late_is_waited_for(tmp_path: Path) -> None:
+    start_ranks(see_late, (str(tmp_path),))
 
 
 @pytest.mark.slow
