@@ -42,7 +42,7 @@ def _cell(row: Row, limit: Row, over: Row | None) -> str:
     missing = row["num_seeds"] - limit["arrived"]
     arrived = f" [{limit['arrived']} of {row['num_seeds']}]" if missing else ""
     if over is None or row["arm"] == BASELINE:
-        return f"{limit['passes']:,.0f} passes{arrived}"
+        return f"{limit['passes']:,.0f} passes{arrived}" if limit["arrived"] else "not reached"
     if not over["arrived"] and not over["baseline_arrived"]:
         return "none arrived"
     speed = f"{SIGN[bound(over)]}{over['estimate']:.2f}x"

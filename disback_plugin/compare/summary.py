@@ -109,8 +109,9 @@ def table(summary: dict[str, Any]) -> str:
         )
         for limit in row["thresholds"]:
             arrived = f"{limit['arrived']}/{num}"
+            cost = f"{limit['passes']:.0f} passes" if limit["arrived"] else "not reached"
             lines.append(
-                f"  to {limit['threshold']:<6g} {limit['passes']:>8.0f} passes  {arrived:>6}  "
+                f"  to {limit['threshold']:<6g} {cost:>15}  {arrived:>6}  "
                 f"same lr {_cell(limit['over_same_lr'])}  best lr {_cell(limit['over_best_lr'])}"
             )
     return "\n".join(lines)

@@ -89,7 +89,10 @@ def test_where_the_whole_interval_is_above_1_the_markdown_is_bold() -> None:
     assert "best rate" not in text  # there is one rate only
     few = [*quick[:2], curve("disback", 1e-3, 2, [8.0, 7.0, 0.8][:2])]
     assert "**" not in markdown(summarise([*CURVES[:3], *few], [1.0]))  # an upper bound
-    assert "none arrived" in markdown(summarise([*CURVES[:3], *quick], [0.1]))
+    never = summarise([*CURVES[:3], *quick], [0.1])
+    assert "| 0.001 | fixed | not reached |" in markdown(never)
+    assert "| 0.001 | disback | none arrived |" in markdown(never)
+    assert "to 0.1        not reached     0/3  same lr none arrived" in table(never)
     assert "| 270 passes |" not in markdown(summarise(quick, [1.0]))
 
 
