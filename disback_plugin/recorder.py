@@ -66,6 +66,10 @@ class Recorder:
         state.losses = [pull.loss]
         if start == "common" and stride is not None:
             stride.begin(pull)
+        logger.info(
+            "the teacher's loss on the student's samples is %.3g, %.0f%% of its pull is common",
+            *(pull.loss, 100 * pull.common),
+        )
         if start != "path" and rank() == 0:
             long = stride is not None and stride.common_loss is not None
             logger.warning("%s", _why_not(self.auto, pull, start) + (LONG if long else ""))
