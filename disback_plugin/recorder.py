@@ -18,7 +18,9 @@ from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 
 logger = logging.getLogger("disback")
-LONG = "; the student takes long steps at first: multiply its learning rate by student_lr_factor"
+LONG_STEPS = (
+    "; the student takes long steps at first: multiply its learning rate by student_lr_factor"
+)
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -72,7 +74,7 @@ class Recorder:
         )
         if start != "path" and rank() == 0:
             long = stride is not None and stride.common_loss is not None
-            logger.warning("%s", _why_not(self.auto, pull, start) + (LONG if long else ""))
+            logger.warning("%s", _why_not(self.auto, pull, start) + (LONG_STEPS if long else ""))
         return start == "path"
 
     def start(self, student_checksum: int) -> DegradationPath:

@@ -32,9 +32,10 @@ class Progress:
 
     @property
     def measured(self) -> bool:
-        """Whether anything was decided from a measure: what follows needs one too."""
-        walking = self.walk.first is not None
-        return bool(self.recording.losses) or walking or self.stride.common_loss is not None
+        """Whether decisions from a measure go on: what follows needs one too."""
+        if self.direct:
+            return self.stride.common_loss is not None
+        return bool(self.recording.losses) or self.walk.first is not None
 
     def num_done(self) -> int:
         """Steps that have ended."""

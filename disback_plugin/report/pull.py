@@ -16,9 +16,8 @@ GAP_CAPTION = (
 )
 HEALTH_CAPTION = (
     "Health of the nodes while they answer: direction (cosine) and size of the pull on the student "
-    "against the teacher's; median over seeds of disback. Cosines near 1: the node only damps "
-    "the teacher; about 0.4 to 0.9: it pulls elsewhere, which is what a path is for; lower: noise, "
-    "record more lightly."
+    "against the teacher's; median over seeds of disback. Cosines near 1: the node pulls as the "
+    "teacher does, only weaker; below about 0.4: noise, record more lightly."
 )
 
 

@@ -173,6 +173,26 @@ def test_a_checkpoint_of_what_was_measured_needs_the_measure_again(tmp_path, sto
         attach(ToyHost(), tmp_path, None).load_state_dict(disback.state_dict())
 
 
+@pytest.mark.parametrize("measure", [None, "again"])
+def test_where_nothing_is_left_to_decide_a_checkpoint_needs_no_measure(tmp_path, measure):
+    host, again = ToyHost(), ToyHost()
+    disback = attach(host, tmp_path, Script(host, 0.5))  # the teacher knows the student
+    host.run(disback, range(2))
+    resumed = attach(again, tmp_path, measure and Script(again, 9.0))
+    resumed.load_state_dict(disback.state_dict())
+    assert {turn.stage for turn in again.run(resumed, range(2, 5))} == {"teacher"}
+
+
+def test_a_teacher_that_was_there_all_along_is_no_switch_after_a_resume(tmp_path):
+    host, again = ToyHost(), ToyHost()
+    record = {"num_steps": 2, "at": [1, 2]}
+    disback = attach(host, tmp_path, None, arm="warm", record=record)
+    assert [turn.switch for turn in host.run(disback, range(4))] == [None] * 4
+    resumed = attach(again, tmp_path, None, arm="warm", record=record)
+    resumed.load_state_dict(disback.state_dict())
+    assert resumed.begin_step(4).switch is None
+
+
 def test_a_checkpoint_from_before_long_steps_is_resumed(tmp_path):
     host = ToyHost()
     disback = attach(host, tmp_path, Script(host, 0.9))
