@@ -44,7 +44,7 @@ class AutoRecord(StrictModel):
 
         Raises SessionError where the pull is not finite.
         """
-        if not math.isfinite(teacher.loss + teacher.common):
+        if not teacher.finite:
             raise SessionError(
                 f"on the student's samples the teacher's loss is {teacher.loss}, and the common "
                 f"share of its pull {teacher.common}, by the measure: look at the student's "
@@ -70,6 +70,11 @@ class TeacherPull:
 
     loss: float
     common: float
+
+    @property
+    def finite(self) -> bool:
+        """False where samples or answers are not."""
+        return math.isfinite(self.loss + self.common)
 
     @property
     def common_loss(self) -> float:
@@ -155,28 +160,59 @@ class Walk:
 
 @dataclass
 class Stride:
-    """Whether the student still takes long steps along a pull that all samples share. JSON-able.
+    """Long steps along a pull that all samples share, and the recording that waits. JSON-able.
 
     common_loss: of the teacher when last looked at, at least `EVERY` steps ago; None where long
-    steps are over, or never began. decided: the last step decided on.
+    steps are over, or never began. decided: the last step decided on. wait: steps from there to the
+    next look once they are over, twice as many each time; 0: none follows.
     """
 
     EVERY: ClassVar[int] = 2
 
     common_loss: float | None = None
     decided: int = 0
+    wait: int = 0
+
+    @property
+    def on(self) -> bool:
+        """Whether steps are long now."""
+        return self.common_loss is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to decide."""
+        return not (self.on or self.wait)
 
     def begin(self, pull: TeacherPull) -> None:
-        """Before the first step."""
+        """Before the first step, where the pull is common."""
+        self.wait = self.EVERY
         if pull.common_loss >= IDLE_LOSS:
             self.common_loss = pull.common_loss
 
-    def goes_on(self, step: int, look: Callable[[], TeacherPull]) -> bool:
-        """At `step`, from 0: as long as the common loss is at least 1, and does not rise."""
-        if self.common_loss is not None and step - self.decided >= self.EVERY:
-            self.decided, seen = step, look().common_loss
-            self.common_loss = seen if IDLE_LOSS <= seen <= self.common_loss else None
-        return self.common_loss is not None
+    def path_from(
+        self, step: int, rule: AutoRecord, look: Callable[[], TeacherPull]
+    ) -> TeacherPull | None:
+        """The pull, where a path is worth recording from `step` (counted from 0) on.
+
+        look: at the pull. Steps are long while its common loss is at least 1, and does not rise.
+        From then on a path is recorded as soon as `rule` asks for one when the pull is looked at,
+        and none if the teacher knows the samples by then.
+        """
+        if self.over or step - self.decided < max(self.wait, self.EVERY):
+            return None
+        self.decided, pull = step, look()
+        if self.common_loss is not None:
+            goes_on = IDLE_LOSS <= pull.common_loss <= self.common_loss
+            self.common_loss, self.wait = pull.common_loss if goes_on else None, self.EVERY
+            if goes_on:
+                return None
+        else:
+            self.wait *= 2
+        start = rule.start(pull) if pull.finite else "known"
+        if start == "common":
+            return None
+        self.wait = 0
+        return pull if start == "path" else None
 
 
 def log_spaced(num_steps: int) -> tuple[int, ...]:

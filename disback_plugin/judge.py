@@ -9,14 +9,10 @@ from disback_plugin.real_score import Installation
 
 
 class Judge:
-    """A host's measure, made into losses and pulls over the whole batch; called on every rank.
-
-    num_measurements: how many networks were asked about.
-    """
+    """A host's measure, made into losses and pulls over the whole batch; called on every rank."""
 
     def __init__(self, measure: Measure, installation: Installation, fake_score: nn.Module) -> None:
         self._measure, self._installation, self._fake_score = measure, installation, fake_score
-        self.num_measurements = 0
 
     def loss(self, network: nn.Module) -> float:
         """Of a node that is installed as the real score."""
@@ -35,7 +31,6 @@ class Judge:
         return on_main(lambda: PullSums.pull(ranks), "adding up the teacher's pull")
 
     def _ask(self, network: nn.Module) -> tuple[Tensor, Tensor]:
-        self.num_measurements += 1
         found = self._measure(network)
         match found:
             case (Tensor() as residual, Tensor() as samples) if residual.dim() > 1 and len(

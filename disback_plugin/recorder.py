@@ -18,9 +18,7 @@ from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 
 logger = logging.getLogger("disback")
-LONG_STEPS = (
-    "; the student takes long steps at first: multiply its learning rate by student_lr_factor"
-)
+LONG_STEPS = "; steps are long at first: multiply the student's rate by student_lr_factor"
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -73,22 +71,40 @@ class Recorder:
             *(pull.loss, 100 * pull.common),
         )
         if start != "path" and rank() == 0:
-            long = stride is not None and stride.common_loss is not None
-            logger.warning("%s", _why_not(self.auto, pull, start) + (LONG_STEPS if long else ""))
+            logger.warning("%s", _why_not(self.auto, pull, start, stride))
         return start == "path"
 
-    def start(self, student_checksum: int) -> DegradationPath:
-        """Create the path's folder, for the initial student of that checksum."""
+    def needed_from(self, step: int, stride: Stride) -> bool:
+        """Whether a recording that has waited begins at `step` of the session, from 0."""
+        assert self.auto is not None
+        assert self.judge is not None
+        pull = stride.path_from(step, self.auto, self.judge.teacher)
+        if pull is None:
+            return False
+        self.state.losses = [pull.loss]
+        return True
+
+    def start(self, student_checksum: int, begun_at: int | None = None) -> DegradationPath:
+        """Create the path's folder, for the student of that checksum.
+
+        begun_at: the step in mid-run; None for the initial student. A path begun in mid-run
+        gives way then: this run recorded it after the checkpoint from which it goes on.
+        """
         assert self.config.path is not None
         folder, reference = self.config.path, self.installation.reference
+        recording = {**self.config.recording_settings(), "student": student_checksum}
+        if begun_at is not None:
+            recording["begun_at"] = begun_at
 
         def create() -> None:
+            if begun_at is not None and (folder / FILE_NAME).exists():
+                _remove_later(DegradationPath.open(folder, reference))
             DegradationPath.create(
                 folder,
                 reference,
                 codec=self.config.codec,
                 method=self.method,
-                recording={**self.config.recording_settings(), "student": student_checksum},
+                recording=recording,
                 keep_teacher=self.config.keep_teacher,
             )
 
@@ -189,6 +205,13 @@ class Recorder:
         _write(path, append, f"writing node {len(path) + 1}")
 
 
+def _remove_later(path: DegradationPath) -> None:
+    """Unless it was not begun in mid-run: then `create` refuses the folder."""
+    if "begun_at" in path.manifest.recording:
+        logger.warning("%s was recorded after the checkpoint; it is recorded again", path.folder)
+        path.remove()
+
+
 def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:
     """On rank 0; every rank has seen it before rank 0 can write the next."""
     on_main(work, what)
@@ -196,16 +219,21 @@ def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:
     gather(None)
 
 
-def _why_not(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
-    """Why nothing is recorded."""
+def _why_not(rule: AutoRecord, pull: TeacherPull, start: Start, stride: Stride | None) -> str:
+    """Why nothing is recorded now, and what happens."""
     if start == "known":
-        seen = f"knows the student's samples (loss {pull.loss:.3g}, below {rule.min_loss:.3g})"
-    else:
-        seen = (
-            f"pulls the student's samples all alike ({pull.common:.0%} of its pull is one shift "
-            f"and one scaling, at least {rule.common:.0%})"
+        return (
+            f"the teacher knows the student's samples (loss {pull.loss:.3g}, below "
+            f"{rule.min_loss:.3g}): nothing is recorded, it answers from the first step on"
         )
-    return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
+    seen = (
+        f"the teacher pulls the student's samples all alike ({pull.common:.0%} of its pull is one "
+        f"shift and one scaling, at least {rule.common:.0%})"
+    )
+    if stride is None:
+        return f"{seen}: nothing is recorded, it answers from the first step on"
+    told = f"{seen}: it answers, and a path is recorded once it would help"
+    return told + (LONG_STEPS if stride.on else "")
 
 
 def parameters_checksum(module: nn.Module) -> int:

@@ -46,8 +46,10 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.M
     if config.record is None:
         return
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
-    checksum = recorded.pop("student", None)
-    if recorded != settings:
+    checksum, begun_at = recorded.pop("student", None), recorded.pop("begun_at", None)
+    if begun_at is not None:
+        differs = f"was recorded in mid-run, from step {begun_at} on"
+    elif recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif checksum not in (None, parameters_checksum(student)):
         differs = "was recorded with another initial student"

@@ -1,7 +1,7 @@
 """`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -46,9 +46,10 @@ class DisBack:
         config: DisBackConfig,
         method: str,
         measure: Measure | None = None,
+        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student = roles.student
+        self._student, self._reset_fake_optimizer = roles.student, reset_fake_optimizer
         self._judge = None if measure is None else Judge(measure, installation, roles.fake_score)
         self._strategy: RealScore = FixedTeacher(installation)
         self._recorder = (
@@ -68,6 +69,7 @@ class DisBack:
         adapter: str = "generic",
         roles: Mapping[str, nn.Module] | None = None,
         measure: Measure | None = None,
+        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> "DisBack":
         """Attach to `host` through a registered adapter, or to `roles` of your own loop.
 
@@ -75,6 +77,8 @@ class DisBack:
         residuals (D(x_t) - x0) / sigma of the network on the student's samples x0, and x0, two
         tensors (B, *data), of the same draws at every call (see adaptive.py); called on every rank,
         all ranks count. Without it their caps hold.
+        reset_fake_optimizer(): makes the fake score's optimizer forget its moments, on every rank.
+        With it a path may be recorded in mid-run: the fake score is the teacher again then.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
@@ -84,7 +88,7 @@ class DisBack:
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
         installation = chosen.installation(found, config)
-        return cls(found, installation, config, chosen.name, measure)
+        return cls(found, installation, config, chosen.name, measure, reset_fake_optimizer)
 
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
@@ -93,8 +97,8 @@ class DisBack:
             return Turn(step, "teacher", 0, update_student=True)
         if self._progress.first_step is None:
             self._start(step)
-        if self._progress.direct:
-            return Turn(step, "teacher", 0, True, student_lr_factor=self._student_lr_factor(step))
+        if self._progress.direct and not self._records_from(step):
+            return Turn(step, "teacher", 0, True, student_lr_factor=self._student_lr_factor)
         local = self._local(step)
         if local < self._progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
@@ -155,16 +159,21 @@ class DisBack:
 
     @property
     def num_record_steps(self) -> int:
-        """Recording steps of this run, before the student's first update; may fall while recording.
+        """Recording steps of this run, as far as decided; may fall while recording.
 
-        0 where nothing is recorded, and for a path that is reused.
+        0 where nothing is recorded, and for a path that is reused. They come before the student's
+        first update, or in mid-run.
         """
         return self._progress.num_record_steps
 
-    @property
-    def num_measurements(self) -> int:
-        """How many networks were measured since this session was attached."""
-        return 0 if self._judge is None else self._judge.num_measurements
+    def num_held(self, step: int) -> int:
+        """Steps before `step` that went to a recording which has ended.
+
+        What the host counts by the student's updates, as a learning-rate schedule, belongs at
+        `step - num_held(step)`.
+        """
+        first, num = self._progress.first_step, self._progress.num_record_steps
+        return num if first is not None and step >= first + num else 0
 
     @property
     def path(self) -> DegradationPath | None:
@@ -188,12 +197,13 @@ class DisBack:
             return
         if self._progress.measured and self._judge is None:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
+        if self._recorder:
+            self._recorder.state = self._progress.recording
         if self._progress.direct:
             return
         assert self.config.path is not None
         self._path = DegradationPath.open(self.config.path, self.installation.reference)
         if self._recorder and self._progress.num_record_steps:
-            self._recorder.state = self._progress.recording
             self._recorder.num_steps = self._progress.num_record_steps
             self._recorder.resume(self._path, self._progress.num_done())
         if self._progress.num_done() >= self._progress.num_record_steps:
@@ -231,32 +241,53 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
-        elif not self._recorder.needed(self._progress.recording, self._long_steps()):
+        elif not self._recorder.needed(self._progress.recording, self._stride()):
             self._progress.direct = True
         else:
-            self.installation.check_start()
-            self._progress.student_checksum = parameters_checksum(self._student)
-            self._path = self._recorder.start(self._progress.student_checksum)
-            self._progress.num_record_steps = self._recorder.num_steps
+            self._begin_recording(None)
         self._progress.first_step = step
 
-    def _student_lr_factor(self, step: int) -> float:
-        schedule, stride = self.config.schedule, self._progress.stride
-        if stride.common_loss is None:
-            return 1.0
-        assert isinstance(schedule, Adaptive)
+    def _begin_recording(self, step: int | None) -> None:
+        """At a step in mid-run, or at the first (None)."""
+        assert self._recorder is not None
+        self.installation.check_start()
+        self._progress.student_checksum = parameters_checksum(self._student)
+        self._path = self._recorder.start(self._progress.student_checksum, step)
+        self._progress.num_record_steps = self._recorder.num_steps
+
+    def _records_from(self, step: int) -> bool:
+        """Whether a recording that has waited begins at `step`."""
+        if self._progress.stride.over:
+            return False
         assert self._judge is not None
-        if stride.goes_on(self._local(step), self._judge.teacher):
+        assert self._recorder is not None
+        was_long = self._progress.stride.on
+        needed = self._recorder.needed_from(self._local(step), self._progress.stride)
+        if was_long and not self._progress.stride.on:
+            _tell(f"long steps end: student_lr_factor is 1 from step {step} on")
+        if not needed:
+            return False
+        if self._reset_fake_optimizer is None:
+            _tell("a path would be recorded now if attach() had a reset_fake_optimizer")
+            return False
+        _tell(f"a path is recorded from step {step} on: the fake score is the teacher again")
+        self.installation.reset_fake_score()
+        self._reset_fake_optimizer()
+        self._begin_recording(step)
+        self._progress.direct, self._progress.first_step = False, step
+        return True
+
+    @property
+    def _student_lr_factor(self) -> float:
+        schedule = self.config.schedule
+        if isinstance(schedule, Adaptive) and self._progress.stride.on:
             return schedule.stride
-        if is_main():
-            logger.warning("long steps end: student_lr_factor is 1 from step %d on", step)
         return 1.0
 
-    def _long_steps(self) -> Stride | None:
-        """To begin where the pull is common; None where this session takes none."""
-        schedule = self.config.schedule
-        wanted = isinstance(schedule, Adaptive) and schedule.stride > 1
-        return self._progress.stride if wanted and self.config.arm == "disback" else None
+    def _stride(self) -> Stride | None:
+        """To begin where the pull is common; None where this session takes no long steps."""
+        wanted = isinstance(self.config.schedule, Adaptive) and self.config.arm == "disback"
+        return self._progress.stride if wanted else None
 
     def _end_record_step(self, num_done: int) -> NodeEntry | None:
         assert self._recorder is not None
@@ -280,6 +311,11 @@ class DisBack:
         else:
             loss = None if self._judge is None else self._judge.loss
             self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
+
+
+def _tell(what: str) -> None:
+    if is_main():
+        logger.warning("%s", what)
 
 
 def _is_too_short(path: DegradationPath) -> bool:

@@ -17,7 +17,8 @@ VERSION = 1
 class Progress:
     """How far a session is. Steps are the host's; `num_record_steps` is 0 for a reused path.
 
-    direct: automatic recording found that no path is needed, so there is none.
+    first_step: the session's, or that at which a recording in mid-run began. direct: automatic
+    recording found that no path is needed, or not yet, so there is none.
     recording, walk, stride: what was decided from measurements so far.
     """
 
@@ -34,7 +35,7 @@ class Progress:
     def measured(self) -> bool:
         """Whether decisions from a measure go on: what follows needs one too."""
         if self.direct:
-            return self.stride.common_loss is not None
+            return not self.stride.over
         return bool(self.recording.losses) or self.walk.first is not None
 
     def num_done(self) -> int:

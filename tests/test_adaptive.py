@@ -170,39 +170,77 @@ def test_where_there_is_nothing_to_fit(residual, samples, loss, common):
     assert pull(residual, samples) == TeacherPull(loss, pytest.approx(common))
 
 
+RULE = AutoRecord()
+
+
 @pytest.mark.parametrize("step", [2, 3, 5])
 def test_a_student_not_updated_since_goes_on_and_odd_steps_are_looked_at_too(step):
     stride = Stride()
     stride.begin(TeacherPull(5.0, 0.8))
-    assert stride.goes_on(step, lambda: TeacherPull(5.0, 0.8))
+    assert stride.path_from(step, RULE, lambda: TeacherPull(5.0, 0.8)) is None
+    assert stride.on
     assert stride.decided == step
 
 
-def test_long_steps_go_on_while_the_common_loss_falls_and_is_at_least_1():
-    stride, seen = Stride(), iter([3.9, 2.0, 1.0, 0.9])
-    stride.begin(TeacherPull(5.0, 0.8))
-    asked = []
+def watched(stride, pulls, num_steps=40):
+    """(steps at which the pull was looked at, steps that were long, where a path was asked for)"""
+    asked, long, paths, seen = [], [], [], iter(pulls)
 
     def look():
         asked.append(step)
-        return TeacherPull(next(seen), 1.0)
+        return next(seen)
 
-    taken = []
-    for step in (0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10):
-        taken.append(stride.goes_on(step, look))
-    assert taken == [True] * 9 + [False] * 3
-    assert asked == [2, 4, 6, 8]
+    for step in range(num_steps):
+        for _ in range(2):  # asking again decides nothing anew
+            if stride.path_from(step, RULE, look):
+                paths.append(step)
+        long += [step] * stride.on
+    return asked, long, paths
+
+
+COMMON, APART, KNOWN = TeacherPull(1.2, 0.8), TeacherPull(1.2, 0.4), TeacherPull(0.9, 0.8)
+
+
+def test_long_steps_go_on_while_the_common_loss_falls_and_is_at_least_1():
+    stride = Stride()
+    stride.begin(TeacherPull(5.0, 0.8))
+    falling = [TeacherPull(loss, 1.0) for loss in (3.9, 2.0, 1.0)]
+    assert watched(stride, [*falling, KNOWN]) == ([2, 4, 6, 8], list(range(8)), [])
+    assert stride.over
 
 
 @pytest.mark.parametrize("next_loss", [4.1, float("nan"), float("inf")])
 def test_long_steps_end_for_good_where_the_common_loss_rises(next_loss):
     stride = Stride()
     stride.begin(TeacherPull(5.0, 0.8))
-    assert not stride.goes_on(2, lambda: TeacherPull(next_loss, 1.0))
-    assert not stride.goes_on(4, lambda: pytest.fail("asked"))
+    asked, long, paths = watched(stride, [TeacherPull(next_loss, 1.0), KNOWN])
+    assert long == [0, 1]
+    assert paths == []
+    assert asked == ([2] if next_loss != 4.1 else [2, 4])  # nothing to see in what is not finite
 
 
-def test_a_common_loss_below_1_calls_for_no_long_steps():
+def test_a_path_is_asked_for_once_where_long_steps_end():
     stride = Stride()
-    stride.begin(TeacherPull(1.2, 0.8))
-    assert not stride.goes_on(0, lambda: pytest.fail("asked"))
+    stride.begin(TeacherPull(5.0, 0.8))
+    assert watched(stride, [TeacherPull(2.0, 0.4)]) == ([2], [0, 1], [2])
+    assert stride.over
+
+
+def test_a_path_is_waited_for_ever_longer():
+    stride = Stride()
+    stride.begin(TeacherPull(5.0, 0.8))
+    asked, long, paths = watched(stride, [COMMON] * 4 + [APART])
+    assert long == [0, 1]
+    assert asked == [2, 4, 8, 16, 32]
+    assert paths == [32]
+
+
+def test_a_common_loss_below_1_calls_for_no_long_steps_but_for_another_look():
+    stride = Stride()
+    stride.begin(COMMON)
+    assert watched(stride, [COMMON, COMMON, KNOWN]) == ([2, 6, 14], [], [])
+    assert stride.over
+
+
+def test_what_never_began_asks_for_nothing():
+    assert watched(Stride(), []) == ([], [], [])

@@ -21,7 +21,7 @@ from disback_plugin.trainer.loop import (
     STUDENT_TURN_PASSES,
     make_record_drawer,
 )
-from disback_plugin.trainer.measure import measure_draw, measure_passes, noisy, residual
+from disback_plugin.trainer.measure import answer_passes, measure_draw, noisy, residual
 from disback_plugin.trainer.problem import Problem
 
 
@@ -60,11 +60,14 @@ class BatchedDistillation:
         self.passes = torch.zeros(num)
         self.courses = [Course(plan) for _ in drawers]
         self._nodes: dict[int, Stacked] = {}  # by recording steps
+        self._samples: dict[int, Tensor] = {}  # measured on, by lane, until its student is updated
         self._installed = [0] * num  # recording steps of each lane's node; 0 is the teacher
-        self._begin()
+        for lane, course in enumerate(self.courses):
+            course.start(partial(self._teacher_pull, lane))
 
     def train_step(self, step: int) -> None:
         """Run host step `step`, from 0, in every lane."""
+        self._begin_step(step)
         recording = torch.tensor([course.recording(step) for course in self.courses])
         self._install(step)
         if not bool(recording.all()):
@@ -88,14 +91,12 @@ class BatchedDistillation:
         loss = (x0 * gradient).sum() / x0.shape[1]
         schedule, num_steps = self.distill.student_lr_schedule, self.distill.num_steps
         factors = [schedule.factor(update, num_steps) for update in updates]
-        strides = [
-            course.student_lr_factor(step, partial(self._teacher_pull, lane))
-            for lane, course in enumerate(self.courses)
-        ]
+        strides = [course.student_lr_factor(step) for course in self.courses]
         lr = self.distill.student_lr * torch.tensor(factors) * torch.tensor(strides)
         grads = _gradients(loss, self.student)
         self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
+        self._samples = {lane: x0 for lane, x0 in self._samples.items() if not active[lane]}
         self.passes += STUDENT_TURN_PASSES * active
 
     @torch.no_grad()
@@ -138,12 +139,21 @@ class BatchedDistillation:
             own.lerp_(self.student.params[name].detach(), _lanes(share, own).expand_as(own))
 
     # -- recording and walking ------------------------------------------------------------------
-    def _begin(self) -> None:
-        for lane, course in enumerate(self.courses):
-            course.start(partial(self._teacher_pull, lane))
+    def _begin_step(self, step: int) -> None:
+        begins = [
+            course.begin_step(step, partial(self._teacher_pull, lane))
+            for lane, course in enumerate(self.courses)
+        ]
+        if any(begins):
+            self._restart_fake_score(torch.tensor(begins))
+
+    def _restart_fake_score(self, lanes: Tensor) -> None:
+        self.fake_score.load(self._teacher_weights, lanes)
+        self._fake_optimizer.reset(lanes)
 
     def _end_record_step(self, step: int) -> None:
-        num_done, kept, ended = step + 1, False, torch.zeros(len(self.courses), dtype=torch.bool)
+        kept: dict[int, list[int]] = {}  # lanes by recording steps
+        ended = torch.zeros(len(self.courses), dtype=torch.bool)
         for lane, course in enumerate(self.courses):
             if not course.recording(step):
                 continue
@@ -151,13 +161,20 @@ class BatchedDistillation:
             def measure(lane: int = lane) -> float:
                 return self._loss(lane, self.fake_score.params)
 
-            kept |= course.end_record_step(num_done, measure)
-            ended[lane] = self.plan.from_teacher and not course.recording(num_done)
-        if kept:
-            self._nodes[num_done] = self.fake_score.snapshot()
+            if course.end_record_step(step, measure):
+                kept.setdefault(course.kept[-1], []).append(lane)
+            ended[lane] = self.plan.from_teacher and not course.recording(step + 1)
+        for num_done, lanes in kept.items():
+            self._keep(num_done, lanes)
         if bool(ended.any()):
-            self.fake_score.load(self._teacher_weights, ended)
-            self._fake_optimizer.reset(ended)
+            self._restart_fake_score(ended)
+
+    def _keep(self, num_done: int, lanes: list[int]) -> None:
+        """The fake scores of these lanes as their nodes; they need not have begun together."""
+        if num_done not in self._nodes:
+            self._nodes[num_done] = self.fake_score.snapshot()
+        for name, node in self._nodes[num_done].items():
+            node[lanes] = self.fake_score.params[name].detach()[lanes]
 
     def _install(self, step: int) -> None:
         for lane, course in enumerate(self.courses):
@@ -188,11 +205,15 @@ class BatchedDistillation:
     def _measure(self, lane: int, weights: Stacked) -> tuple[Tensor, Tensor]:
         """Residuals and samples of one lane's student, counted in its passes."""
         draw = measure_draw(self.drawers[lane], self.distill)
-        labels = label_tensor(draw.cond)
-        x0 = self.student.call_lane(lane, self.student.params, draw.z, labels)
+        passes, labels = answer_passes(draw, self.drawers[lane]), label_tensor(draw.cond)
+        if lane not in self._samples:
+            call = self.student.call_lane
+            self._samples[lane] = call(lane, self.student.params, draw.z, labels)
+            self.passes[lane] += passes
+        x0 = self._samples[lane]
         x_t = noisy(x0, draw)
         x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
-        self.passes[lane] += measure_passes(draw, self.drawers[lane])
+        self.passes[lane] += passes
         return residual(x0_hat, x0, draw.sigma), x0
 
     def _updates(self, step: int) -> list[int]:

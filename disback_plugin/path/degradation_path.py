@@ -210,6 +210,13 @@ class DegradationPath:
         for entry in dropped:
             (self.folder / entry.file).unlink(missing_ok=True)
 
+    def remove(self) -> None:
+        """Delete the path's files; the folder, and what else lies in it, stays."""
+        self.truncate(0)
+        inspection.remove_strays(self)
+        (self.folder / TEACHER_FILE).unlink(missing_ok=True)
+        (self.folder / FILE_NAME).unlink()
+
     def repair(self) -> list[str]:
         """Drop what a crash can leave: temp files, unlisted nodes, a torn last node.
 

@@ -52,7 +52,7 @@ class LoRAAdapter(Installation):
         own = self._adapter_tensors(self.trained)
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
         self.reference = TeacherReference.of(zeros, identity=self._base_tensors())
-        self._node = 0
+        self._node, self._start = 0, self.read_fake_score()
 
     def detach(self) -> None:
         """Take the node adapter out of the host's layers; this installation then has no use."""
@@ -72,6 +72,16 @@ class LoRAAdapter(Installation):
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
         copy_tensors(self._adapter_tensors(self.trained), tensors, "nearest", "fake_score")
+
+    def reset_fake_score(self) -> None:
+        """B to zero, and what else there is to its start; A stays as trained.
+
+        All zeros, the reference, would have no gradient any more, and the start of A is random: it
+        may differ from rank to rank, as a wrapper makes them equal later.
+        """
+        now = self.read_fake_score()
+        kept = {name: value for name, value in now.items() if _is_random(name)}
+        self.load_fake_score({**self._start, **kept})
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)
@@ -138,3 +148,8 @@ class LoRAAdapter(Installation):
     def _base_tensors(self) -> dict[str, Tensor]:
         state = self.model.state_dict()
         return {name: value for name, value in state.items() if ".lora_" not in name}
+
+
+def _is_random(name: str) -> bool:
+    """Whether an adapter's tensor starts at random numbers, and not at what changes nothing."""
+    return ".lora_A" in name or ".lora_embedding_A" in name

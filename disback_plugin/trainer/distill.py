@@ -84,7 +84,7 @@ def _make_job(
     folder = run_folder(out, arm, seed)
     networks = make_networks(config, load_teacher(config, problem, out), problem, seed, accelerator)
     drawer = make_drawer(config, problem, seed, accelerator)
-    measure = Measure(networks.student.network, drawer, config.distill, accelerator)
+    measure = Measure(networks.student, drawer, config.distill, accelerator)
     loop = Distillation(
         networks,
         config,

@@ -94,7 +94,10 @@ def attach(
         codec=section.codec,
         rounding=section.rounding,
     )
-    return DisBack.attach(roles=roles, config=settings, measure=measure)
+    forget = networks.fake_score.forget
+    return DisBack.attach(
+        roles=roles, config=settings, measure=measure, reset_fake_optimizer=forget
+    )
 
 
 def make_drawer(
@@ -130,7 +133,7 @@ class DistillJob:
         self.passes: float = 0
         self.config, self.problem, self.folder = config, problem, folder
         self.accelerator, self.loop, self.evaluator = accelerator, loop, evaluator
-        self.measure, self._num_measured = measure, 0
+        self.measure, self._measured = measure, 0.0
         num, shape = config.evaluation.num_samples, loop.drawer.latent_shape
         self._z = evaluation_noise(seed, num, shape)
         self._last: StepResult | None = None
@@ -141,10 +144,9 @@ class DistillJob:
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
         self.passes += result.passes
-        if self.measure is not None and self.loop.disback is not None:
-            num = self.loop.disback.num_measurements
-            self.passes += self.measure.passes * (num - self._num_measured)
-            self._num_measured = num
+        if self.measure is not None:
+            self.passes += self.measure.passes - self._measured
+            self._measured = self.measure.passes
         lines: list[Line] = []
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
@@ -203,7 +205,10 @@ class DistillJob:
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         disback = self.loop.disback
-        plain: dict[str, Any] = {"disback": disback and disback.state_dict()}
+        plain: dict[str, Any] = {
+            "disback": disback and disback.state_dict(),
+            "measured": self.measure is not None and self.measure.has_samples,
+        }
         groups: Tensors = {}
         for trainee in (self.loop.networks.student, self.loop.networks.fake_score):
             more, tensors = trainee.state()
@@ -215,6 +220,8 @@ class DistillJob:
         self.loop.networks.student.restore(checkpoint)
         self.loop.networks.fake_score.restore(checkpoint)
         disback = self.loop.disback
+        if self.measure is not None and checkpoint.state.get("measured"):
+            self.measure.draw_samples()
         if disback is not None:
             disback.load_state_dict(checkpoint.state["disback"])
             # The node of the step before is installed again here: that is no switch of this run.

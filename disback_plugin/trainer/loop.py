@@ -164,8 +164,7 @@ class Distillation:
 
     def _update_of(self, step: int) -> int:
         """The number of the student's update at `step`, from 0; while recording the step."""
-        num_before = self.disback.num_record_steps if self.disback else 0
-        return step - num_before if step >= num_before else step
+        return step - self.disback.num_held(step) if self.disback else step
 
 
 def make_record_drawer(drawer: Drawer, config: DistillConfig) -> Drawer:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from disback_plugin.diffusion import diffuse
 from disback_plugin.trainer.draws import Draw, Drawer
+from disback_plugin.trainer.trainee import Trainee
 from disback_plugin.trainer.training_config import DistillConfig
 
 SHARE = 4  # a quarter of a batch: the same draws every time, so that differences are exact
@@ -18,23 +19,42 @@ class Measure:
     """A network's residuals on the student's samples, and these, always of the same draws.
 
     See `adaptive.py`. All networks answer in the precision of the training, without dropout.
-    Deterministic, and blind to the global random state. `passes` are the network passes of a call,
-    per sample of a batch.
+    Deterministic, and blind to the global random state. `passes` counts network passes per sample
+    of a batch. The samples are kept for as long as the student is held still.
     """
 
     def __init__(
-        self, student: nn.Module, drawer: Drawer, config: DistillConfig, accelerator: Accelerator
+        self, student: Trainee, drawer: Drawer, config: DistillConfig, accelerator: Accelerator
     ) -> None:
         self.student, self.draw = student, measure_draw(drawer, config)
-        self.accelerator, self.passes = accelerator, measure_passes(self.draw, drawer)
+        self.accelerator, self.passes = accelerator, 0.0
+        self._passes_each = answer_passes(self.draw, drawer)
+        self._samples: tuple[int, Tensor] | None = None  # after so many updates
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         draw = self.draw
-        with _without_dropout(self.student, network), self.accelerator.autocast():
-            x0 = self.student(draw.z, draw.cond)
+        if not self.has_samples:
+            self.draw_samples()
+            self.passes += self._passes_each
+        assert self._samples is not None
+        _, x0 = self._samples
+        with _without_dropout(network), self.accelerator.autocast():
             x0_hat = network(noisy(x0, draw), draw.sigma, draw.cond)
+        self.passes += self._passes_each
         return residual(x0_hat, x0, draw.sigma), x0
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether the samples are those of the student as it is."""
+        return self._samples is not None and self._samples[0] == self.student.num_updates
+
+    @torch.no_grad()
+    def draw_samples(self) -> None:
+        """Of the student as it is. Not counted: a resumed run draws again what it had."""
+        with _without_dropout(self.student.network), self.accelerator.autocast():
+            samples = self.student.network(self.draw.z, self.draw.cond)
+        self._samples = self.student.num_updates, samples
 
 
 def measure_draw(drawer: Drawer, config: DistillConfig) -> Draw:
@@ -43,9 +63,9 @@ def measure_draw(drawer: Drawer, config: DistillConfig) -> Draw:
     return draw.split(SHARE)[0] if len(draw.z) >= SHARE else draw
 
 
-def measure_passes(draw: Draw, drawer: Drawer) -> float:
-    """Of one measurement, per sample of a batch: the student's samples and the network's answer."""
-    return 2 * len(draw.z) * drawer.noise.num_ranks / drawer.batch_size
+def answer_passes(draw: Draw, drawer: Drawer) -> float:
+    """Of an answer to the draw, per sample of a batch; the student's samples take as many."""
+    return len(draw.z) * drawer.noise.num_ranks / drawer.batch_size
 
 
 def noisy(x0: Tensor, draw: Draw) -> Tensor:

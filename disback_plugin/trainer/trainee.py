@@ -16,7 +16,10 @@ Tensors = dict[str, dict[str, Tensor]]
 
 
 class Trainee:
-    """`network` is what to call and to differentiate; `raw` is the module inside its wrappers."""
+    """`network` is what to call and to differentiate; `raw` is the module inside its wrappers.
+
+    num_updates: since this object was made.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Trainee:
         self.ema = None if ema_decay is None else make_ema(module, ema_decay)
         made = optimizer.make(module.parameters())
         self.network, self.optimizer = accelerator.prepare(module, made)
+        self.num_updates = 0
         if self.ema is not None:
             self.ema.to(accelerator.device)
 
@@ -42,10 +46,15 @@ class Trainee:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.num_updates += 1
         if self.ema is not None:
             self.ema.update_parameters(self.raw)
         assert norm is not None
         return norm.detach()
+
+    def forget(self) -> None:
+        """Let the optimizer start again."""
+        self.optimizer.optimizer.state.clear()
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         """Plain data and groups of tensors, all named after this trainee."""

@@ -14,6 +14,7 @@ from disback_plugin.trainer.build import make_student
 from disback_plugin.trainer.distill_job import make_drawer
 from disback_plugin.trainer.measure import Measure
 from disback_plugin.trainer.teacher import load_problem, load_teacher
+from disback_plugin.trainer.trainee import Trainee
 from tests.trainer.conftest import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -54,7 +55,9 @@ def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) 
     student = make_student(config.student, teacher, problem.data_shape, 0)
     accelerator = Accelerator(cpu=True)
     drawer = make_drawer(config, problem, 0, accelerator)
-    measure = Measure(student, drawer, config.distill, accelerator)
+    settings = config.distill.student_optimizer_settings
+    trainee = Trainee("student", student, accelerator, settings)
+    measure = Measure(trainee, drawer, config.distill, accelerator)
     seen, probed = PullSums.pull([PullSums.of(*measure(teacher))]), probe_path(path).teacher
     assert seen.loss == pytest.approx(probed.loss, rel=0.2)
     assert seen.common == pytest.approx(probed.common, abs=0.1)

@@ -73,18 +73,19 @@ def test_a_teacher_that_pulls_all_samples_alike_answers_at_once_and_steps_are_lo
     tmp_path, caplog
 ):
     host = ToyHost()
-    disback = attach(host, tmp_path, Script(host, 9.0, nodes=[5.0, 2.0, 2.1], pull=TOGETHER))
+    measure = Script(host, 9.0, nodes=[5.0, 2.0, 0.9], pull=TOGETHER)
+    disback = attach(host, tmp_path, measure)
     turns = host.run(disback, range(10))
     disback.close()
     assert all(turn.update_student and turn.stage == "teacher" for turn in turns)
-    # looked at before the updates 0, 2, 4 and 6, where it no longer falls
+    # looked at before the updates 0, 2, 4 and 6, where the teacher knows the samples
     assert [turn.student_lr_factor for turn in turns] == [3.0] * 6 + [1.0] * 4
-    assert disback.num_measurements == 4
+    assert measure.answers["real"] == []
     assert not (tmp_path / "path").exists()
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
         "the teacher pulls the student's samples all alike (100% of its pull is one shift and one "
-        "scaling, at least 50%): nothing is recorded, it answers from the first step on; the "
-        "student takes long steps at first: multiply its learning rate by student_lr_factor",
+        "scaling, at least 50%): it answers, and a path is recorded once it would help; steps are "
+        "long at first: multiply the student's rate by student_lr_factor",
         "long steps end: student_lr_factor is 1 from step 6 on",
     ]
 
@@ -93,17 +94,17 @@ def test_a_teacher_that_pulls_all_samples_alike_answers_at_once_and_steps_are_lo
     "changes",
     [
         {"schedule": {"name": "fixed", "interval": 3}},
-        {"schedule": {**ADAPTIVE, "stride": 1.0}},
         {"arm": "warm"},
     ],
 )
 def test_steps_are_long_only_where_the_schedule_adaptive_says_so(tmp_path, changes):
     host = ToyHost()
-    disback = attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER), **changes)
+    measure = Script(host, 9.0, pull=TOGETHER)
+    disback = attach(host, tmp_path, measure, **changes)
     turns = host.run(disback, range(4))
     assert [turn.stage for turn in turns] == ["teacher"] * 4
     assert {turn.student_lr_factor for turn in turns} == {1.0}
-    assert disback.num_measurements == 1
+    assert measure.answers["real"] == []
     assert disback.state_dict()["progress"]["stride"]["common_loss"] is None
 
 
@@ -152,7 +153,7 @@ def test_along_a_path_steps_are_the_hosts_own(tmp_path):
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 4, 5, 6, 7])
 def test_a_resumed_run_takes_long_steps_where_the_whole_one_did(tmp_path, stop_at):
     host, again = ToyHost(), ToyHost()
-    measure = Script(host, 9.0, nodes=[5.0, 2.0, 2.1], pull=TOGETHER)
+    measure = Script(host, 9.0, nodes=[5.0, 2.0, 0.9], pull=TOGETHER)
     disback = attach(host, tmp_path, measure)
     first = host.run(disback, range(stop_at))
     measure.host = again  # the answers go on where they stopped

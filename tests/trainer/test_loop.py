@@ -26,7 +26,7 @@ def _loop(
     teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
     networks = make_networks(config, teacher.requires_grad_(False).eval(), problem, 0, accelerator)
     drawer = make_drawer(config, problem, 0, accelerator)
-    measure = Measure(networks.student.network, drawer, config.distill, accelerator)
+    measure = Measure(networks.student, drawer, config.distill, accelerator)
     disback = attach(config, arm, networks, path, measure)
     return Distillation(networks, config, drawer, accelerator, disback)
 

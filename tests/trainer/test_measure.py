@@ -11,6 +11,7 @@ from disback_plugin.trainer.accelerate_setup import make_accelerator
 from disback_plugin.trainer.distill_job import make_drawer
 from disback_plugin.trainer.measure import Measure
 from disback_plugin.trainer.problem import make_problem
+from disback_plugin.trainer.trainee import Trainee
 from tests.trainer.conftest import tiny_config
 
 
@@ -20,15 +21,17 @@ class Dropping(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.5)
+        self.shift = nn.Parameter(torch.zeros(()))
 
     def forward(self, x, *others):
-        return self.dropout(x)
+        return self.dropout(x) + self.shift
 
 
 def make_measure(student: nn.Module, accelerator: Accelerator, batch_size: int = 8) -> Measure:
     config = tiny_config(f"distill.batch_size={batch_size}")
     drawer = make_drawer(config, make_problem(config.problem), 0, accelerator)
-    return Measure(student, drawer, config.distill, accelerator)
+    trainee = Trainee("student", student, accelerator, config.distill.student_optimizer_settings)
+    return Measure(trainee, drawer, config.distill, accelerator)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,23 @@ def test_a_quarter_of_any_batch_is_measured_and_counted_as_such(
     residual, samples = measure(student)
     assert residual.shape == samples.shape == (rows, 2)
     assert measure.passes == pytest.approx(2 * rows / batch_size)
+
+
+def test_samples_are_drawn_again_when_the_student_was_updated(accelerator: Accelerator) -> None:
+    student = Dropping()
+    measure = make_measure(student, accelerator)
+    assert not measure.has_samples
+    _, first = measure(Dropping())
+    _, again = measure(Dropping())
+    assert again is first
+    assert measure.passes == pytest.approx((1 + 2) * 2 / 8)
+    measure.student.network(measure.draw.z).sum().backward()
+    measure.student.update(0.1, None)
+    assert not measure.has_samples
+    _, moved = measure(Dropping())
+    torch.testing.assert_close(moved, first + student.shift)
+    assert not torch.equal(moved, first)
+    assert measure.passes == pytest.approx((2 + 3) * 2 / 8)
 
 
 def test_dropout_makes_no_difference_and_stays_on_in_training(accelerator: Accelerator) -> None:
@@ -65,11 +85,11 @@ def test_teacher_and_fake_score_are_asked_in_the_same_precision() -> None:
     teacher = EDMDenoiser(ResidualMLP((2,), 8, 1, zero_output=False))
     fake_score = EDMDenoiser(ResidualMLP((2,), 8, 1, zero_output=False))
     fake_score.load_state_dict(teacher.state_dict())
-    measure = make_measure(accelerator.prepare(Dropping()), accelerator)
+    measure = make_measure(Dropping(), accelerator)
     asked, _ = measure(accelerator.prepare(fake_score))
     assert torch.equal(asked, measure(teacher)[0])
     with torch.no_grad():
-        x0, draw = measure.student.eval()(measure.draw.z), measure.draw
+        x0, draw = measure.student.raw.eval()(measure.draw.z), measure.draw
         exact = (teacher(x0 + draw.sigma[:, None] * draw.eps, draw.sigma) - x0) / draw.sigma[
             :, None
         ]
