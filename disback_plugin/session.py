@@ -9,11 +9,12 @@ from torch import nn
 
 from disback_plugin import session_state
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
-from disback_plugin.adaptive import Measure, Stride
+from disback_plugin.adaptive import Measure
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.judge import Judge
+from disback_plugin.midway import Midway
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import (
@@ -24,7 +25,6 @@ from disback_plugin.real_score import (
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
-from disback_plugin.schedule import Adaptive
 from disback_plugin.session_checks import check_student, check_used, warn_at_end
 from disback_plugin.turn import Turn
 
@@ -49,12 +49,13 @@ class DisBack:
         reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student, self._reset_fake_optimizer = roles.student, reset_fake_optimizer
+        self._student = roles.student
         self._judge = None if measure is None else Judge(measure, installation, roles.fake_score)
         self._strategy: RealScore = FixedTeacher(installation)
         self._recorder = (
             Recorder(config, installation, method, self._judge) if config.record else None
         )
+        self._midway = Midway(config, installation, self._recorder, reset_fake_optimizer)
         self._path: DegradationPath | None = None
         self._progress = session_state.Progress()
         self._num_switches = 0
@@ -98,7 +99,8 @@ class DisBack:
         if self._progress.first_step is None:
             self._start(step)
         if self._progress.direct and not self._records_from(step):
-            return Turn(step, "teacher", 0, True, student_lr_factor=self._student_lr_factor)
+            factor = self._midway.student_lr_factor(self._progress.stride)
+            return Turn(step, "teacher", 0, True, student_lr_factor=factor)
         local = self._local(step)
         if local < self._progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
@@ -241,7 +243,9 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
-        elif not self._recorder.needed(self._progress.recording, self._stride()):
+        elif not self._recorder.needed(
+            self._progress.recording, self._midway.takes(self._progress.stride)
+        ):
             self._progress.direct = True
         else:
             self._begin_recording(None)
@@ -257,37 +261,11 @@ class DisBack:
 
     def _records_from(self, step: int) -> bool:
         """Whether a recording that has waited begins at `step`."""
-        if self._progress.stride.over:
+        if not self._midway.begins(step, self._local(step), self._progress.stride):
             return False
-        assert self._judge is not None
-        assert self._recorder is not None
-        was_long = self._progress.stride.on
-        needed = self._recorder.needed_from(self._local(step), self._progress.stride)
-        if was_long and not self._progress.stride.on:
-            _tell(f"long steps end: student_lr_factor is 1 from step {step} on")
-        if not needed:
-            return False
-        if self._reset_fake_optimizer is None:
-            _tell("a path would be recorded now if attach() had a reset_fake_optimizer")
-            return False
-        _tell(f"a path is recorded from step {step} on: the fake score is the teacher again")
-        self.installation.reset_fake_score()
-        self._reset_fake_optimizer()
         self._begin_recording(step)
         self._progress.direct, self._progress.first_step = False, step
         return True
-
-    @property
-    def _student_lr_factor(self) -> float:
-        schedule = self.config.schedule
-        if isinstance(schedule, Adaptive) and self._progress.stride.on:
-            return schedule.stride
-        return 1.0
-
-    def _stride(self) -> Stride | None:
-        """To begin where the pull is common; None where this session takes no long steps."""
-        wanted = isinstance(self.config.schedule, Adaptive) and self.config.arm == "disback"
-        return self._progress.stride if wanted else None
 
     def _end_record_step(self, num_done: int) -> NodeEntry | None:
         assert self._recorder is not None
@@ -311,11 +289,6 @@ class DisBack:
         else:
             loss = None if self._judge is None else self._judge.loss
             self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
-
-
-def _tell(what: str) -> None:
-    if is_main():
-        logger.warning("%s", what)
 
 
 def _is_too_short(path: DegradationPath) -> bool:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +114,13 @@ KILLS = {
 }
 
 
-def _run_killed(out: Path, install: Callable[[], None]) -> int:
+def _run_killed(out: Path, install: Callable[[], None], overrides: Sequence[str] = ()) -> int:
     """Resume the experiment in a fork that kills itself; returns the signal that ended it."""
     child = os.fork()
     if child == 0:
         try:
             install()
-            run_experiment(tiny_config(), out, ["disback"], resume=True)
+            run_experiment(tiny_config(*overrides), out, ["disback"], resume=True)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -158,6 +158,41 @@ def test_killed_again_and_again(out: Path, finished: Path) -> None:
         assert _run_killed(out, install) == signal.SIGKILL
     run_experiment(tiny_config(), out, ["disback"], resume=True)
     assert _same_run(out, finished)
+
+
+MIDWAY = (  # long steps, then a path in mid-run, by what is measured
+    "disback.record={num_steps: 6, auto: {min_loss: 0.3, common: 0.62, noise: 1.0, stop_at: 0.01}}",
+    "disback.schedule={name: adaptive, cap: 2}",
+    "student.offset=[6,0]",
+    "distill.batch_size=64",
+    "distill.student_lr=3e-2",
+    "distill.num_steps=24",
+    "checkpoint.every=5",
+)
+
+
+@pytest.fixture(scope="session")
+def midway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment that records in mid-run, run through without interruption."""
+    out = tmp_path_factory.mktemp("midway")
+    run_experiment(tiny_config(*MIDWAY), out, ["disback"])
+    return out
+
+
+def _begun_at(out: Path) -> int:
+    return DegradationPath.open(out / RUN / "path").manifest.recording["begun_at"]
+
+
+@pytest.mark.parametrize("step", [3, 8, 11, 14, 16, 22])
+def test_a_run_that_records_in_mid_run_is_resumed_bit_for_bit(
+    midway: Path, tmp_path: Path, step: int
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(midway, out, ignore=lambda *_: {"runs"})
+    assert _run_killed(out, _in_step(step), MIDWAY) == signal.SIGKILL
+    run_experiment(tiny_config(*MIDWAY), out, ["disback"], resume=True)
+    assert 5 < _begun_at(out) < 15  # after a checkpoint, and others follow
+    assert _same_run(out, midway)
 
 
 @pytest.mark.parametrize("step", [2, 7, 12])
