@@ -54,8 +54,8 @@ def add_parser(commands: Any) -> None:
             sub.add_argument(
                 "--probe",
                 action="store_true",
-                help="also measure each node on the run's initial student: what it knows of its "
-                "samples, and how it pulls compared with the teacher (a path of `disback run`)",
+                help="also measure each node on the student it was recorded for: what it knows of "
+                "its samples, and how it pulls compared with the teacher (a path of `disback run`)",
             )
     add_import(actions)
 

@@ -14,18 +14,20 @@ from disback_plugin.metrics import Health, Mismatch, mismatch_degree, node_healt
 from disback_plugin.path import DegradationPath
 from disback_plugin.trainer.build import make_student
 from disback_plugin.trainer.diagnostics import probe_levels
+from disback_plugin.trainer.distill_job import RECORDED_STUDENT
 from disback_plugin.trainer.evaluation import evaluation_labels, evaluation_noise
 from disback_plugin.trainer.measure import residual
 from disback_plugin.trainer.rng import generator
 from disback_plugin.trainer.run_folder import CONFIG, read_config
 from disback_plugin.trainer.teacher import load_problem, load_teacher
+from disback_plugin.trainer.weights import load_weights, read_weights
 
 NUM_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One node on the initial student's samples; the fake score is where it starts, the last."""
+    """One node on the samples of the student it was recorded for; the fake score at the last."""
 
     index: int
     mismatch: Mismatch
@@ -34,8 +36,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class PathProbe:
-    """The teacher's pull, at the noise levels of training, and every node from index 0 on."""
+    """The teacher's pull, at the noise levels of training, and every node from index 0 on.
 
+    student: whose samples these are.
+    """
+
+    student: str
     teacher: TeacherPull
     nodes: list[Probe]
 
@@ -50,7 +56,7 @@ def probe_path(folder: Path) -> PathProbe:
     if not (run / "run.json").is_file() or not (out / CONFIG).is_file():
         raise RunError(
             f"{folder} is not the path of a run of `disback run`: --probe needs that run's "
-            "networks and its initial student"
+            "networks and its student"
         )
     seed = int(json.loads((run / "run.json").read_text(encoding="utf-8"))["seed"])
     config = read_config(out)
@@ -58,6 +64,10 @@ def probe_path(folder: Path) -> PathProbe:
     teacher = load_teacher(config, problem, out)
     path = DegradationPath.open(folder, teacher.state_dict())
     student = make_student(config.student, teacher, problem.data_shape, seed)
+    begun_at = path.manifest.recording.get("begun_at")
+    if begun_at is not None:
+        file = run / RECORDED_STUDENT
+        load_weights(student, read_weights(file), str(file))
     shape = (
         (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
     )
@@ -83,7 +93,9 @@ def probe_path(folder: Path) -> PathProbe:
     with torch.no_grad():
         x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
     return PathProbe(
-        PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)]), probes
+        "the initial student" if begun_at is None else f"the student at step {begun_at}",
+        PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)]),
+        probes,
     )
 
 
@@ -91,7 +103,7 @@ def probe_table(probe: PathProbe) -> str:
     """The teacher's pull; a line a node, three numbers each, from low to high noise."""
     levels = ", ".join(f"{sigma:.2g}" for sigma in probe.nodes[0].mismatch.sigmas)
     lines = [
-        f"on {NUM_SAMPLES:,} samples of the initial student the teacher's loss is "
+        f"on {NUM_SAMPLES:,} samples of {probe.student} the teacher's loss is "
         f"{probe.teacher.loss:.2g}, and {probe.teacher.common:.0%} of its pull is one\n"
         f"shift and one scaling of them all. At sigma {levels}:",
         f"{'node':>4}  {'excess loss':>24}  {'cosine':>17}  {'size':>17}",

@@ -11,6 +11,7 @@ from disback_plugin.trainer.accelerate_setup import make_accelerator
 from disback_plugin.trainer.checkpoint import CheckpointFolder
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.distill_job import (
+    RECORDED_STUDENT,
     DistillJob,
     attach,
     make_drawer,
@@ -29,7 +30,15 @@ from disback_plugin.trainer.teacher import load_teacher
 from disback_plugin.trainer.tracking import finish_tracker, start_tracker
 
 STUDENT = "student.safetensors"
-_UNSAVED = ("path", "checkpoints", "samples", "metrics.jsonl", STUDENT, "run.json")
+_UNSAVED = (
+    "path",
+    "checkpoints",
+    "samples",
+    "metrics.jsonl",
+    RECORDED_STUDENT,
+    STUDENT,
+    "run.json",
+)
 
 
 def run_arm(

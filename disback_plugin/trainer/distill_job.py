@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from disback_plugin.config import Arm, DisBackConfig
 from disback_plugin.diffusion import Denoiser, without_guidance
+from disback_plugin.distributed import on_main
 from disback_plugin.metrics import Evaluator
 from disback_plugin.path import NodeEntry
+from disback_plugin.path.atomic import write_tensors
 from disback_plugin.session import DisBack
 from disback_plugin.trainer.build import latent_shape, make_student
 from disback_plugin.trainer.checkpoint import Checkpoint
@@ -32,6 +34,8 @@ from disback_plugin.trainer.problem import Problem
 from disback_plugin.trainer.rng import make_noise
 from disback_plugin.trainer.speed import speed_up
 from disback_plugin.trainer.trainee import Tensors, Trainee
+
+RECORDED_STUDENT = "recorded_student.safetensors"
 
 
 def make_networks(
@@ -143,6 +147,7 @@ class DistillJob:
 
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
+        self._keep_recorded_student(step)
         self.passes += result.passes
         if self.measure is not None:
             self.passes += self.measure.passes - self._measured
@@ -153,6 +158,13 @@ class DistillJob:
         if result.entry is not None:
             lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
         return lines
+
+    def _keep_recorded_student(self, step: int) -> None:
+        """Of a recording in mid-run: whoever looks at the path later needs it."""
+        path = self.loop.disback and self.loop.disback.path
+        if path and path.manifest.recording.get("begun_at") == step:
+            file, student = self.folder / RECORDED_STUDENT, self.loop.networks.student.raw
+            on_main(lambda: write_tensors(file, student.state_dict()), f"writing {file}")
 
     @property
     def _node(self) -> int:

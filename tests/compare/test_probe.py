@@ -9,13 +9,14 @@ from accelerate import Accelerator
 from disback_plugin.adaptive import PullSums
 from disback_plugin.cli.main import main
 from disback_plugin.compare.probe import probe_path
+from disback_plugin.path import DegradationPath
 from disback_plugin.trainer import run_experiment
 from disback_plugin.trainer.build import make_student
 from disback_plugin.trainer.distill_job import make_drawer
 from disback_plugin.trainer.measure import Measure
 from disback_plugin.trainer.teacher import load_problem, load_teacher
 from disback_plugin.trainer.trainee import Trainee
-from tests.trainer.conftest import tiny_config
+from tests.trainer.conftest import MIDWAY, tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,23 @@ def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) 
     seen, probed = PullSums.pull([PullSums.of(*measure(teacher))]), probe_path(path).teacher
     assert seen.loss == pytest.approx(probed.loss, rel=0.2)
     assert seen.common == pytest.approx(probed.common, abs=0.1)
+
+
+def test_a_path_from_mid_run_is_probed_on_the_student_it_was_recorded_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_experiment(tiny_config(*MIDWAY), tmp_path, arms=("disback",))
+    path = tmp_path / "runs" / "disback-seed0" / "path"
+    begun_at = DegradationPath.open(path).manifest.recording["begun_at"]
+    probe = probe_path(path)
+    assert probe.student == f"the student at step {begun_at}"
+    assert probe.teacher.common < 0.62  # where a path is asked for; at the start it is 0.8 and more
+    assert probe.nodes[-1].mismatch.mean_excess < probe.nodes[0].mismatch.mean_excess
+    assert main(["path", "show", str(path), "--probe"]) == 0
+    assert f"samples of the student at step {begun_at} the teacher" in capsys.readouterr().out
+    (path.parent / "recorded_student.safetensors").unlink()
+    assert main(["path", "show", str(path), "--probe"]) == 2
+    assert "no such weights file" in capsys.readouterr().err
 
 
 def test_a_path_alone_cannot_be_probed(

@@ -14,7 +14,7 @@ from disback_plugin.trainer import RunInterrupted, run_experiment
 from disback_plugin.trainer.checkpoint import CheckpointFolder
 from disback_plugin.trainer.loop import Distillation, StepResult
 from disback_plugin.trainer.metrics_log import MetricsLog
-from tests.trainer.conftest import lines, same_bits, tensors, tiny_config
+from tests.trainer.conftest import MIDWAY, lines, same_bits, tensors, tiny_config
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed child is a fork")
 
@@ -158,17 +158,6 @@ def test_killed_again_and_again(out: Path, finished: Path) -> None:
         assert _run_killed(out, install) == signal.SIGKILL
     run_experiment(tiny_config(), out, ["disback"], resume=True)
     assert _same_run(out, finished)
-
-
-MIDWAY = (  # long steps, then a path in mid-run, by what is measured
-    "disback.record={num_steps: 6, auto: {min_loss: 0.3, common: 0.62, noise: 1.0, stop_at: 0.01}}",
-    "disback.schedule={name: adaptive, cap: 2}",
-    "student.offset=[6,0]",
-    "distill.batch_size=64",
-    "distill.student_lr=3e-2",
-    "distill.num_steps=24",
-    "checkpoint.every=5",
-)
 
 
 @pytest.fixture(scope="session")
