@@ -16,15 +16,17 @@ NUM_LONG_STEPS = 6  # about as many as the arm `adaptive` takes where it takes a
 class ArmPlan:
     """One arm.
 
-    record: None, or what is recorded before the student's first update. schedule: how the path is
-    walked back; None: the teacher answers. from_teacher: after recording, the fake score starts
-    again as the teacher. num_warmup_steps: of the student's learning rate. stride: what multiplies
-    it in long steps: while `adaptive.Stride` says so, and in the first `num_long_steps`.
+    record: None, or what is recorded before the student's first update, or in mid-run. schedule:
+    how the path is walked back; without one, or `walks`, the teacher answers. from_teacher: after
+    recording, the fake score starts again as the teacher. num_warmup_steps: of the student's
+    learning rate. stride: what multiplies it in long steps: while `adaptive.Stride` says so, and in
+    the first `num_long_steps`.
     """
 
     name: str
     record: RecordConfig | None = None
     schedule: Schedule | None = None
+    walks: bool = True
     from_teacher: bool = False
     num_warmup_steps: int = 0
     num_long_steps: int = 0
@@ -51,6 +53,8 @@ def make_arm(name: str, config: ExperimentConfig) -> ArmPlan:
         path,
         replace(path, name="disback", from_teacher=False),
         adaptive,
+        replace(adaptive, name="adaptive-warm", walks=False),
+        replace(adaptive, name="adaptive-path", from_teacher=True),
         ArmPlan("long-steps", num_long_steps=NUM_LONG_STEPS, stride=adaptive.stride),
         ArmPlan("lr-warmup", num_warmup_steps=record.num_steps + walk_steps),
     )

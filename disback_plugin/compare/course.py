@@ -87,7 +87,7 @@ class Course:
     def begin_walk_step(self, step: int, measure: Callable[[int], float]) -> int:
         """The node that answers at `step`; 0 is the teacher. `measure(node)`: of a node."""
         schedule, local = self.plan.schedule, step - self.record_from - self.num_record_steps
-        if schedule is None or len(self.kept) < 2:
+        if schedule is None or not self.plan.walks or len(self.kept) < 2:
             return 0
         if isinstance(schedule, Adaptive):
             self.node = schedule.advance(self._walk, local, len(self.kept), measure)

@@ -4,7 +4,10 @@ from typing import Any
 
 from disback_plugin.compare.summary import BASELINE, bound
 
-FIRST = (BASELINE, "lr-warmup", "long-steps", "warm", "path", "disback", "adaptive")
+FIRST = (
+    *(BASELINE, "lr-warmup", "long-steps", "warm", "path", "disback"),
+    *("adaptive-warm", "adaptive-path", "adaptive"),
+)
 SIGN = {"<=": "≤ ", "": "", ">=": "≥ "}
 Row = dict[str, Any]
 

@@ -99,6 +99,29 @@ def test_the_control_takes_its_long_steps_at_first_whatever_is_measured() -> Non
     assert torch.equal(batch.passes, fixed.passes)
 
 
+def test_the_controls_of_adaptive_record_as_it_does_and_leave_one_part_out() -> None:
+    config = tiny_config(*OVERRIDES, *MIDWAY)
+    arms = ("adaptive", "adaptive-warm", "adaptive-path")
+    adaptive, warm, path = (_batched(config, arm, SEEDS) for arm in arms)
+    walked: list[set[int]] = [set(), set(), set()]
+    ended: list[int] = []
+    for step in range(NUM_STEPS):
+        for run, nodes in zip((adaptive, warm, path), walked, strict=True):
+            run.train_step(step)
+            nodes |= set(run.nodes)
+        for lane, course in enumerate(path.courses):
+            if course.kept and step + 1 == course.record_from + course.num_record_steps:
+                teacher, others = path.real_score.params, warm.fake_score.params
+                for name, value in path.fake_score.params.items():
+                    assert torch.equal(value[lane], teacher[name][lane])
+                    assert not torch.equal(value[lane], others[name][lane])
+                ended.append(lane)
+    assert sorted(ended) == [0, 1, 2]
+    assert [course.kept for course in path.courses] == [course.kept for course in warm.courses]
+    assert walked[0] == walked[2] > {0}
+    assert walked[1] == {0}
+
+
 def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
     for name, value in found.items():
         torch.testing.assert_close(value, due[name].detach(), rtol=1e-3, atol=2e-5)
