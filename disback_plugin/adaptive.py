@@ -28,8 +28,9 @@ class AutoRecord(StrictModel):
 
     min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
         teacher answers from the first step on, and the run is one with a fixed teacher.
-    common: nothing is recorded either where that share of the teacher's pull, or more, is common to
-        all samples (see `TeacherPull`): a path would damp a pull that is right as it is. 1: never.
+    common: nothing is recorded yet where that share of the teacher's pull, or more, is common to
+        all samples (see `TeacherPull`): a path would damp a pull that is right as it is. With the
+        schedule `adaptive` recording waits (see `Stride`). 1: a path is recorded all the same.
     stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
     noise: a node is left out unless its loss is below this fraction of that of the node before it.
     """
@@ -40,7 +41,7 @@ class AutoRecord(StrictModel):
     noise: float = Field(default=0.95, gt=0, le=1)
 
     def start(self, teacher: "TeacherPull") -> Start:
-        """What the student's start calls for: a path, or none because of `min_loss`, `common`.
+        """What the student's samples call for: a path, or none because of `min_loss`, `common`.
 
         Raises SessionError where the pull is not finite.
         """

@@ -139,8 +139,8 @@ class Adaptive(Schedule):
     the node was installed; looked at every `every` steps. A node whose loss is below `known` from
     the start is skipped. Without a measure every node answers for `cap` steps.
 
-    stride: where automatic recording records nothing because the teacher pulls all samples alike,
-    the student's learning rate is multiplied by it at first, see `adaptive.Stride`. 1: never.
+    stride: where automatic recording waits because the teacher pulls all samples alike, the
+    student's learning rate is multiplied by it at first, see `adaptive.Stride`. 1: never.
     """
 
     name = "adaptive"
