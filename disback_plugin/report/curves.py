@@ -93,9 +93,10 @@ def _draw_arm(axes: Axes, runs: Sequence[Run], metric: str, unit: Unit) -> None:
 
 
 def _draw_recording(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
-    ends = [_x(run.recording_end, unit) for run in runs if run.recording_end]
-    if ends:
-        axes.axvspan(0, fmean(ends), color="#f0e442", alpha=0.22, linewidth=0, label="recording")
+    spans = [[_x(mark, unit) for mark in run.recording] for run in runs if run.recording]
+    if spans:
+        start, end = (fmean(marks) for marks in zip(*spans, strict=True))
+        axes.axvspan(start, end, color="#f0e442", alpha=0.22, linewidth=0, label="recording")
 
 
 def label_switches(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:

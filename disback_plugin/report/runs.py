@@ -26,7 +26,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point in training: a node switch (`node`; 0 is the teacher), or the end of recording."""
+    """A point in training: a node switch (`node`; 0 is the teacher), or an end of recording."""
 
     step: int
     seconds: float
@@ -36,7 +36,10 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run folder holds; evaluations and switches in order of steps."""
+    """What a run folder holds; evaluations and switches in order of steps.
+
+    recording: its two ends; None where nothing was recorded.
+    """
 
     folder: Path
     experiment: str
@@ -48,7 +51,7 @@ class Run:
     complete: bool
     evaluations: tuple[Evaluation, ...]
     switches: tuple[Mark, ...]
-    recording_end: Mark | None
+    recording: tuple[Mark, Mark] | None
 
     @property
     def name(self) -> str:
@@ -130,7 +133,7 @@ def _run(folder: Path, fields: dict[str, Any], records: list[dict[str, Any]]) ->
         switches=tuple(
             _mark(record, record["node"]) for record in records if record["kind"] == "switch"
         ),
-        recording_end=_recording_end(records),
+        recording=_recording(records),
     )
 
 
@@ -181,10 +184,13 @@ def _mark(record: dict[str, Any], node: int | None = None) -> Mark:
     return Mark(step=record["step"], seconds=record["seconds"], passes=record["passes"], node=node)
 
 
-def _recording_end(records: list[dict[str, Any]]) -> Mark | None:
-    recording = [
+def _recording(records: list[dict[str, Any]]) -> tuple[Mark, Mark] | None:
+    """From the run's start, unless it began in mid-run, to the last node."""
+    begun = [_mark(record) for record in records if record["kind"] == "recording"]
+    recorded = [
         _mark(record)
         for record in records
         if record["kind"] == "node" or record.get("stage") == "record"
     ]
-    return recording[-1] if recording else None
+    start = begun[-1] if begun else Mark(step=0, seconds=0.0, passes=0.0)
+    return (start, recorded[-1]) if recorded else None

@@ -86,7 +86,7 @@ def _run_entry(run: Run, counted: bool) -> dict[str, Any]:
         "step": last.step if last else None,
         "seconds": last.seconds if last else None,
         "passes": last.passes if last else None,
-        "recording_steps": run.recording_end.step if run.recording_end else 0,
+        "recording_steps": run.recording[1].step - run.recording[0].step if run.recording else 0,
         "num_switches": len(run.switches),
     }
 

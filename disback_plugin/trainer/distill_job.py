@@ -146,25 +146,31 @@ class DistillJob:
         )
 
     def train_step(self, step: int) -> list[Line]:
+        before = self.passes
         result = self._last = self.loop.train_step(step)
-        self._keep_recorded_student(step)
         self.passes += result.passes
         if self.measure is not None:
             self.passes += self.measure.passes - self._measured
             self._measured = self.measure.passes
         lines: list[Line] = []
+        if self._recording_began(step):
+            lines.append({"kind": "recording", "passes": before})
+            self._keep_recorded_student()
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
         if result.entry is not None:
             lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
         return lines
 
-    def _keep_recorded_student(self, step: int) -> None:
-        """Of a recording in mid-run: whoever looks at the path later needs it."""
-        path = self.loop.disback and self.loop.disback.path
-        if path and path.manifest.recording.get("begun_at") == step:
-            file, student = self.folder / RECORDED_STUDENT, self.loop.networks.student.raw
-            on_main(lambda: write_tensors(file, student.state_dict()), f"writing {file}")
+    def _recording_began(self, step: int) -> bool:
+        """In mid-run, at this step."""
+        path = None if self.loop.disback is None else self.loop.disback.path
+        return path is not None and path.manifest.recording.get("begun_at") == step
+
+    def _keep_recorded_student(self) -> None:
+        """Whoever looks at a path from mid-run later needs it."""
+        file, student = self.folder / RECORDED_STUDENT, self.loop.networks.student.raw
+        on_main(lambda: write_tensors(file, student.state_dict()), f"writing {file}")
 
     @property
     def _node(self) -> int:

@@ -21,7 +21,7 @@ keep_curves() {
     [[ -f $run/metrics.jsonl ]] || continue
     arm=$(basename "$run")
     [[ $run == "$out-adaptive"* ]] && arm=adaptive-${arm#disback-}
-    grep -E '"kind": "(eval|node|switch|mismatch)"' "$run/metrics.jsonl" >"$curves/$arm.jsonl" || true
+    grep -E '"kind": "(eval|recording|node|switch|mismatch)"' "$run/metrics.jsonl" >"$curves/$arm.jsonl" || true
   done
 }
 trap keep_curves EXIT

@@ -34,7 +34,7 @@ def simulated(rng, arm, seed_effects, speed=1.0, noise=0.08, gap=10) -> list[Run
             Run(
                 folder=Path(f"{arm}-seed{seed}"), experiment="toy", arm=arm, seed=seed,
                 num_steps=LAST_STEP, primary=PRIMARY, thresholds=THRESHOLDS, complete=True,
-                evaluations=evaluations, switches=(), recording_end=None,
+                evaluations=evaluations, switches=(), recording=None,
             )
         )  # fmt: skip
     return runs

@@ -23,7 +23,23 @@ def test_a_run_is_read_as_written(make_experiment) -> None:
         Mark(step=20, seconds=10.0, passes=160, node=1),
         Mark(step=30, seconds=15.0, passes=240, node=0),
     )
-    assert run.recording_end == Mark(step=20, seconds=10.0, passes=160)
+    assert run.recording == (
+        Mark(step=0, seconds=0.0, passes=0.0),
+        Mark(step=20, seconds=10.0, passes=160),
+    )
+
+
+def test_a_recording_in_mid_run_has_its_own_start(make_experiment) -> None:
+    experiment = make_experiment()
+    folder = experiment.add("disback", 0, {0: 90.0, 20: 40.0, 40: 4.0})
+    line = {"kind": "recording", "step": 12, "seconds": 6.0, "passes": 96}
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    (run,) = read_runs([experiment.out])
+    assert run.recording == (
+        Mark(step=12, seconds=6.0, passes=96),
+        Mark(step=20, seconds=10.0, passes=160),
+    )
 
 
 def test_out_its_runs_folder_and_single_runs_are_all_accepted_and_counted_once(make_experiment):
@@ -35,7 +51,7 @@ def test_out_its_runs_folder_and_single_runs_are_all_accepted_and_counted_once(m
     assert [run.name for run in read_runs([experiment.out / "runs"])] == both
     assert [run.name for run in read_runs([folder])] == ["fixed-seed0"]
     assert [run.name for run in read_runs([folder, experiment.out])] == both
-    assert read_runs([folder])[0].recording_end is None
+    assert read_runs([folder])[0].recording is None
 
 
 @pytest.mark.parametrize("exists", [True, False])

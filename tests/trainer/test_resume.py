@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from disback_plugin.path import DegradationPath, atomic
+from disback_plugin.report import read_runs
 from disback_plugin.trainer import RunInterrupted, run_experiment
 from disback_plugin.trainer.checkpoint import CheckpointFolder
 from disback_plugin.trainer.loop import Distillation, StepResult
@@ -168,10 +169,6 @@ def midway(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def _begun_at(out: Path) -> int:
-    return DegradationPath.open(out / RUN / "path").manifest.recording["begun_at"]
-
-
 @pytest.mark.parametrize("step", [3, 8, 11, 14, 16, 22])
 def test_a_run_that_records_in_mid_run_is_resumed_bit_for_bit(
     midway: Path, tmp_path: Path, step: int
@@ -180,7 +177,11 @@ def test_a_run_that_records_in_mid_run_is_resumed_bit_for_bit(
     shutil.copytree(midway, out, ignore=lambda *_: {"runs"})
     assert _run_killed(out, _in_step(step), MIDWAY) == signal.SIGKILL
     run_experiment(tiny_config(*MIDWAY), out, ["disback"], resume=True)
-    assert 5 < _begun_at(out) < 15  # after a checkpoint, and others follow
+    begun_at = DegradationPath.open(out / RUN / "path").manifest.recording["begun_at"]
+    assert 5 < begun_at < 15  # after a checkpoint, and others follow
+    (run,) = read_runs([out])
+    assert run.recording is not None
+    assert [mark.step for mark in run.recording] == [begun_at, begun_at + 6]
     assert _same_run(out, midway)
 
 
