@@ -27,7 +27,7 @@ class AutoRecord(StrictModel):
     """Automatic recording (stage 1): `record: {num_steps: CAP, auto: {}}`, nodes log-spaced.
 
     min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
-        teacher answers from the first step on, and the run is one with a fixed teacher.
+        teacher answers from there on, and the run is one with a fixed teacher.
     common: nothing is recorded yet where that share of the teacher's pull, or more, is common to
         all samples (see `TeacherPull`): a path would damp a pull that is right as it is. With the
         schedule `adaptive` recording waits (see `Stride`). 1: a path is recorded all the same.
@@ -164,8 +164,8 @@ class Stride:
     """Long steps along a pull that all samples share, and the recording that waits. JSON-able.
 
     common_loss: of the teacher when last looked at, at least `EVERY` steps ago; None where long
-    steps are over, or never began. decided: the last step decided on. wait: steps from there to the
-    next look once they are over, twice as many each time; 0: none follows.
+    steps are over, or never began. decided: the last step decided on. wait: once they are over,
+    steps from there to the next look, twice as many each time; 0: none follows.
     """
 
     EVERY: ClassVar[int] = 2
@@ -184,36 +184,33 @@ class Stride:
         """Whether nothing is left to decide."""
         return not (self.on or self.wait)
 
-    def begin(self, pull: TeacherPull) -> None:
-        """Before the first step, where the pull is common."""
-        self.wait = self.EVERY
-        if pull.common_loss >= IDLE_LOSS:
+    def begin(self, pull: TeacherPull, *, long: bool, waits: bool) -> None:
+        """Before the first step, where the pull is common; `waits`: for a path to record."""
+        self.wait = self.EVERY if waits else 0
+        if long and pull.common_loss >= IDLE_LOSS:
             self.common_loss = pull.common_loss
 
-    def path_from(
-        self, step: int, rule: AutoRecord, look: Callable[[], TeacherPull]
-    ) -> TeacherPull | None:
-        """The pull, where a path is worth recording from `step` (counted from 0) on.
+    def path_from(self, step: int, rule: AutoRecord, look: Callable[[], TeacherPull]) -> bool:
+        """Whether a path is to be recorded from `step` (counted from 0) on; look: at the pull.
 
-        look: at the pull. Steps are long while its common loss is at least 1, and does not rise.
-        From then on a path is recorded as soon as `rule` asks for one when the pull is looked at,
-        and none if the teacher knows the samples by then.
+        Steps are long while its common loss is at least 1 and does not rise. From then on a path is
+        asked for as soon as `rule` does when the pull is looked at, and none any more if the
+        teacher knows the samples by then. What is not finite decides nothing.
         """
         if self.over or step - self.decided < max(self.wait, self.EVERY):
-            return None
+            return False
         self.decided, pull = step, look()
         if self.common_loss is not None:
             goes_on = IDLE_LOSS <= pull.common_loss <= self.common_loss
-            self.common_loss, self.wait = pull.common_loss if goes_on else None, self.EVERY
+            self.common_loss = pull.common_loss if goes_on else None
             if goes_on:
-                return None
+                return False
         else:
             self.wait *= 2
-        start = rule.start(pull) if pull.finite else "known"
-        if start == "common":
-            return None
-        self.wait = 0
-        return pull if start == "path" else None
+        start = rule.start(pull) if self.wait and pull.finite else "common"
+        if start != "common":
+            self.wait = 0
+        return start == "path"
 
 
 def log_spaced(num_steps: int) -> tuple[int, ...]:

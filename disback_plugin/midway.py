@@ -1,9 +1,9 @@
-"""Where the teacher's pull is common: long steps at first, and a recording that waits."""
+"""Where nothing is recorded at first: why not, long steps, and a recording that waits."""
 
 import logging
 from collections.abc import Callable
 
-from disback_plugin.adaptive import Stride
+from disback_plugin.adaptive import AutoRecord, Start, Stride, TeacherPull
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main
 from disback_plugin.real_score import Installation
@@ -24,43 +24,67 @@ class Midway:
         self,
         config: DisBackConfig,
         installation: Installation,
-        recorder: Recorder | None,
         reset_fake_optimizer: Callable[[], None] | None,
     ) -> None:
-        self._config, self._installation, self._recorder = config, installation, recorder
-        self._reset_fake_optimizer = reset_fake_optimizer
+        self._installation, self._reset_fake_optimizer = installation, reset_fake_optimizer
+        self._auto = None if config.record is None else config.record.auto
+        adaptive = isinstance(config.schedule, Adaptive) and config.arm == "disback"
+        self._schedule = config.schedule if adaptive else None
 
-    def takes(self, stride: Stride) -> Stride | None:
-        """`stride`, to begin where the pull is common; None where this session does not wait."""
-        adaptive = isinstance(self._config.schedule, Adaptive)
-        return stride if adaptive and self._config.arm == "disback" else None
+    def begin(self, start: Start, pull: TeacherPull, stride: Stride) -> None:
+        """At the first step, where nothing is recorded yet."""
+        assert self._auto is not None
+        if start == "known" or not isinstance(self._schedule, Adaptive):
+            seen = _seen(self._auto, pull, start)
+            _tell(f"{seen}: nothing is recorded, it answers from the first step on")
+            return
+        waits = self._reset_fake_optimizer is not None
+        stride.begin(pull, long=self._schedule.stride > 1, waits=waits)
+        told = "it answers, and a path is recorded once it would help"
+        if waits:
+            self._installation.check_start()
+        else:
+            told = "nothing is recorded, now or later, as attach() got no reset_fake_optimizer"
+        if stride.on:
+            told += "; steps are long at first: multiply the student's rate by student_lr_factor"
+        _tell(f"{_seen(self._auto, pull, start)}: {told}")
 
     def student_lr_factor(self, stride: Stride) -> float:
         """See `Turn`."""
-        schedule = self._config.schedule
-        return schedule.stride if isinstance(schedule, Adaptive) and stride.on else 1.0
+        return self._schedule.stride if isinstance(self._schedule, Adaptive) and stride.on else 1.0
 
-    def begins(self, step: int, local: int, stride: Stride) -> bool:
-        """Whether recording begins at the host's `step`, the session's `local`; on every rank.
-
-        Then the fake score is the teacher again.
-        """
+    def ends(self, recorder: Recorder | None, step: int, local: int, stride: Stride) -> bool:
+        """Whether recording begins at the host's `step`, the session's `local`; on every rank."""
         if stride.over:
             return False
-        assert self._recorder is not None
+        assert recorder is not None
         was_long = stride.on
-        needed = self._recorder.needed_from(local, stride)
+        needed = recorder.needed_from(local, stride)
         if was_long and not stride.on:
             _tell(f"long steps end: student_lr_factor is 1 from step {step} on")
-        if not needed:
-            return False
-        if self._reset_fake_optimizer is None:
-            _tell("a path would be recorded now if attach() had a reset_fake_optimizer")
-            return False
+        if stride.over and not needed and self._reset_fake_optimizer is not None:
+            _tell(f"the teacher knows the student's samples at step {step}: no path is recorded")
+        return needed
+
+    def restart_fake_score(self, step: int) -> None:
+        """Make it the teacher again, as a recording wants it."""
+        assert self._reset_fake_optimizer is not None
         _tell(f"a path is recorded from step {step} on: the fake score is the teacher again")
         self._installation.reset_fake_score()
         self._reset_fake_optimizer()
-        return True
+        self._installation.check_start()
+
+
+def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
+    if start == "known":
+        return (
+            f"the teacher knows the student's samples (loss {pull.loss:.3g}, below "
+            f"{rule.min_loss:.3g})"
+        )
+    return (
+        f"the teacher pulls the student's samples all alike ({pull.common:.0%} of its pull is one "
+        f"shift and one scaling, at least {rule.common:.0%})"
+    )
 
 
 def _tell(what: str) -> None:

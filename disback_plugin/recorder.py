@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adaptive import AutoRecord, RecordingState, Start, Stride, TeacherPull
+from disback_plugin.adaptive import RecordingState, Start, Stride, TeacherPull
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
@@ -18,7 +18,6 @@ from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 
 logger = logging.getLogger("disback")
-LONG_STEPS = "; steps are long at first: multiply the student's rate by student_lr_factor"
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -43,13 +42,11 @@ class Recorder:
         self.auto = config.record.auto if judge is not None else None
         self.judge, self.state = judge, RecordingState()
         self.num_steps = config.record.num_steps
+        self.resumed_after: int | None = None  # the host's step of the checkpoint
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
-    def needed(self, state: RecordingState, stride: Stride | None) -> bool:
-        """Whether to record at all; automatic recording asks for the teacher's pull once.
-
-        stride: begins where nothing is recorded for a pull that all samples share.
-        """
+    def first_look(self, state: RecordingState) -> tuple[Start, TeacherPull | None]:
+        """What the student's start calls for; `state` remembers. Without `auto` always a path."""
         self.state = state
         if self.auto is None:
             assert self.config.record is not None
@@ -59,36 +56,31 @@ class Recorder:
                     "give attach() a measure, or list the nodes with record 'at'",
                     len(self.node_steps),
                 )
-            return True
-        assert self.judge is not None
-        pull = self.judge.teacher()
-        start = self.auto.start(pull)
-        state.losses = [pull.loss]
-        if start == "common" and stride is not None:
-            stride.begin(pull)
-        logger.info(
-            "the teacher's loss on the student's samples is %.3g, %.0f%% of its pull is common",
-            *(pull.loss, 100 * pull.common),
-        )
-        if start != "path" and rank() == 0:
-            logger.warning("%s", _why_not(self.auto, pull, start, stride))
-        return start == "path"
+            return "path", None
+        pull = self._look()
+        return self.auto.start(pull), pull
 
     def needed_from(self, step: int, stride: Stride) -> bool:
         """Whether a recording that has waited begins at `step` of the session, from 0."""
         assert self.auto is not None
+        return stride.path_from(step, self.auto, self._look)
+
+    def _look(self) -> TeacherPull:
+        """At the teacher's pull, with whose loss a recording begins."""
         assert self.judge is not None
-        pull = stride.path_from(step, self.auto, self.judge.teacher)
-        if pull is None:
-            return False
+        pull = self.judge.teacher()
         self.state.losses = [pull.loss]
-        return True
+        logger.info(
+            "the teacher's loss on the student's samples is %.3g, %.0f%% of its pull is common",
+            *(pull.loss, 100 * pull.common),
+        )
+        return pull
 
     def start(self, student_checksum: int, begun_at: int | None = None) -> DegradationPath:
         """Create the path's folder, for the student of that checksum.
 
-        begun_at: the step in mid-run; None for the initial student. A path begun in mid-run
-        gives way then: this run recorded it after the checkpoint from which it goes on.
+        begun_at: the step in mid-run; None for the initial student. A path begun after the
+        checkpoint from which this run goes on gives way; any other is refused.
         """
         assert self.config.path is not None
         folder, reference = self.config.path, self.installation.reference
@@ -98,7 +90,7 @@ class Recorder:
 
         def create() -> None:
             if begun_at is not None and (folder / FILE_NAME).exists():
-                _remove_later(DegradationPath.open(folder, reference))
+                self._give_way(DegradationPath.open(folder, reference))
             DegradationPath.create(
                 folder,
                 reference,
@@ -115,6 +107,14 @@ class Recorder:
                 "lie on a file system that all ranks share"
             )
         return DegradationPath.open(folder, reference)
+
+    def _give_way(self, path: DegradationPath) -> None:
+        begun_at, resumed = path.manifest.recording.get("begun_at"), self.resumed_after
+        if begun_at is not None and resumed is not None and begun_at > resumed:
+            logger.warning(
+                "%s was recorded after the checkpoint; it is recorded again", path.folder
+            )
+            path.remove()
 
     def resume(self, path: DegradationPath, num_done: int) -> None:
         """Go on from a checkpoint that was made after `num_done` recording steps.
@@ -205,35 +205,11 @@ class Recorder:
         _write(path, append, f"writing node {len(path) + 1}")
 
 
-def _remove_later(path: DegradationPath) -> None:
-    """Unless it was not begun in mid-run: then `create` refuses the folder."""
-    if "begun_at" in path.manifest.recording:
-        logger.warning("%s was recorded after the checkpoint; it is recorded again", path.folder)
-        path.remove()
-
-
 def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:
     """On rank 0; every rank has seen it before rank 0 can write the next."""
     on_main(work, what)
     path.refresh()
     gather(None)
-
-
-def _why_not(rule: AutoRecord, pull: TeacherPull, start: Start, stride: Stride | None) -> str:
-    """Why nothing is recorded now, and what happens."""
-    if start == "known":
-        return (
-            f"the teacher knows the student's samples (loss {pull.loss:.3g}, below "
-            f"{rule.min_loss:.3g}): nothing is recorded, it answers from the first step on"
-        )
-    seen = (
-        f"the teacher pulls the student's samples all alike ({pull.common:.0%} of its pull is one "
-        f"shift and one scaling, at least {rule.common:.0%})"
-    )
-    if stride is None:
-        return f"{seen}: nothing is recorded, it answers from the first step on"
-    told = f"{seen}: it answers, and a path is recorded once it would help"
-    return told + (LONG_STEPS if stride.on else "")
 
 
 def parameters_checksum(module: nn.Module) -> int:

@@ -1,4 +1,7 @@
-"""`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher."""
+"""`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher.
+
+Automatic recording may put the teacher before that (`Midway`), or leave all but the teacher out.
+"""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -25,7 +28,7 @@ from disback_plugin.real_score import (
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
-from disback_plugin.session_checks import check_student, check_used, warn_at_end
+from disback_plugin.session_checks import check_owner, check_student, check_used, warn_at_end
 from disback_plugin.turn import Turn
 
 logger = logging.getLogger("disback")
@@ -55,7 +58,7 @@ class DisBack:
         self._recorder = (
             Recorder(config, installation, method, self._judge) if config.record else None
         )
-        self._midway = Midway(config, installation, self._recorder, reset_fake_optimizer)
+        self._midway = Midway(config, installation, reset_fake_optimizer)
         self._path: DegradationPath | None = None
         self._progress = session_state.Progress()
         self._num_switches = 0
@@ -142,7 +145,8 @@ class DisBack:
 
     def metrics(self, step: int) -> dict[str, float]:
         """Numbers for a host's log: stage (0 record, 1 backtrack, 2 teacher), node, distance."""
-        recording = self.active and self._local(step) < self._progress.num_record_steps
+        first, num = self._progress.first_step, self._progress.num_record_steps
+        recording = first is not None and 0 <= step - first < num
         node = self.installed_node
         stage = 0 if recording else 1 if node else 2
         distance = self._path.nodes[node - 1].distance if node and self._path else 0.0
@@ -201,10 +205,12 @@ class DisBack:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._recorder:
             self._recorder.state = self._progress.recording
+            self._recorder.resumed_after = self._progress.last_step
         if self._progress.direct:
             return
         assert self.config.path is not None
         self._path = DegradationPath.open(self.config.path, self.installation.reference)
+        check_owner(self._path, self._progress.student_checksum)
         if self._recorder and self._progress.num_record_steps:
             self._recorder.num_steps = self._progress.num_record_steps
             self._recorder.resume(self._path, self._progress.num_done())
@@ -228,8 +234,12 @@ class DisBack:
     # -- helpers --------------------------------------------------------------------------------
     def _local(self, step: int) -> int:
         first = self._progress.first_step
-        if first is None or step < first:
-            raise SessionError(f"step {step} comes before the first begin_step ({first})")
+        if first is None:
+            raise SessionError(f"step {step} comes before the first begin_step")
+        if step < first:
+            raise SessionError(
+                f"step {step} comes before step {first}, where this session or its recording began"
+            )
         return step - first
 
     def _start(self, step: int) -> None:
@@ -243,27 +253,31 @@ class DisBack:
                 f"{folder} holds no path and no recording is configured: set 'record', or give the "
                 "folder of a recorded path"
             )
-        elif not self._recorder.needed(
-            self._progress.recording, self._midway.takes(self._progress.stride)
-        ):
-            self._progress.direct = True
         else:
-            self._begin_recording(None)
+            start, pull = self._recorder.first_look(self._progress.recording)
+            if start == "path":
+                self.installation.check_start()
+                self._begin_recording(None)
+            else:
+                assert pull is not None
+                self._midway.begin(start, pull, self._progress.stride)
+                self._progress.direct = True
         self._progress.first_step = step
 
-    def _begin_recording(self, step: int | None) -> None:
+    def _begin_recording(self, begun_at: int | None) -> None:
         """At a step in mid-run, or at the first (None)."""
         assert self._recorder is not None
-        self.installation.check_start()
         self._progress.student_checksum = parameters_checksum(self._student)
-        self._path = self._recorder.start(self._progress.student_checksum, step)
+        self._path = self._recorder.start(self._progress.student_checksum, begun_at)
         self._progress.num_record_steps = self._recorder.num_steps
 
     def _records_from(self, step: int) -> bool:
         """Whether a recording that has waited begins at `step`."""
-        if not self._midway.begins(step, self._local(step), self._progress.stride):
+        local, stride = self._local(step), self._progress.stride
+        if not self._midway.ends(self._recorder, step, local, stride):
             return False
         self._begin_recording(step)
+        self._midway.restart_fake_score(step)
         self._progress.direct, self._progress.first_step = False, step
         return True
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from disback_plugin.errors import SessionError
+from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
 from disback_plugin.recorder import parameters_checksum
 
@@ -19,6 +20,17 @@ def check_student(student: nn.Module, checksum: int | None, path: Path | None) -
             "the student changed during recording, so the path leads elsewhere: skip its "
             "update while turn.update_student is False (Eq. 7 holds the student still). Delete "
             f"{path} before the next try"
+        )
+
+
+def check_owner(path: DegradationPath, checksum: int | None) -> None:
+    """On resume: raise SessionError unless the path was recorded for this checkpoint's student."""
+    recorded_for = path.manifest.recording.get("student")
+    if None not in (recorded_for, checksum) and recorded_for != checksum:
+        raise SessionError(
+            f"{path.folder} was recorded for another student than the checkpoint's: another run, "
+            "or this one after an older checkpoint, has recorded it again. Go on from a checkpoint "
+            "of that recording, or from before it"
         )
 
 

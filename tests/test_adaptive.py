@@ -176,8 +176,8 @@ RULE = AutoRecord()
 @pytest.mark.parametrize("step", [2, 3, 5])
 def test_a_student_not_updated_since_goes_on_and_odd_steps_are_looked_at_too(step):
     stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8))
-    assert stride.path_from(step, RULE, lambda: TeacherPull(5.0, 0.8)) is None
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
+    assert not stride.path_from(step, RULE, lambda: TeacherPull(5.0, 0.8))
     assert stride.on
     assert stride.decided == step
 
@@ -203,7 +203,7 @@ COMMON, APART, KNOWN = TeacherPull(1.2, 0.8), TeacherPull(1.2, 0.4), TeacherPull
 
 def test_long_steps_go_on_while_the_common_loss_falls_and_is_at_least_1():
     stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8))
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
     falling = [TeacherPull(loss, 1.0) for loss in (3.9, 2.0, 1.0)]
     assert watched(stride, [*falling, KNOWN]) == ([2, 4, 6, 8], list(range(8)), [])
     assert stride.over
@@ -212,23 +212,23 @@ def test_long_steps_go_on_while_the_common_loss_falls_and_is_at_least_1():
 @pytest.mark.parametrize("next_loss", [4.1, float("nan"), float("inf")])
 def test_long_steps_end_for_good_where_the_common_loss_rises(next_loss):
     stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8))
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
     asked, long, paths = watched(stride, [TeacherPull(next_loss, 1.0), KNOWN])
     assert long == [0, 1]
     assert paths == []
-    assert asked == ([2] if next_loss != 4.1 else [2, 4])  # nothing to see in what is not finite
+    assert asked == [2, 4]
 
 
 def test_a_path_is_asked_for_once_where_long_steps_end():
     stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8))
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
     assert watched(stride, [TeacherPull(2.0, 0.4)]) == ([2], [0, 1], [2])
     assert stride.over
 
 
 def test_a_path_is_waited_for_ever_longer():
     stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8))
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
     asked, long, paths = watched(stride, [COMMON] * 4 + [APART])
     assert long == [0, 1]
     assert asked == [2, 4, 8, 16, 32]
@@ -237,9 +237,34 @@ def test_a_path_is_waited_for_ever_longer():
 
 def test_a_common_loss_below_1_calls_for_no_long_steps_but_for_another_look():
     stride = Stride()
-    stride.begin(COMMON)
+    stride.begin(COMMON, long=True, waits=True)
     assert watched(stride, [COMMON, COMMON, KNOWN]) == ([2, 6, 14], [], [])
     assert stride.over
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_looked_at_again(loss):
+    stride, broken = Stride(), TeacherPull(loss, loss)
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
+    assert watched(stride, [broken, broken, APART]) == ([2, 4, 8], [0, 1], [8])
+
+
+def test_without_a_wait_it_ends_with_the_long_steps():
+    stride = Stride()
+    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=False)
+    assert watched(stride, [TeacherPull(3.0, 0.8), APART]) == ([2, 4], [0, 1, 2, 3], [])
+    assert stride.over
+
+
+def test_steps_need_not_be_long():
+    stride = Stride()
+    stride.begin(TeacherPull(5.0, 0.8), long=False, waits=True)
+    assert watched(stride, [TeacherPull(4.0, 0.8), APART]) == ([2, 6], [], [6])
+
+
+def test_a_stride_of_a_release_without_waiting_ends_with_the_long_steps():
+    stride = Stride(common_loss=4.0, decided=2)
+    assert watched(stride, [APART]) == ([2 + Stride.EVERY], [0, 1, 2, 3], [])
 
 
 def test_what_never_began_asks_for_nothing():

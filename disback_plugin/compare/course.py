@@ -37,7 +37,7 @@ class Course:
         self._recording.losses = [pull.loss]
         start = record.auto.start(pull)
         if start == "common" and isinstance(self.plan.schedule, Adaptive):
-            self.stride.begin(pull)
+            self.stride.begin(pull, long=self.plan.stride > 1, waits=True)
         if start != "path":
             self.num_record_steps = 0
 
@@ -49,11 +49,16 @@ class Course:
         record = self.plan.record
         if record is None or record.auto is None:
             return False
-        pull = self.stride.path_from(step, record.auto, measure)
-        if pull is None:
+        seen: list[TeacherPull] = []
+
+        def look() -> TeacherPull:
+            seen.append(measure())
+            return seen[0]
+
+        if not self.stride.path_from(step, record.auto, look):
             return False
         self.record_from, self.num_record_steps = step, record.num_steps
-        self._recording.losses = [pull.loss]
+        self._recording.losses = [seen[0].loss]
         return True
 
     def student_lr_factor(self, step: int) -> float:

@@ -52,7 +52,7 @@ class LoRAAdapter(Installation):
         own = self._adapter_tensors(self.trained)
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
         self.reference = TeacherReference.of(zeros, identity=self._base_tensors())
-        self._node, self._start = 0, self.read_fake_score()
+        self._node, self._start = 0, _without_random(self.read_fake_score())
 
     def detach(self) -> None:
         """Take the node adapter out of the host's layers; this installation then has no use."""
@@ -79,9 +79,7 @@ class LoRAAdapter(Installation):
         All zeros, the reference, would have no gradient any more, and the start of A is random: it
         may differ from rank to rank, as a wrapper makes them equal later.
         """
-        now = self.read_fake_score()
-        kept = {name: value for name, value in now.items() if _is_random(name)}
-        self.load_fake_score({**self._start, **kept})
+        self.load_fake_score({**self.read_fake_score(), **self._start})
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)
@@ -150,6 +148,7 @@ class LoRAAdapter(Installation):
         return {name: value for name, value in state.items() if ".lora_" not in name}
 
 
-def _is_random(name: str) -> bool:
-    """Whether an adapter's tensor starts at random numbers, and not at what changes nothing."""
-    return ".lora_A" in name or ".lora_embedding_A" in name
+def _without_random(start: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the A of an adapter whose B is zero: what it is then changes nothing."""
+    zero = not any(value.count_nonzero() for name, value in start.items() if "_B" in name)
+    return {name: value for name, value in start.items() if not (zero and "_A" in name)}

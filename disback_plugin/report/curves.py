@@ -93,10 +93,12 @@ def _draw_arm(axes: Axes, runs: Sequence[Run], metric: str, unit: Unit) -> None:
 
 
 def _draw_recording(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
-    spans = [[_x(mark, unit) for mark in run.recording] for run in runs if run.recording]
-    if spans:
-        start, end = (fmean(marks) for marks in zip(*spans, strict=True))
-        axes.axvspan(start, end, color="#f0e442", alpha=0.22, linewidth=0, label="recording")
+    """Each run's own: where it began in mid-run they differ."""
+    spans = {tuple(_x(mark, unit) for mark in run.recording) for run in runs if run.recording}
+    label, alpha = "recording", max(0.22 / max(len(spans), 1), 0.06)
+    for start, end in sorted(spans):
+        axes.axvspan(start, end, color="#f0e442", alpha=alpha, linewidth=0, label=label)
+        label = "_nolegend_"
 
 
 def label_switches(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:

@@ -225,7 +225,7 @@ class DistillJob:
         disback = self.loop.disback
         plain: dict[str, Any] = {
             "disback": disback and disback.state_dict(),
-            "measured": self.measure is not None and self.measure.has_samples,
+            "has_samples": self.measure is not None and self.measure.has_samples,
         }
         groups: Tensors = {}
         for trainee in (self.loop.networks.student, self.loop.networks.fake_score):
@@ -238,7 +238,7 @@ class DistillJob:
         self.loop.networks.student.restore(checkpoint)
         self.loop.networks.fake_score.restore(checkpoint)
         disback = self.loop.disback
-        if self.measure is not None and checkpoint.state.get("measured"):
+        if self.measure is not None and checkpoint.state.get("has_samples"):
             self.measure.draw_samples()
         if disback is not None:
             disback.load_state_dict(checkpoint.state["disback"])

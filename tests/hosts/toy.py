@@ -1,5 +1,7 @@
 """A small distillation loop of our own: linear-ish networks, SGD, every role a host has."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,13 @@ class ToyHost:
             "fake_score": self.fake_score,
             "student": self.student,
         }
+
+    def load(self, other: "ToyHost") -> None:
+        """Take over what a host's checkpoint holds."""
+        for name, role in self.roles.items():
+            role.load_state_dict(copy.deepcopy(other.roles[name].state_dict()))
+        for name in ("fake_optimizer", "student_optimizer"):
+            getattr(self, name).load_state_dict(copy.deepcopy(getattr(other, name).state_dict()))
 
     def noise(self, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * self.seed + step)

@@ -70,6 +70,19 @@ def test_a_reset_fake_score_is_the_teacher_again_and_can_be_trained(settings, x)
     assert not torch.allclose(model(x), teacher)
 
 
+def test_an_adapter_that_starts_with_a_zero_and_b_not_is_reset_as_a_whole(x):
+    model = adapted()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_" in name:
+                value.copy_(torch.randn_like(value) if "lora_B" in name else 0)
+    installation = LoRAAdapter(model, "nearest")
+    start = installation.read_fake_score()
+    train(model)
+    installation.reset_fake_score()
+    assert same(installation.read_fake_score(), start)
+
+
 def test_measuring_uses_the_given_tensors_and_leaves_node_and_adapter_alone(x):
     model = moved(injected())
     installation = with_node(model)

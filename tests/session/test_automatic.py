@@ -1,6 +1,5 @@
 """Automatic recording and the adaptive schedule in a session, and both on resume."""
 
-import copy
 import json
 import logging
 
@@ -11,14 +10,10 @@ from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.adaptive import PullSums, TeacherPull
 from disback_plugin.errors import SessionError
 from tests.hosts.toy import ToyHost, same, tensors_of
+from tests.session.measured import APART, SAMPLES, TOGETHER
 
 AUTO = {"num_steps": 6, "auto": {"stop_at": 0.2, "noise": 0.9}}  # at 1 2 4 6
 ADAPTIVE = {"name": "adaptive", "cap": 4, "every": 2, "reached": 0.5, "known": 0.0}
-
-
-SAMPLES = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-APART = 2**0.5 * SAMPLES.flip(1) * torch.tensor([1.0, -1.0])  # a rotation: nothing in common
-TOGETHER = torch.ones(4, 2)  # one shift
 
 
 class Script:
@@ -84,8 +79,9 @@ def test_a_teacher_that_pulls_all_samples_alike_answers_at_once_and_steps_are_lo
     assert not (tmp_path / "path").exists()
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
         "the teacher pulls the student's samples all alike (100% of its pull is one shift and one "
-        "scaling, at least 50%): it answers, and a path is recorded once it would help; steps are "
-        "long at first: multiply the student's rate by student_lr_factor",
+        "scaling, at least 50%): nothing is recorded, now or later, as attach() got no "
+        "reset_fake_optimizer; steps are long at first: multiply the student's rate by "
+        "student_lr_factor",
         "long steps end: student_lr_factor is 1 from step 6 on",
     ]
 
@@ -123,7 +119,7 @@ def test_rank_0_decides_and_tells(tmp_path, monkeypatch, caplog):
         return work()
 
     monkeypatch.setattr("disback_plugin.judge.on_main", on_main)
-    monkeypatch.setattr("disback_plugin.recorder.rank", lambda: 1)
+    monkeypatch.setattr("disback_plugin.midway.is_main", lambda: False)
     host = ToyHost()
     attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER)).begin_step(0)
     assert seen == ["adding up the teacher's pull"]
@@ -295,11 +291,7 @@ def test_resuming_decides_and_trains_the_same_bit_for_bit(tmp_path, stop_at):
     first = host.run(disback, range(stop_at))
     again = ToyHost()
     resumed = attach(again, tmp_path / "cut", losses(again), **config)
-    for name, role in again.roles.items():
-        role.load_state_dict(copy.deepcopy(host.roles[name].state_dict()))
-    for name in ("fake_optimizer", "student_optimizer"):
-        saved = copy.deepcopy(getattr(host, name).state_dict())
-        getattr(again, name).load_state_dict(saved)
+    again.load(host)
     resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
     rest = again.run(resumed, range(stop_at, 16))
     assert [turn.node for turn in first + rest] == [turn.node for turn in turns]

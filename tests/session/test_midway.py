@@ -7,52 +7,27 @@ import logging
 import pytest
 import torch
 
-from disback_plugin import DisBack, DisBackConfig
-from disback_plugin.errors import ConfigError, PathError, SessionError
+from disback_plugin.errors import ConfigError, InstallError, PathError, SessionError
 from disback_plugin.path import DegradationPath
 from tests.hosts.toy import ToyHost, same, tensors_of
-
-RECORD = {"num_steps": 4, "auto": {"noise": 1.0, "stop_at": 0.01}}  # nodes after 1, 2 and 4 steps
-SCHEDULE = {"name": "adaptive", "cap": 2, "every": 5}
-SAMPLES = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-APART = 2**0.5 * SAMPLES.flip(1) * torch.tensor([1.0, -1.0])  # a rotation: nothing in common
-TOGETHER = torch.ones(4, 2)  # one shift
-FAR, LATER = 9.0 * TOGETHER, 2.0 * TOGETHER  # pulls
-PATH = [FAR, LATER, 2.0 * APART]  # long steps at steps 0 to 3, a path from step 4 on
-STAGES = ["teacher"] * 4 + ["record"] * 4 + ["backtrack"] * 4 + ["teacher"] * 3
-
-
-class Measured:
-    """The teacher's pulls in order, then a small one for nodes; the fake score's loss falls."""
-
-    def __init__(self, host, pulls):
-        self.host, self.pulls, self.fake, self.num_asked = host, list(pulls), 2.0, 0
-
-    def __call__(self, network):
-        self.num_asked += 1
-        if network is self.host.fake_score:
-            self.fake *= 0.9
-            return self.fake * APART, SAMPLES
-        return (self.pulls.pop(0) if self.pulls else APART), SAMPLES
-
-
-def attach(host, folder, measure, **changes):
-    settings = {"record": RECORD, "schedule": SCHEDULE, "path": folder / "path"}
-    reset = changes.pop("reset", lambda: host.fake_optimizer.state.clear())
-    config = DisBackConfig(**{**settings, **changes})
-    return DisBack.attach(
-        roles=host.roles, config=config, measure=measure, reset_fake_optimizer=reset
-    )
+from tests.session.measured import (
+    APART,
+    FAR,
+    LATER,
+    PATH,
+    SCHEDULE,
+    STAGES,
+    TOGETHER,
+    Measured,
+    attach,
+)
 
 
 def continued(host, disback, folder, measure):
     """A new process that goes on from a checkpoint of the host and the session."""
     again = ToyHost()
     resumed = attach(again, folder, measure)
-    for name, role in again.roles.items():
-        role.load_state_dict(copy.deepcopy(host.roles[name].state_dict()))
-    for name in ("fake_optimizer", "student_optimizer"):
-        getattr(again, name).load_state_dict(copy.deepcopy(getattr(host, name).state_dict()))
+    again.load(host)
     resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
     measure.host = again
     return again, resumed
@@ -112,7 +87,7 @@ def test_the_log_tells_the_stage(tmp_path):
     assert stages == [2] * 4 + [0] * 4 + [1] * 4 + [2]
 
 
-@pytest.mark.parametrize("last", [0.3 * TOGETHER, 0.3 * APART, float("nan") * TOGETHER])
+@pytest.mark.parametrize("last", [0.3 * TOGETHER, 0.3 * APART])
 def test_where_no_path_would_help_the_teacher_answers_for_good(tmp_path, last, caplog):
     host = ToyHost()
     measure = Measured(host, [FAR, LATER, last])
@@ -122,29 +97,70 @@ def test_where_no_path_would_help_the_teacher_answers_for_good(tmp_path, last, c
     assert [turn.student_lr_factor for turn in turns] == [3.0] * 4 + [1.0] * 16
     assert not (tmp_path / "path").exists()
     assert measure.num_asked == 3
-    assert caplog.messages[-1] == "long steps end: student_lr_factor is 1 from step 4 on"
+    assert caplog.messages[-2:] == [
+        "long steps end: student_lr_factor is 1 from step 4 on",
+        "the teacher knows the student's samples at step 4: no path is recorded",
+    ]
     resumed = attach(ToyHost(), tmp_path, None)  # nothing is left to measure
     resumed.load_state_dict(disback.state_dict())
     assert resumed.begin_step(20).stage == "teacher"
 
 
-@pytest.mark.parametrize("stride", [1.0, 3.0])
-def test_a_path_is_waited_for_while_all_samples_are_pulled_alike(tmp_path, stride):
+def test_a_pull_that_is_not_finite_is_looked_at_again(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "disback")
     host = ToyHost()
-    measure = Measured(host, [FAR, 1.1 * FAR, LATER, 2.0 * APART])
+    pulls = [FAR, float("nan") * TOGETHER, 2.0 * APART]
+    disback = attach(host, tmp_path, Measured(host, pulls))
+    turns = host.run(disback, range(9))
+    assert [turn.stage for turn in turns] == ["teacher"] * 4 + ["record"] * 4 + ["backtrack"]
+    assert "the teacher's loss on the student's samples is nan" in caplog.text
+
+
+def test_a_wait_begins_only_at_the_teacher(tmp_path):
+    host = ToyHost()
+    with torch.no_grad():
+        next(host.fake_score.parameters()).add_(1.0)
+    with pytest.raises(InstallError, match="the fake score does not start as the teacher"):
+        attach(host, tmp_path, Measured(host, PATH)).begin_step(0)
+
+
+@pytest.mark.parametrize("stride", [1.0, 3.0])
+def test_a_path_is_waited_for_while_all_samples_are_pulled_alike(tmp_path, stride, caplog):
+    host = ToyHost()
+    pulls = [FAR, 1.1 * FAR, LATER, 2.0 * APART]  # at the steps 0, 2, 4 and 8
+    pulls = pulls if stride > 1 else [FAR, LATER, 2.0 * APART]  # at 0, 2 and 6
+    at = 8 if stride > 1 else 6
+    measure = Measured(host, pulls)
     disback = attach(host, tmp_path, measure, schedule={**SCHEDULE, "stride": stride})
-    turns = host.run(disback, range(13))  # looked at at the steps 0, 2, 4 and 8
-    assert [turn.stage for turn in turns] == ["teacher"] * 8 + ["record"] * 4 + ["backtrack"]
+    turns = host.run(disback, range(13))
+    stages = ["teacher"] * at + ["record"] * 4 + ["backtrack"] * 4
+    assert [turn.stage for turn in turns] == stages[:13]
     assert [turn.student_lr_factor for turn in turns] == [stride] * 2 + [1.0] * 11
-    assert disback.path.manifest.recording["begun_at"] == 8
+    assert disback.path.manifest.recording["begun_at"] == at
+    assert ("long" in caplog.text) == (stride > 1)
 
 
 def test_without_a_way_to_reset_the_optimizer_nothing_is_recorded(tmp_path, caplog):
     host = ToyHost()
-    disback = attach(host, tmp_path, Measured(host, PATH), reset=None)
-    assert {turn.stage for turn in host.run(disback, range(8))} == {"teacher"}
-    assert "if attach() had a reset_fake_optimizer" in caplog.messages[-1]
+    measure = Measured(host, PATH)
+    disback = attach(host, tmp_path, measure, reset=None)
+    assert {turn.stage for turn in host.run(disback, range(40))} == {"teacher"}
+    assert "nothing is recorded, now or later, as attach() got no reset_fake_opt" in caplog.text
+    assert caplog.messages[-1].startswith("long steps end")
     assert host.fake_optimizer.state
+    assert measure.num_asked == 3  # nor looked at for nothing
+
+
+def test_what_is_asked_about_an_earlier_step_is_answered(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Measured(host, PATH))
+    host.run(disback, range(4))
+    disback.begin_step(4)
+    assert disback.metrics(3)["disback/stage"] == 2
+    metrics = {}
+    assert disback.end_step(3, metrics) is None
+    assert metrics["disback/stage"] == 2
+    assert disback.metrics(4)["disback/stage"] == 0
 
 
 @pytest.mark.parametrize("stop_at", range(1, 15))
@@ -164,6 +180,31 @@ def test_a_resumed_run_equals_the_whole_one_bit_for_bit(tmp_path, stop_at):
     for name in whole.roles:
         assert same(tensors_of(whole.roles[name]), tensors_of(again.roles[name])), name
     assert resumed.state_dict() == uncut.state_dict()
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 6, 9, 11, 13])
+def test_beside_a_teacher_in_bfloat16_it_is_resumed_bit_for_bit_too(tmp_path, stop_at):
+    def host_of(settings):
+        host = ToyHost(teacher_dtype=torch.bfloat16)
+        with torch.no_grad():  # the fake score starts where the teacher was cast from
+            host.teacher.load_state_dict(host.fake_score.state_dict())
+        return host, attach(
+            host, tmp_path / settings, Measured(host, PATH), installation="separate"
+        )
+
+    whole, uncut = host_of("whole")
+    turns = whole.run(uncut, range(15))
+    host, disback = host_of("cut")
+    first = host.run(disback, range(stop_at))
+    again, resumed = host_of("cut")
+    again.load(host)
+    resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    resumed._judge._measure.pulls = PATH[3 - len(disback._judge._measure.pulls) :]
+    resumed._judge._measure.fake = disback._judge._measure.fake
+    rest = again.run(resumed, range(stop_at, 15))
+    assert [turn.node for turn in first + rest] == [turn.node for turn in turns]
+    for name in whole.roles:
+        assert same(tensors_of(whole.roles[name]), tensors_of(again.roles[name])), name
 
 
 @pytest.mark.parametrize("reached", [5, 7, 10])
@@ -202,6 +243,34 @@ def test_a_path_of_somebody_else_in_the_folder_is_not_touched(tmp_path):
     assert len(DegradationPath.open(tmp_path / "ours" / "path")) == 2
 
 
+def test_a_second_run_in_the_same_folder_does_not_touch_the_firsts_path(tmp_path):
+    first, second = ToyHost(), ToyHost(seed=1)
+    disback = attach(first, tmp_path, Measured(first, PATH))
+    other = attach(second, tmp_path, Measured(second, [FAR, LATER, LATER, 2.0 * APART]))
+    first.run(disback, range(2))
+    second.run(other, range(2))  # both wait
+    first.run(disback, range(2, 10))
+    with pytest.raises(PathError, match="already holds a path"):
+        second.run(other, range(2, 10))
+    assert {turn.stage for turn in first.run(disback, range(10, 15))} == {"backtrack", "teacher"}
+    assert disback.path.verify() == []
+
+
+def test_a_checkpoint_of_another_recording_is_refused(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Measured(host, PATH))
+    host.run(disback, range(3))
+    early = copy.deepcopy(disback.state_dict())
+    host.run(disback, range(3, 9))
+    late = copy.deepcopy(disback.state_dict())
+    again = ToyHost(seed=1)  # goes on from before the recording, and comes to another student
+    resumed = attach(again, tmp_path, Measured(again, PATH[2:]))
+    resumed.load_state_dict(early)
+    again.run(resumed, range(3, 10))
+    with pytest.raises(SessionError, match="was recorded for another student than the checkpoint"):
+        attach(ToyHost(), tmp_path, Measured(host, [])).load_state_dict(late)
+
+
 def test_a_new_run_does_not_start_on_a_path_from_mid_run(tmp_path):
     host = ToyHost()
     host.run(attach(host, tmp_path, Measured(host, PATH)), range(10))
@@ -224,5 +293,5 @@ def test_steps_before_the_recording_are_over(tmp_path):
     host = ToyHost()
     disback = attach(host, tmp_path, Measured(host, PATH))
     host.run(disback, range(5))
-    with pytest.raises(SessionError, match="step 3 comes before"):
+    with pytest.raises(SessionError, match="step 3 comes before step 4, where"):
         disback.begin_step(3)

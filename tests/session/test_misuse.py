@@ -96,7 +96,7 @@ def test_calls_out_of_order_are_refused(tmp_path):
     with pytest.raises(SessionError, match="before the first begin_step"):
         disback.end_step(0)
     disback.begin_step(5)
-    with pytest.raises(SessionError, match="step 4 comes before the first"):
+    with pytest.raises(SessionError, match="step 4 comes before step 5, where this session"):
         disback.begin_step(4)
     with pytest.raises(SessionError, match="before the first begin_step"):
         disback.load_state_dict(disback.state_dict())

@@ -13,7 +13,7 @@ from disback_plugin.path import DegradationPath
 from disback_plugin.recorder import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
 from tests.hosts.toy import ToyHost
-from tests.session.test_midway import APART, TOGETHER, Measured, attach
+from tests.session.measured import APART, TOGETHER, Measured, attach
 
 
 def settings(folder: Path) -> DisBackConfig:
