@@ -48,8 +48,8 @@ class AutoRecord(StrictModel):
         if not teacher.finite:
             raise SessionError(
                 f"on the student's samples the teacher's loss is {teacher.loss}, and the common "
-                f"share of its pull {teacher.common}, by the measure: look at the student's "
-                "samples, they must be finite before its first update"
+                f"share of its pull {teacher.common}, by the measure: the student's samples "
+                "must be finite before its first update, and noise levels above 0"
             )
         if teacher.loss < self.min_loss:
             return "known"
@@ -143,7 +143,7 @@ class RecordingState:
 
 def loss_of(residual: Tensor) -> float:
     """E |D - x0|^2 / sigma^2 per data dimension."""
-    return float(residual.float().square().mean())
+    return float(residual.cpu().double().square().mean())
 
 
 @dataclass

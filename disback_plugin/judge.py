@@ -1,11 +1,16 @@
 """What automatic recording and the schedule `adaptive` decide from, the same on all ranks."""
 
+import logging
+
 from torch import Tensor, nn
 
 from disback_plugin.adaptive import Measure, PullSums, TeacherPull, loss_of
-from disback_plugin.distributed import gather, on_main
+from disback_plugin.distributed import gather, is_main, on_main
 from disback_plugin.errors import SessionError
 from disback_plugin.real_score import Installation
+
+logger = logging.getLogger("disback")
+FEW = 16  # samples
 
 
 class Judge:
@@ -13,6 +18,7 @@ class Judge:
 
     def __init__(self, measure: Measure, installation: Installation, fake_score: nn.Module) -> None:
         self._measure, self._installation, self._fake_score = measure, installation, fake_score
+        self._told_few = False
 
     def loss(self, network: nn.Module) -> float:
         """Of a node that is installed as the real score."""
@@ -28,6 +34,14 @@ class Judge:
         """Of the teacher, while no node is installed."""
         with self._installation.evaluate() as network:
             ranks = gather(PullSums.of(*self._ask(network)))
+        num = sum(each.num for each in ranks)
+        if num < FEW and not self._told_few and is_main():
+            self._told_few = True
+            logger.warning(
+                "the measure gives %d samples in all: under %d the common share of a pull is a "
+                "matter of luck",
+                *(num, FEW),
+            )
         return on_main(lambda: PullSums.pull(ranks), "adding up the teacher's pull")
 
     def _ask(self, network: nn.Module) -> tuple[Tensor, Tensor]:

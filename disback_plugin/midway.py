@@ -6,6 +6,7 @@ from collections.abc import Callable
 from disback_plugin.adaptive import AutoRecord, Start, Stride, TeacherPull
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main
+from disback_plugin.errors import SessionError
 from disback_plugin.real_score import Installation
 from disback_plugin.recorder import Recorder
 from disback_plugin.schedule import Adaptive
@@ -28,15 +29,17 @@ class Midway:
     ) -> None:
         self._installation, self._reset_fake_optimizer = installation, reset_fake_optimizer
         self._auto = None if config.record is None else config.record.auto
-        adaptive = isinstance(config.schedule, Adaptive) and config.arm == "disback"
-        self._schedule = config.schedule if adaptive else None
+        self._schedule: Adaptive | None = None
+        if isinstance(config.schedule, Adaptive) and config.arm == "disback":
+            self._schedule = config.schedule
 
     def begin(self, start: Start, pull: TeacherPull, stride: Stride) -> None:
         """At the first step, where nothing is recorded yet."""
         assert self._auto is not None
-        if start == "known" or not isinstance(self._schedule, Adaptive):
+        if start == "known" or self._schedule is None:
+            more = "" if start == "known" else " (the schedule adaptive would wait for a path)"
             seen = _seen(self._auto, pull, start)
-            _tell(f"{seen}: nothing is recorded, it answers from the first step on")
+            _tell(f"{seen}: nothing is recorded, it answers from the first step on{more}")
             return
         waits = self._reset_fake_optimizer is not None
         stride.begin(pull, long=self._schedule.stride > 1, waits=waits)
@@ -49,11 +52,21 @@ class Midway:
             told += "; steps are long at first: multiply the student's rate by student_lr_factor"
         _tell(f"{_seen(self._auto, pull, start)}: {told}")
 
+    def tell_path(self, pull: TeacherPull | None) -> None:
+        """At the first step, where a path is recorded at once; None: nothing was measured."""
+        if pull is not None:
+            _tell(
+                f"a path is recorded: the teacher's loss on the student's samples is "
+                f"{pull.loss:.3g}, {pull.common:.0%} of its pull is common"
+            )
+
     def student_lr_factor(self, stride: Stride) -> float:
         """See `Turn`."""
-        return self._schedule.stride if isinstance(self._schedule, Adaptive) and stride.on else 1.0
+        return self._schedule.stride if self._schedule is not None and stride.on else 1.0
 
-    def ends(self, recorder: Recorder | None, step: int, local: int, stride: Stride) -> bool:
+    def records_from(
+        self, recorder: Recorder | None, step: int, local: int, stride: Stride
+    ) -> bool:
         """Whether recording begins at the host's `step`, the session's `local`; on every rank."""
         if stride.over:
             return False
@@ -65,6 +78,14 @@ class Midway:
         if stride.over and not needed and self._reset_fake_optimizer is not None:
             _tell(f"the teacher knows the student's samples at step {step}: no path is recorded")
         return needed
+
+    def check_resume(self, stride: Stride) -> None:
+        """Raise SessionError where a checkpoint waits for what this host does not give."""
+        if stride.wait and self._reset_fake_optimizer is None:
+            raise SessionError(
+                "the checkpoint waits for a path to record: give attach() the reset_fake_optimizer "
+                "it was made with"
+            )
 
     def restart_fake_score(self, step: int) -> None:
         """Make it the teacher again, as a recording wants it."""

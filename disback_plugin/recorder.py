@@ -1,6 +1,7 @@
 """Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -70,7 +71,8 @@ class Recorder:
         assert self.judge is not None
         pull = self.judge.teacher()
         self.state.losses = [pull.loss]
-        logger.info(
+        log = logger.info if pull.finite else logger.warning
+        log(
             "the teacher's loss on the student's samples is %.3g, %.0f%% of its pull is common",
             *(pull.loss, 100 * pull.common),
         )
@@ -187,6 +189,12 @@ class Recorder:
             return True
         assert self.judge is not None
         loss, before = self.judge.fake_score_loss(), self.state.losses[-1]
+        if math.isclose(loss, before, rel_tol=1e-12):
+            raise SessionError(
+                f"after recording step {num_done} the fake score has the very loss of the network "
+                f"before it, {loss:.6g}: measure(network) must answer with the network it is "
+                "given, and the fake score must be in training"
+            )
         if not self.state.keep(self.auto, loss, last=num_done == self.num_steps):
             logger.warning(
                 "recording step %d: no node is kept, it would be noise: its loss on the student's "

@@ -33,6 +33,13 @@ def open_recorded(
         raise SessionError(f"{path.folder} was given up by an earlier release: give another folder")
     path.check_files()
     _check_recording(path, config, student)
+    begun_at = path.manifest.recording.get("begun_at")
+    if begun_at is not None:
+        logger.warning(
+            "%s was recorded in mid-run, from step %d on: it leads to the student of that moment, "
+            "not to one at the start",
+            *(path.folder, begun_at),
+        )
     installation.load_fake_score(path.read(len(path)))
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
@@ -48,8 +55,11 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.M
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
     checksum, begun_at = recorded.pop("student", None), recorded.pop("begun_at", None)
     if begun_at is not None:
-        differs = f"was recorded in mid-run, from step {begun_at} on"
-    elif recorded != settings:
+        raise ConfigError(
+            f"{path.folder} was recorded in mid-run, from step {begun_at} on, for the student of "
+            "that moment: give another folder"
+        )
+    if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif checksum not in (None, parameters_checksum(student)):
         differs = "was recorded with another initial student"

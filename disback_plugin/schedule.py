@@ -137,7 +137,8 @@ class Adaptive(Schedule):
 
     Reached: the node's loss on the student's samples has fallen to `reached` times what it was when
     the node was installed; looked at every `every` steps. A node whose loss is below `known` from
-    the start is skipped. Without a measure every node answers for `cap` steps.
+    the start is skipped: with a `cap` of `every` or less that is all. Without a measure every node
+    answers for `cap` steps.
 
     stride: where automatic recording waits because the teacher pulls all samples alike, the
     student's learning rate is multiplied by it at first, see `adaptive.Stride`. 1: never.

@@ -86,6 +86,9 @@ class DisBack:
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
+        for name, given in (("measure", measure), ("reset_fake_optimizer", reset_fake_optimizer)):
+            if given is not None and not callable(given):
+                raise ConfigError(f"{name} must be a function, not {given!r}")
         if (host is None) == (roles is None):
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
         chosen = get_adapter(adapter)()
@@ -110,7 +113,7 @@ class DisBack:
         if self._path is None or not self._path.complete:
             raise SessionError(
                 f"step {step} begins backtracking, but recording has not ended: call end_step after"
-                " every step"
+                " every step, and number steps without gaps"
             )
         switch = self._strategy.begin_step(local - self._progress.num_record_steps)
         self._num_switches += switch is not None
@@ -207,6 +210,7 @@ class DisBack:
             self._recorder.state = self._progress.recording
             self._recorder.resumed_after = self._progress.last_step
         if self._progress.direct:
+            self._midway.check_resume(self._progress.stride)
             return
         assert self.config.path is not None
         self._path = DegradationPath.open(self.config.path, self.installation.reference)
@@ -230,6 +234,8 @@ class DisBack:
             short = self._path is not None and _is_too_short(self._path)
             no_path = self._progress.direct or short
             warn_at_end(self._num_switches, self.installed_node, no_path)
+            if self._progress.stride.wait:
+                logger.warning("the run ended before a path was worth recording: none was")
 
     # -- helpers --------------------------------------------------------------------------------
     def _local(self, step: int) -> int:
@@ -258,6 +264,7 @@ class DisBack:
             if start == "path":
                 self.installation.check_start()
                 self._begin_recording(None)
+                self._midway.tell_path(pull)
             else:
                 assert pull is not None
                 self._midway.begin(start, pull, self._progress.stride)
@@ -274,7 +281,7 @@ class DisBack:
     def _records_from(self, step: int) -> bool:
         """Whether a recording that has waited begins at `step`."""
         local, stride = self._local(step), self._progress.stride
-        if not self._midway.ends(self._recorder, step, local, stride):
+        if not self._midway.records_from(self._recorder, step, local, stride):
             return False
         self._begin_recording(step)
         self._midway.restart_fake_score(step)

@@ -49,16 +49,15 @@ class Course:
         record = self.plan.record
         if record is None or record.auto is None:
             return False
-        seen: list[TeacherPull] = []
 
         def look() -> TeacherPull:
-            seen.append(measure())
-            return seen[0]
+            pull = measure()
+            self._recording.losses = [pull.loss]
+            return pull
 
         if not self.stride.path_from(step, record.auto, look):
             return False
         self.record_from, self.num_record_steps = step, record.num_steps
-        self._recording.losses = [seen[0].loss]
         return True
 
     def student_lr_factor(self, step: int) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from disback_plugin.adaptive import PullSums, TeacherPull
+from disback_plugin.adaptive import AutoRecord, PullSums, TeacherPull
 from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.metrics import Health, Mismatch, mismatch_degree, node_health
@@ -23,6 +23,11 @@ from disback_plugin.trainer.teacher import load_problem, load_teacher
 from disback_plugin.trainer.weights import load_weights, read_weights
 
 NUM_SAMPLES = 2000
+VERDICTS = {
+    "path": "record a path",
+    "common": "wait, the pull is common",
+    "known": "record nothing, the teacher knows them",
+}
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,12 @@ def probe_path(folder: Path) -> PathProbe:
 def probe_table(probe: PathProbe) -> str:
     """The teacher's pull; a line a node, three numbers each, from low to high noise."""
     levels = ", ".join(f"{sigma:.2g}" for sigma in probe.nodes[0].mismatch.sigmas)
+    verdict = VERDICTS[AutoRecord().start(probe.teacher)]
     lines = [
         f"on {NUM_SAMPLES:,} samples of {probe.student} the teacher's loss is "
-        f"{probe.teacher.loss:.2g}, and {probe.teacher.common:.0%} of its pull is one\n"
-        f"shift and one scaling of them all. At sigma {levels}:",
+        f"{probe.teacher.loss:.3g}, and {probe.teacher.common:.0%} of its pull is one\n"
+        f"shift and one scaling of them all: automatic recording would {verdict}.\n"
+        f"At sigma {levels}:",
         f"{'node':>4}  {'excess loss':>24}  {'cosine':>17}  {'size':>17}",
     ]
     for node in probe.nodes:

@@ -7,7 +7,7 @@ from typing import Any
 from disback_plugin.errors import RunError
 from disback_plugin.report.formatting import number, size
 
-HEADER = ["node", "recorded at step", "size", "distance to teacher", "in bf16", "survives bf16"]
+HEADER = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
 
 
 def node_rows(path_folder: Path) -> list[list[str]]:

@@ -44,8 +44,9 @@ def test_the_command_prints_a_line_a_node(path: Path, capsys: pytest.CaptureFixt
     assert main(["path", "show", str(path), "--probe"]) == 0
     table = capsys.readouterr().out.split("2,000 samples of the initial student")[1].splitlines()
     pull = probe_path(path).teacher
-    assert table[0].startswith(f" the teacher's loss is {pull.loss:.2g}, and {pull.common:.0%} of")
-    assert [line.split()[0] for line in table[3:7]] == ["0", "1", "2", "3"]
+    assert table[0].startswith(f" the teacher's loss is {pull.loss:.3g}, and {pull.common:.0%} of")
+    assert "automatic recording would wait, the pull is common." in table[1]
+    assert [line.split()[0] for line in table[4:8]] == ["0", "1", "2", "3"]
 
 
 def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) -> None:

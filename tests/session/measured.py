@@ -6,9 +6,9 @@ from disback_plugin import DisBack, DisBackConfig
 
 RECORD = {"num_steps": 4, "auto": {"noise": 1.0, "stop_at": 0.01}}  # nodes after 1, 2 and 4 steps
 SCHEDULE = {"name": "adaptive", "cap": 2, "every": 5}
-SAMPLES = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+SAMPLES = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).repeat(4, 1)
 APART = 2**0.5 * SAMPLES.flip(1) * torch.tensor([1.0, -1.0])  # a rotation: nothing in common
-TOGETHER = torch.ones(4, 2)  # one shift
+TOGETHER = torch.ones(16, 2)  # one shift
 FAR, LATER = 9.0 * TOGETHER, 2.0 * TOGETHER  # pulls
 PATH = [FAR, LATER, 2.0 * APART]  # long steps at steps 0 to 3, a path from step 4 on
 STAGES = ["teacher"] * 4 + ["record"] * 4 + ["backtrack"] * 4 + ["teacher"] * 3

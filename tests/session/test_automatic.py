@@ -8,7 +8,7 @@ import torch
 
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.adaptive import PullSums, TeacherPull
-from disback_plugin.errors import SessionError
+from disback_plugin.errors import ConfigError, SessionError
 from tests.hosts.toy import ToyHost, same, tensors_of
 from tests.session.measured import APART, SAMPLES, TOGETHER
 
@@ -30,8 +30,11 @@ class Script:
 
 def attach(host, folder, measure, **changes):
     settings = {"record": AUTO, "schedule": ADAPTIVE, "path": folder / "path", **changes}
+    reset = settings.pop("reset_fake_optimizer", None)
     config = DisBackConfig(**settings)
-    return DisBack.attach(roles=host.roles, config=config, measure=measure)
+    return DisBack.attach(
+        roles=host.roles, config=config, measure=measure, reset_fake_optimizer=reset
+    )
 
 
 def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):
@@ -163,7 +166,7 @@ def test_a_resumed_run_takes_long_steps_where_the_whole_one_did(tmp_path, stop_a
 @pytest.mark.parametrize(("stop_at", "pull"), [(1, TOGETHER), (3, APART), (5, APART), (7, APART)])
 def test_a_checkpoint_of_what_was_measured_needs_the_measure_again(tmp_path, stop_at, pull):
     host = ToyHost()  # node 2 of a path would be noise, so that a path by the caps is another
-    measure = Script(host, 9.0, fake=[8.0, 8.0, 4.0, 2.0], nodes=[2.0] * 9, pull=pull)
+    measure = Script(host, 9.0, fake=[8.0, 7.9, 4.0, 2.0], nodes=[2.0] * 9, pull=pull)
     disback = attach(host, tmp_path, measure)
     host.run(disback, range(stop_at))
     with pytest.raises(SessionError, match="was made with a measure: give attach\\(\\) one"):
@@ -206,16 +209,57 @@ def test_a_checkpoint_from_before_long_steps_is_resumed(tmp_path):
     [
         (3.0, "gave float"),
         ((TOGETHER[:0], SAMPLES[:0]), r"gave \(a tensor \(0, 2\), a tensor \(0, 2\)\)"),
-        (TOGETHER, r"gave a tensor \(4, 2\)"),
-        ((TOGETHER, SAMPLES[:2]), r"gave \(a tensor \(4, 2\), a tensor \(2, 2\)\)"),
+        (TOGETHER, r"gave a tensor \(16, 2\)"),
+        ((TOGETHER, SAMPLES[:2]), r"gave \(a tensor \(16, 2\), a tensor \(2, 2\)\)"),
         ((torch.tensor(3.0), torch.tensor(3.0)), r"gave \(a tensor \(\), a tensor \(\)\)"),
-        ((3.0, SAMPLES), r"gave \(float, a tensor \(4, 2\)\)"),
+        ((3.0, SAMPLES), r"gave \(float, a tensor \(16, 2\)\)"),
     ],
 )
 def test_a_measure_that_gives_something_else_is_told_what_is_due(tmp_path, answer, seen):
     host = ToyHost()
     with pytest.raises(SessionError, match=f"{seen}: it must return two tensors"):
         attach(host, tmp_path, lambda network: answer).begin_step(0)
+
+
+def test_a_measure_of_few_samples_is_warned_of_once(tmp_path, caplog):
+    host = ToyHost()
+    pulls = iter([3.0, 2.0, 1.5, 1.2])
+    disback = attach(
+        host,
+        tmp_path,
+        lambda network: (next(pulls) * TOGETHER[:15], SAMPLES[:15]),
+        reset_fake_optimizer=lambda: None,
+    )
+    host.run(disback, range(6))
+    assert caplog.text.count("gives 15 samples in all: under 16") == 1
+
+
+def test_a_measure_that_ignores_its_network_is_told(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, lambda network: (2 * APART, SAMPLES))
+    with pytest.raises(SessionError, match="the very loss of the network before it, 4: measure"):
+        host.run(disback, range(3))
+
+
+@pytest.mark.parametrize("name", ["measure", "reset_fake_optimizer"])
+def test_what_is_no_function_is_refused_at_once(tmp_path, name):
+    host = ToyHost()
+    config = DisBackConfig(record=AUTO, schedule=ADAPTIVE, path=tmp_path / "path")
+    with pytest.raises(ConfigError, match=f"{name} must be a function, not True"):
+        DisBack.attach(roles=host.roles, config=config, **{name: True})
+
+
+def test_a_path_at_once_is_told(tmp_path, caplog):
+    host = ToyHost()
+    attach(host, tmp_path, Script(host, 4.0)).begin_step(0)
+    assert "a path is recorded: the teacher's loss on the student's samples is 4" in caplog.text
+
+
+def test_a_schedule_that_does_not_wait_says_which_would(tmp_path, caplog):
+    host = ToyHost()
+    schedule = {"name": "fixed", "interval": 3}
+    attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER), schedule=schedule).begin_step(0)
+    assert caplog.messages[-1].endswith("(the schedule adaptive would wait for a path)")
 
 
 def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):

@@ -116,6 +116,22 @@ def test_a_pull_that_is_not_finite_is_looked_at_again(tmp_path, caplog):
     assert "the teacher's loss on the student's samples is nan" in caplog.text
 
 
+def test_a_run_that_ends_while_it_waits_says_so(tmp_path, caplog):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Measured(host, [FAR, LATER]))
+    host.run(disback, range(3))
+    disback.close()
+    assert caplog.messages[-1] == "the run ended before a path was worth recording: none was"
+
+
+def test_a_path_from_mid_run_is_reused_with_a_warning(tmp_path, caplog):
+    host = ToyHost()
+    host.run(attach(host, tmp_path, Measured(host, PATH)), range(10))
+    again = ToyHost()
+    attach(again, tmp_path, None, record=None).begin_step(0)
+    assert "it leads to the student of that moment, not to one at the start" in caplog.text
+
+
 def test_a_wait_begins_only_at_the_teacher(tmp_path):
     host = ToyHost()
     with torch.no_grad():
@@ -149,6 +165,39 @@ def test_without_a_way_to_reset_the_optimizer_nothing_is_recorded(tmp_path, capl
     assert caplog.messages[-1].startswith("long steps end")
     assert host.fake_optimizer.state
     assert measure.num_asked == 3  # nor looked at for nothing
+
+
+def test_a_checkpoint_that_waits_needs_the_way_to_reset_again(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Measured(host, PATH))
+    host.run(disback, range(2))
+    again = ToyHost()
+    with pytest.raises(SessionError, match="waits for a path to record: give attach"):
+        attach(again, tmp_path, Measured(again, []), reset=None).load_state_dict(
+            disback.state_dict()
+        )
+    host.run(disback, range(2, 10))  # nothing waits once the path is there
+    attach(again, tmp_path, Measured(again, []), reset=None).load_state_dict(disback.state_dict())
+
+
+def test_recording_ends_by_the_loss_at_its_own_beginning(tmp_path):
+    host = ToyHost()
+    record = {"num_steps": 4, "auto": {"noise": 1.0, "stop_at": 0.9}}
+    measure = Measured(host, PATH)  # losses 81, 4 and 4; the fake score's 3.24 is below 0.9 of 4
+    turns = host.run(attach(host, tmp_path, measure, record=record), range(6))
+    assert [turn.stage for turn in turns][4:] == ["record", "teacher"]
+    again = ToyHost()
+    measure, record = Measured(again, PATH), {"num_steps": 4, "auto": {"stop_at": 0.5}}
+    turns = again.run(attach(again, tmp_path / "longer", measure, record=record), range(9))
+    assert [turn.stage for turn in turns][4:] == ["record"] * 4 + ["backtrack"]
+
+
+def test_a_reset_that_does_not_bring_the_teacher_back_is_told(tmp_path, monkeypatch):
+    host = ToyHost()
+    disback = attach(host, tmp_path, Measured(host, PATH))
+    monkeypatch.setattr(disback.installation, "reset_fake_score", lambda: None)
+    with pytest.raises(InstallError, match="the fake score does not start as the teacher"):
+        host.run(disback, range(6))
 
 
 def test_what_is_asked_about_an_earlier_step_is_answered(tmp_path):
@@ -275,7 +324,7 @@ def test_a_new_run_does_not_start_on_a_path_from_mid_run(tmp_path):
     host = ToyHost()
     host.run(attach(host, tmp_path, Measured(host, PATH)), range(10))
     again = ToyHost()
-    with pytest.raises(ConfigError, match="was recorded in mid-run, from step 4 on: leave"):
+    with pytest.raises(ConfigError, match="recorded in mid-run, from step 4 on, for the student"):
         attach(again, tmp_path, Measured(again, PATH)).begin_step(0)
 
 
