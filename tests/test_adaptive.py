@@ -50,7 +50,7 @@ def test_a_path_is_for_a_teacher_that_neither_knows_the_samples_nor_pulls_them_a
 
 @pytest.mark.parametrize("pull", [(float("nan"), 0.0), (float("inf"), 0.0), (2.0, float("nan"))])
 def test_a_pull_that_is_not_finite_decides_nothing(pull):
-    with pytest.raises(SessionError, match="they must be finite before its first update"):
+    with pytest.raises(SessionError, match="samples must be finite before its first update"):
         AutoRecord().start(TeacherPull(*pull))
 
 
