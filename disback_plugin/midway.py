@@ -29,17 +29,18 @@ class Midway:
     ) -> None:
         self._installation, self._reset_fake_optimizer = installation, reset_fake_optimizer
         self._auto = None if config.record is None else config.record.auto
-        self._schedule: Adaptive | None = None
-        if isinstance(config.schedule, Adaptive) and config.arm == "disback":
+        self._arm, self._schedule = config.arm, None
+        if isinstance(config.schedule, Adaptive):
             self._schedule = config.schedule
 
     def begin(self, start: Start, pull: TeacherPull, stride: Stride) -> None:
         """At the first step, where nothing is recorded yet."""
         assert self._auto is not None
-        if start == "known" or self._schedule is None:
-            more = "" if start == "known" else " (the schedule adaptive would wait for a path)"
-            seen = _seen(self._auto, pull, start)
-            _tell(f"{seen}: nothing is recorded, it answers from the first step on{more}")
+        if start == "known" or self._arm != "disback" or self._schedule is None:
+            told = "nothing is recorded, it answers from the first step on"
+            if start != "known" and self._schedule is None:
+                told += " (the schedule adaptive would wait for a path)"
+            _tell(f"{_seen(self._auto, pull, start)}: {told}")
             return
         waits = self._reset_fake_optimizer is not None
         stride.begin(pull, long=self._schedule.stride > 1, waits=waits)

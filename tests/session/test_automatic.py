@@ -260,6 +260,8 @@ def test_a_schedule_that_does_not_wait_says_which_would(tmp_path, caplog):
     schedule = {"name": "fixed", "interval": 3}
     attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER), schedule=schedule).begin_step(0)
     assert caplog.messages[-1].endswith("(the schedule adaptive would wait for a path)")
+    attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER), arm="warm").begin_step(0)
+    assert caplog.messages[-1].endswith("it answers from the first step on")
 
 
 def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
