@@ -1,7 +1,4 @@
-"""`DisBack`: what a host's training loop talks to. Stages: record -> backtrack -> teacher.
-
-Automatic recording may put the teacher before that (`Midway`), or leave all but the teacher out.
-"""
+"""`DisBack`: what a host's loop talks to. Stages: record, backtrack, teacher; or see `Midway`."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -28,7 +25,14 @@ from disback_plugin.real_score import (
 )
 from disback_plugin.recorder import Recorder, parameters_checksum
 from disback_plugin.reuse import open_recorded
-from disback_plugin.session_checks import check_owner, check_student, check_used, warn_at_end
+from disback_plugin.session_checks import (
+    check_functions,
+    check_owner,
+    check_student,
+    check_used,
+    is_too_short,
+    warn_at_end,
+)
 from disback_plugin.turn import Turn
 
 logger = logging.getLogger("disback")
@@ -86,9 +90,7 @@ class DisBack:
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match).
         """
-        for name, given in (("measure", measure), ("reset_fake_optimizer", reset_fake_optimizer)):
-            if given is not None and not callable(given):
-                raise ConfigError(f"{name} must be a function, not {given!r}")
+        check_functions(measure=measure, reset_fake_optimizer=reset_fake_optimizer)
         if (host is None) == (roles is None):
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
         chosen = get_adapter(adapter)()
@@ -107,7 +109,7 @@ class DisBack:
         if self._progress.direct and not self._records_from(step):
             factor = self._midway.student_lr_factor(self._progress.stride)
             return Turn(step, "teacher", 0, True, student_lr_factor=factor)
-        local = self._local(step)
+        local = self._progress.local(step)
         if local < self._progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
         if self._path is None or not self._path.complete:
@@ -130,7 +132,7 @@ class DisBack:
         """
         entry = None
         if self.active and step != self._progress.last_step:
-            num_done = self._local(step) + 1
+            num_done = self._progress.local(step) + 1
             if num_done <= self._progress.num_record_steps:
                 entry = self._end_record_step(num_done)
             self._progress.last_step = step
@@ -148,10 +150,8 @@ class DisBack:
 
     def metrics(self, step: int) -> dict[str, float]:
         """Numbers for a host's log: stage (0 record, 1 backtrack, 2 teacher), node, distance."""
-        first, num = self._progress.first_step, self._progress.num_record_steps
-        recording = first is not None and 0 <= step - first < num
         node = self.installed_node
-        stage = 0 if recording else 1 if node else 2
+        stage = 0 if self._progress.recording_at(step) else 1 if node else 2
         distance = self._path.nodes[node - 1].distance if node and self._path else 0.0
         return {"disback/stage": stage, "disback/node": node, "disback/distance": distance}
 
@@ -181,8 +181,7 @@ class DisBack:
         What the host counts by the student's updates, as a learning-rate schedule, belongs at
         `step - num_held(step)`.
         """
-        first, num = self._progress.first_step, self._progress.num_record_steps
-        return num if first is not None and step >= first + num else 0
+        return self._progress.num_held(step)
 
     @property
     def path(self) -> DegradationPath | None:
@@ -231,23 +230,11 @@ class DisBack:
     def close(self) -> None:
         """Warn if an active session never switched anything, but for a recording that said why."""
         if self.config.arm == "disback" and is_main():
-            short = self._path is not None and _is_too_short(self._path)
-            no_path = self._progress.direct or short
-            warn_at_end(self._num_switches, self.installed_node, no_path)
-            if self._progress.stride.wait:
-                logger.warning("the run ended before a path was worth recording: none was")
+            short = self._path is not None and is_too_short(self._path)
+            no_path, waits = self._progress.direct or short, self._progress.stride.wait > 0
+            warn_at_end(self._num_switches, self.installed_node, no_path, waits)
 
     # -- helpers --------------------------------------------------------------------------------
-    def _local(self, step: int) -> int:
-        first = self._progress.first_step
-        if first is None:
-            raise SessionError(f"step {step} comes before the first begin_step")
-        if step < first:
-            raise SessionError(
-                f"step {step} comes before step {first}, where this session or its recording began"
-            )
-        return step - first
-
     def _start(self, step: int) -> None:
         folder = self.config.path
         assert folder is not None
@@ -280,7 +267,7 @@ class DisBack:
 
     def _records_from(self, step: int) -> bool:
         """Whether a recording that has waited begins at `step`."""
-        local, stride = self._local(step), self._progress.stride
+        local, stride = self._progress.local(step), self._progress.stride
         if not self._midway.records_from(self._recorder, step, local, stride):
             return False
         self._begin_recording(step)
@@ -305,13 +292,8 @@ class DisBack:
         if self.config.arm != "disback":
             return
         schedule, path = self.config.schedule, self._path
-        if _is_too_short(path):
+        if is_too_short(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
             loss = None if self._judge is None else self._judge.loss
             self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
-
-
-def _is_too_short(path: DegradationPath) -> bool:
-    """Whether automatic recording has ended with too few nodes to walk back."""
-    return path.complete and "auto" in path.manifest.recording and len(path) < 2

@@ -5,12 +5,19 @@ from pathlib import Path
 
 from torch import nn
 
-from disback_plugin.errors import SessionError
+from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
 from disback_plugin.recorder import parameters_checksum
 
 logger = logging.getLogger("disback")
+
+
+def check_functions(**given: object) -> None:
+    """Raise ConfigError for what is neither None nor to be called."""
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise ConfigError(f"{name} must be a function, not {value!r}")
 
 
 def check_student(student: nn.Module, checksum: int | None, path: Path | None) -> None:
@@ -34,6 +41,11 @@ def check_owner(path: DegradationPath, checksum: int | None) -> None:
         )
 
 
+def is_too_short(path: DegradationPath) -> bool:
+    """Whether automatic recording has ended with too few nodes to walk back."""
+    return path.complete and "auto" in path.manifest.recording and len(path) < 2
+
+
 def check_used(installation: Installation, num_evaluations: int) -> None:
     """The whole path was walked: with `separate` or `lora` the host must have asked for it."""
     if installation.needs_real_score and num_evaluations == 0:
@@ -44,8 +56,10 @@ def check_used(installation: Installation, num_evaluations: int) -> None:
         )
 
 
-def warn_at_end(num_switches: int, installed_node: int, no_path: bool) -> None:
-    """Of a run that walked no node though it has a path, or that ended on one."""
+def warn_at_end(num_switches: int, installed_node: int, no_path: bool, waits: bool) -> None:
+    """Of a run that walked no node though it has a path, ended on one, or waits for one."""
+    if waits:
+        logger.warning("the run ended before a path was worth recording: none was")
     if num_switches == 0 and not no_path:
         logger.warning(
             "DisBack was attached but never installed a node: training stopped during "

@@ -38,6 +38,27 @@ class Progress:
             return not self.stride.over
         return bool(self.recording.losses) or self.walk.first is not None
 
+    def local(self, step: int) -> int:
+        """Steps from `first_step` to the host's `step`; SessionError where it comes before."""
+        if self.first_step is None:
+            raise SessionError(f"step {step} comes before the first begin_step")
+        if step < self.first_step:
+            raise SessionError(
+                f"step {step} comes before step {self.first_step}, where this session or its "
+                "recording began"
+            )
+        return step - self.first_step
+
+    def recording_at(self, step: int) -> bool:
+        """Whether `step` is one of recording."""
+        first = self.first_step
+        return first is not None and 0 <= step - first < self.num_record_steps
+
+    def num_held(self, step: int) -> int:
+        """Steps before `step` that went to a recording which has ended."""
+        first, num = self.first_step, self.num_record_steps
+        return num if first is not None and step >= first + num else 0
+
     def num_done(self) -> int:
         """Steps that have ended."""
         if self.first_step is None or self.last_step is None:

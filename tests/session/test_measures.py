@@ -1,0 +1,108 @@
+"""What a host's measure may give, and what ranks make of it."""
+
+import pytest
+import torch
+
+from disback_plugin import DisBack, DisBackConfig
+from disback_plugin.adaptive import PullSums, TeacherPull
+from disback_plugin.errors import ConfigError, SessionError
+from tests.hosts.toy import ToyHost
+from tests.session.measured import APART, SAMPLES, TOGETHER
+from tests.session.scripted import ADAPTIVE, AUTO, Script, attach
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        (3.0, "gave float"),
+        ((TOGETHER[:0], SAMPLES[:0]), r"gave \(a tensor \(0, 2\), a tensor \(0, 2\)\)"),
+        (TOGETHER, r"gave a tensor \(16, 2\)"),
+        ((TOGETHER, SAMPLES[:2]), r"gave \(a tensor \(16, 2\), a tensor \(2, 2\)\)"),
+        ((torch.tensor(3.0), torch.tensor(3.0)), r"gave \(a tensor \(\), a tensor \(\)\)"),
+        ((3.0, SAMPLES), r"gave \(float, a tensor \(16, 2\)\)"),
+    ],
+)
+def test_a_measure_that_gives_something_else_is_told_what_is_due(tmp_path, answer, seen):
+    host = ToyHost()
+    with pytest.raises(SessionError, match=f"{seen}: it must return two tensors"):
+        attach(host, tmp_path, lambda network: answer).begin_step(0)
+
+
+def test_a_measure_of_few_samples_is_warned_of_once(tmp_path, caplog):
+    host = ToyHost()
+    pulls = iter([3.0, 2.0, 1.5, 1.2])
+    disback = attach(
+        host,
+        tmp_path,
+        lambda network: (next(pulls) * TOGETHER[:15], SAMPLES[:15]),
+        reset_fake_optimizer=lambda: None,
+    )
+    host.run(disback, range(6))
+    assert caplog.text.count("gives 15 samples in all: under 16") == 1
+
+
+def test_a_measure_that_ignores_its_network_is_told(tmp_path):
+    host = ToyHost()
+    disback = attach(host, tmp_path, lambda network: (2 * APART, SAMPLES))
+    with pytest.raises(SessionError, match="the very loss of the network before it, 4: measure"):
+        host.run(disback, range(3))
+
+
+@pytest.mark.parametrize("name", ["measure", "reset_fake_optimizer"])
+def test_what_is_no_function_is_refused_at_once(tmp_path, name):
+    host = ToyHost()
+    config = DisBackConfig(record=AUTO, schedule=ADAPTIVE, path=tmp_path / "path")
+    with pytest.raises(ConfigError, match=f"{name} must be a function, not True"):
+        DisBack.attach(roles=host.roles, config=config, **{name: True})
+
+
+def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
+    host = ToyHost()
+    for answer, seen in (
+        ((float("nan") * SAMPLES, SAMPLES), "the teacher's loss is nan"),
+        ((TOGETHER, float("nan") * SAMPLES), "the common share of its pull nan"),
+    ):
+        with pytest.raises(SessionError, match=seen):
+            attach(host, tmp_path, lambda network, answer=answer: answer).begin_step(0)
+    assert not (tmp_path / "path").exists()
+
+
+def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path, caplog):
+    host = ToyHost()
+    turns = host.run(attach(host, tmp_path, None), range(20))
+    assert [turn.node for turn in turns] == [0] * 6 + [3] * 4 + [2] * 4 + [1] * 4 + [0] * 2
+    assert "has no measure to decide from, so all 4 nodes are kept" in caplog.text
+
+
+def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
+    other = PullSums.of(1.3**0.5 * APART, SAMPLES)
+    monkeypatch.setattr("disback_plugin.judge.gather", lambda value: [value, other])
+    host = ToyHost()
+    turn = attach(host, tmp_path, Script(host, 0.8)).begin_step(0)
+    assert turn.stage == "record"  # (0.8 + 1.3) / 2 is above min_loss, 0.8 is not
+    monkeypatch.setattr(
+        "disback_plugin.judge.gather", lambda value: [value, (3 * value[0], value[1] + 1.0)]
+    )
+    measure = Script(host, 10.0, fake=[8.0])
+    disback = attach(host, tmp_path / "losses", measure)
+    monkeypatch.setattr(disback._judge, "teacher", lambda: TeacherPull(10.0, 0.0))
+    host.run(disback, range(1))
+    assert disback.state_dict()["progress"]["recording"]["losses"] == [
+        10.0,
+        pytest.approx((8.0 + 3 * 9.0) / 4),
+    ]
+
+
+def test_rank_0_decides_and_tells(tmp_path, monkeypatch, caplog):
+    seen = []
+
+    def on_main(work, what):
+        seen.append(what)
+        return work()
+
+    monkeypatch.setattr("disback_plugin.judge.on_main", on_main)
+    monkeypatch.setattr("disback_plugin.midway.is_main", lambda: False)
+    host = ToyHost()
+    attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER)).begin_step(0)
+    assert seen == ["adding up the teacher's pull"]
+    assert "all alike" not in caplog.text
