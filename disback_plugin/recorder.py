@@ -111,7 +111,7 @@ class Recorder:
         return DegradationPath.open(folder, reference)
 
     def _give_way(self, path: DegradationPath) -> None:
-        begun_at, resumed = path.manifest.recording.get("begun_at"), self.resumed_after
+        begun_at, resumed = path.begun_at, self.resumed_after
         if begun_at is not None and resumed is not None and begun_at > resumed:
             logger.warning(
                 "%s was recorded after the checkpoint; it is recorded again", path.folder

@@ -33,12 +33,11 @@ def open_recorded(
         raise SessionError(f"{path.folder} was given up by an earlier release: give another folder")
     path.check_files()
     _check_recording(path, config, student)
-    begun_at = path.manifest.recording.get("begun_at")
-    if begun_at is not None:
+    if path.begun_at is not None:
         logger.warning(
             "%s was recorded in mid-run, from step %d on: it leads to the student of that moment, "
             "not to one at the start",
-            *(path.folder, begun_at),
+            *(path.folder, path.begun_at),
         )
     installation.load_fake_score(path.read(len(path)))
     logger.warning(
@@ -53,15 +52,15 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.M
     if config.record is None:
         return
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
-    checksum, begun_at = recorded.pop("student", None), recorded.pop("begun_at", None)
-    if begun_at is not None:
+    recorded.pop("student", None)
+    if path.begun_at is not None:
         raise ConfigError(
-            f"{path.folder} was recorded in mid-run, from step {begun_at} on, for the student of "
-            "that moment: give another folder"
+            f"{path.folder} was recorded in mid-run, from step {path.begun_at} on, for the student "
+            "of that moment: give another folder"
         )
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
-    elif checksum not in (None, parameters_checksum(student)):
+    elif path.student not in (None, parameters_checksum(student)):
         differs = "was recorded with another initial student"
     else:
         return

@@ -32,8 +32,7 @@ def check_student(student: nn.Module, checksum: int | None, path: Path | None) -
 
 def check_owner(path: DegradationPath, checksum: int | None) -> None:
     """On resume: raise SessionError unless the path was recorded for this checkpoint's student."""
-    recorded_for = path.manifest.recording.get("student")
-    if None not in (recorded_for, checksum) and recorded_for != checksum:
+    if None not in (path.student, checksum) and path.student != checksum:
         raise SessionError(
             f"{path.folder} was recorded for another student than the checkpoint's: another run, "
             "or this one after an older checkpoint, has recorded it again. Go on from a checkpoint "

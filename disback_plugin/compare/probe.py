@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from disback_plugin.adaptive import AutoRecord, PullSums, TeacherPull
+from disback_plugin.adaptive import AutoRecord, PullSums, Start, TeacherPull
 from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.metrics import Health, Mismatch, mismatch_degree, node_health
@@ -23,7 +23,7 @@ from disback_plugin.trainer.teacher import load_problem, load_teacher
 from disback_plugin.trainer.weights import load_weights, read_weights
 
 NUM_SAMPLES = 2000
-VERDICTS = {
+VERDICTS: dict[Start, str] = {
     "path": "record a path",
     "common": "wait, the pull is common",
     "known": "record nothing, the teacher knows them",
@@ -43,11 +43,13 @@ class Probe:
 class PathProbe:
     """The teacher's pull, at the noise levels of training, and every node from index 0 on.
 
-    student: whose samples these are.
+    student: whose samples these are. start: what automatic recording would make of the pull, by the
+    run's settings or the defaults.
     """
 
     student: str
     teacher: TeacherPull
+    start: Start
     nodes: list[Probe]
 
 
@@ -69,8 +71,7 @@ def probe_path(folder: Path) -> PathProbe:
     teacher = load_teacher(config, problem, out)
     path = DegradationPath.open(folder, teacher.state_dict())
     student = make_student(config.student, teacher, problem.data_shape, seed)
-    begun_at = path.manifest.recording.get("begun_at")
-    if begun_at is not None:
+    if path.begun_at is not None:
         file = run / RECORDED_STUDENT
         load_weights(student, read_weights(file), str(file))
     shape = (
@@ -97,21 +98,24 @@ def probe_path(folder: Path) -> PathProbe:
     eps = torch.randn(samples.shape, generator=generator(0, 0, "probe/eps"))
     with torch.no_grad():
         x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
+    pull = PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)])
+    auto = config.disback.record.auto or AutoRecord()
+    initial = path.begun_at is None
     return PathProbe(
-        "the initial student" if begun_at is None else f"the student at step {begun_at}",
-        PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)]),
-        probes,
+        student="the initial student" if initial else f"the student at step {path.begun_at}",
+        teacher=pull,
+        start=auto.start(pull),
+        nodes=probes,
     )
 
 
 def probe_table(probe: PathProbe) -> str:
     """The teacher's pull; a line a node, three numbers each, from low to high noise."""
     levels = ", ".join(f"{sigma:.2g}" for sigma in probe.nodes[0].mismatch.sigmas)
-    verdict = VERDICTS[AutoRecord().start(probe.teacher)]
     lines = [
         f"on {NUM_SAMPLES:,} samples of {probe.student} the teacher's loss is "
         f"{probe.teacher.loss:.3g}, and {probe.teacher.common:.0%} of its pull is one\n"
-        f"shift and one scaling of them all: automatic recording would {verdict}.\n"
+        f"shift and one scaling of them all: automatic recording would {VERDICTS[probe.start]}.\n"
         f"At sigma {levels}:",
         f"{'node':>4}  {'excess loss':>24}  {'cosine':>17}  {'size':>17}",
     ]

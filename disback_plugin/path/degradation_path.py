@@ -118,6 +118,16 @@ class DegradationPath:
         """Whether recording ran to its end."""
         return self.manifest.complete
 
+    @property
+    def begun_at(self) -> int | None:
+        """The step of its run at which recording began; None where that was at the start."""
+        return self.manifest.recording.get("begun_at")
+
+    @property
+    def student(self) -> int | None:
+        """The checksum of the student it was recorded for; None where it is not known."""
+        return self.manifest.recording.get("student")
+
     def __len__(self) -> int:
         return len(self.nodes)
 

@@ -150,5 +150,10 @@ class LoRAAdapter(Installation):
 
 def _without_random(start: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without the A of an adapter whose B is zero: what it is then changes nothing."""
-    zero = not any(value.count_nonzero() for name, value in start.items() if "_B" in name)
-    return {name: value for name, value in start.items() if not (zero and "_A" in name)}
+    zero = not any(value.count_nonzero() for name, value in start.items() if _is(name, "B"))
+    return {name: value for name, value in start.items() if not (zero and _is(name, "A"))}
+
+
+def _is(name: str, factor: str) -> bool:
+    """Whether a tensor is an adapter's factor A, or B; a layer's own name may hold anything."""
+    return bool({f"lora_{factor}", f"lora_embedding_{factor}"} & set(name.split(".")))

@@ -165,7 +165,7 @@ class DistillJob:
     def _recording_began(self, step: int) -> bool:
         """In mid-run, at this step."""
         path = None if self.loop.disback is None else self.loop.disback.path
-        return path is not None and path.manifest.recording.get("begun_at") == step
+        return path is not None and path.begun_at == step
 
     def _keep_recorded_student(self) -> None:
         """Whoever looks at a path from mid-run later needs it."""

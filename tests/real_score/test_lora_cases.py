@@ -70,6 +70,18 @@ def test_a_reset_fake_score_is_the_teacher_again_and_can_be_trained(settings, x)
     assert not torch.allclose(model(x), teacher)
 
 
+def test_a_layers_own_name_does_not_make_it_random(x):
+    base = nn.Sequential()
+    base.add_module("first_A", nn.Linear(4, 8))
+    base.add_module("second_B", nn.Linear(8, 4))
+    model = adapted(base, targets=("first_A", "second_B"))
+    teacher = model(x).detach()
+    installation = LoRAAdapter(model, "nearest")
+    train(model)
+    installation.reset_fake_score()
+    assert torch.equal(model(x), teacher)
+
+
 def test_an_adapter_that_starts_with_a_zero_and_b_not_is_reset_as_a_whole(x):
     model = adapted()
     with torch.no_grad():
