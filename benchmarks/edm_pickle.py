@@ -52,7 +52,7 @@ def time_reading(kind: str, file: Path, edm: Path) -> None:
 
         import torch_utils.persistence  # noqa: F401 - what the file names first
     else:
-        from disback_plugin.edm.loading import load_edm_pickle, read_edm_pickle
+        from disback_plugin.pretrained.edm.opening import load_edm_pickle, read_edm_pickle
     start = time.perf_counter()
     if kind == "nvlabs":
         with file.open("rb") as stream:

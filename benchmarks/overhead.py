@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from disback_plugin import DegradationPath
-from disback_plugin.networks import SmallUNet
-from disback_plugin.trainer import parse_config
-from disback_plugin.trainer.accelerate_setup import make_accelerator
-from disback_plugin.trainer.build import make_teacher
-from disback_plugin.trainer.distill_job import attach, make_drawer, make_networks
-from disback_plugin.trainer.loop import Distillation
-from disback_plugin.trainer.problem import make_problem
+from disback_plugin.lab.config.experiment import parse_config
+from disback_plugin.lab.networks import SmallUNet
+from disback_plugin.lab.problems.problems import make_problem
+from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
+from disback_plugin.lab.trainer.build import make_teacher
+from disback_plugin.lab.trainer.distill_job import attach, make_drawer, make_networks
+from disback_plugin.lab.trainer.loop import Distillation
 
 LIMIT = 1.01
 CONFIG = {

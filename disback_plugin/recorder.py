@@ -11,7 +11,7 @@ from disback_plugin.adaptive import RecordingState, Start, Stride, TeacherPull
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
-from disback_plugin.judge import Judge
+from disback_plugin.measure import Judge
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import remove_strays
 from disback_plugin.path.manifest import FILE_NAME

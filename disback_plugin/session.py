@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from disback_plugin import session_state
+from disback_plugin import progress
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
 from disback_plugin.adaptive import Measure
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
-from disback_plugin.judge import Judge
+from disback_plugin.measure import Judge
 from disback_plugin.midway import Midway
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
@@ -23,8 +23,8 @@ from disback_plugin.real_score import (
     RealScore,
     make_walk,
 )
+from disback_plugin.recorded import open_recorded
 from disback_plugin.recorder import Recorder, parameters_checksum
-from disback_plugin.reuse import open_recorded
 from disback_plugin.session_checks import (
     check_functions,
     check_owner,
@@ -64,7 +64,7 @@ class DisBack:
         )
         self._midway = Midway(config, installation, reset_fake_optimizer)
         self._path: DegradationPath | None = None
-        self._progress = session_state.Progress()
+        self._progress = progress.Progress()
         self._num_switches = 0
         self._num_evaluations = 0
 
@@ -190,7 +190,7 @@ class DisBack:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state for the host's checkpoint; tensors stay in the path's folder."""
-        return session_state.dump(self.config, self.installation.reference, self._progress)
+        return progress.dump(self.config, self.installation.reference, self._progress)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint: between `attach` and the first `begin_step`, on every rank.
@@ -200,7 +200,7 @@ class DisBack:
         """
         if self._progress.first_step is not None:
             raise SessionError("load_state_dict comes before the first begin_step")
-        self._progress = session_state.load(state, self.config, self.installation.reference)
+        self._progress = progress.load(state, self.config, self.installation.reference)
         if not self.active or self._progress.first_step is None:
             return
         if self._progress.measured and self._judge is None:

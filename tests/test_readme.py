@@ -12,7 +12,7 @@ import yaml
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.cli.main import make_parser
 from disback_plugin.diffusion import EDMDenoiser
-from disback_plugin.networks import ResidualMLP
+from disback_plugin.lab.networks import ResidualMLP
 from tests.hosts.toy import ToyHost, same, tensors_of
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +97,7 @@ def test_the_integration_takes_four_lines():
 
 
 def test_every_config_shown_is_valid():
-    from disback_plugin.trainer import parse_config
+    from disback_plugin.lab.config.experiment import parse_config
 
     shown = [block for page in PAGES for block in blocks("yaml", page)]
     assert shown

@@ -34,10 +34,13 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is missing, then summarise all that the folder was asked for."""
-    from disback_plugin.compare import compare, markdown, summarise, table
-    from disback_plugin.compare.figure import draw
-    from disback_plugin.path.atomic import write_json, write_text
-    from disback_plugin.trainer import RunInterrupted, load_config
+    from disback_plugin.files import write_json, write_text
+    from disback_plugin.lab.compare import compare
+    from disback_plugin.lab.config.experiment import load_config
+    from disback_plugin.lab.report.markdown import markdown
+    from disback_plugin.lab.report.sweep import draw
+    from disback_plugin.lab.results.comparison_summary import summarise, table
+    from disback_plugin.lab.trainer import RunInterrupted
 
     config = load_config(args.config, args.overrides)
     out = args.out or Path("runs") / f"{config.name}-compare"

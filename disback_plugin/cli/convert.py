@@ -57,7 +57,7 @@ def add_cm(actions: Any) -> None:
 
 def convert_cm(args: argparse.Namespace) -> int:
     """Write the folder and say what the checkpoint held."""
-    from disback_plugin.consistency import convert_checkpoint
+    from disback_plugin.pretrained.consistency import convert_checkpoint
 
     found = convert_checkpoint(
         args.source, args.target, args.num_head_channels, args.resolution, args.force
@@ -71,9 +71,9 @@ def convert_cm(args: argparse.Namespace) -> int:
 
 def convert_edm(args: argparse.Namespace) -> int:
     """Write a network's tensors and arguments that fit; an existing file is kept unless forced."""
-    from disback_plugin.edm.checkpoint import write_edm_safetensors
-    from disback_plugin.edm.loading import denoiser_of
-    from disback_plugin.edm.pickle_reader import read_edm_pickle
+    from disback_plugin.pretrained.edm.checkpoint import write_edm_safetensors
+    from disback_plugin.pretrained.edm.opening import denoiser_of
+    from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
 
     if args.target.suffix != ".safetensors":
         raise CheckpointError(f"{args.target}: name the file to write *.safetensors")

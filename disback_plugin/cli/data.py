@@ -7,8 +7,8 @@ from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
 from disback_plugin.counting import count
-from disback_plugin.data.optional import needed
 from disback_plugin.errors import DataError
+from disback_plugin.lab.data.optional import needed
 
 EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
   disback data lmdb photos/ photos_lmdb --resolution 64 --labels none
@@ -71,9 +71,9 @@ def add_parser(commands: Any) -> None:
 
 def write(args: argparse.Namespace) -> int:
     """Write the LMDB and show it."""
-    from disback_plugin.data import latents
-    from disback_plugin.data.images import open_images
-    from disback_plugin.data.lmdb_writer import (
+    from disback_plugin.lab.data import latents
+    from disback_plugin.lab.data.images import open_images
+    from disback_plugin.lab.data.lmdb_writer import (
         refuse_existing,
         write_image_lmdb,
         write_latent_lmdb,
@@ -110,8 +110,8 @@ def _bar(rows: Iterable[Any], num: int) -> Any:
 
 def show(args: argparse.Namespace) -> int:
     """Print what is in an LMDB."""
-    from disback_plugin.data.lmdb_reader import DATA_FILE, LMDBReader
-    from disback_plugin.data.lmdb_sources import ImageLMDB, LatentLMDB
+    from disback_plugin.lab.data.lmdb_reader import DATA_FILE, LMDBReader
+    from disback_plugin.lab.data.lmdb_sources import ImageLMDB, LatentLMDB
 
     reader = LMDBReader(args.folder)
     megabytes = (args.folder / DATA_FILE).stat().st_size / 1e6

@@ -39,7 +39,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo's three arms."""
-    from disback_plugin.trainer import ARMS, parse_config
+    from disback_plugin.lab.config.experiment import parse_config
+    from disback_plugin.lab.trainer import ARMS
 
     config = parse_config(demo_settings(), CONFIG)
     print(INTRODUCTION, flush=True)

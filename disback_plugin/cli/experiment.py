@@ -11,7 +11,7 @@ from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main
 
 if TYPE_CHECKING:
-    from disback_plugin.trainer import ExperimentConfig
+    from disback_plugin.lab.config.experiment import ExperimentConfig
 
 INTERVALS = """± is one standard deviation over seeds; intervals are Student's t over paired seeds,
 from 3 on, which is safe for a few. `disback compare`, meant for many, resamples them
@@ -31,7 +31,7 @@ def run_and_report(
 
     After Ctrl-C, `resume_command`, what follows `disback`, is printed as the user types it.
     """
-    from disback_plugin.trainer import RunInterrupted, run_experiment
+    from disback_plugin.lab.trainer import RunInterrupted, run_experiment
 
     try:
         results = run_experiment(config, out, arms, tuple(range(num_seeds)), resume, jobs)
@@ -51,7 +51,7 @@ def run_and_report(
 
 def report(runs: Sequence[Path], out: Path) -> None:
     """Write the report of experiments into `out`; print its table, and how to read intervals."""
-    from disback_plugin.report import build_report, print_table
+    from disback_plugin.lab.report import build_report, print_table
 
     print_table(build_report(runs, out))
     print(f"\n{INTERVALS}\n\nreport: {out / 'report.html'}")

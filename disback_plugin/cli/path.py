@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.counting import count
 from disback_plugin.path import DegradationPath
-from disback_plugin.path.published import import_published, read_teacher
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
   disback path verify runs/digits-ddpm/runs/disback-seed0/path
@@ -110,7 +110,7 @@ def show(args: argparse.Namespace) -> int:
         command = shlex.join(["disback", "path", "verify", str(args.path)])
         print(f"only sizes were looked at; to check every byte: {command}")
     if args.probe:
-        from disback_plugin.compare.probe import probe_path, probe_table
+        from disback_plugin.lab.trainer.probe import probe_path, probe_table
 
         print(f"\n{probe_table(probe_path(args.path))}")
     return 0

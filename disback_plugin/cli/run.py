@@ -37,7 +37,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the experiment."""
-    from disback_plugin.trainer import ARMS, load_config
+    from disback_plugin.lab.config.experiment import load_config
+    from disback_plugin.lab.trainer import ARMS
 
     strange = [text for text in args.overrides if "=" not in text]
     if strange:

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from disback_plugin import files
 from disback_plugin.errors import PathError
-from disback_plugin.path import atomic, inspection
+from disback_plugin.path import inspection
 from disback_plugin.path.codecs import get_codec
 from disback_plugin.path.manifest import (
     FILE_NAME,
@@ -59,7 +60,7 @@ class DegradationPath:
         folder.mkdir(parents=True, exist_ok=True)
         digest = None
         if keep_teacher:
-            _, digest = atomic.write_tensors(folder / TEACHER_FILE, teacher.tensors)
+            _, digest = files.write_tensors(folder / TEACHER_FILE, teacher.tensors)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             method=method,
@@ -194,7 +195,7 @@ class DegradationPath:
             raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
         if precision.distance == 0.0:
             raise PathError(f"{name} equals the teacher: the fake score is not being trained")
-        size, digest = atomic.write_tensors(self.folder / name, stored)
+        size, digest = files.write_tensors(self.folder / name, stored)
         if self.nodes and digest == self.nodes[-1].sha256:
             (self.folder / name).unlink()
             raise PathError(f"{name} equals node {index - 1}: the fake score is not being trained")

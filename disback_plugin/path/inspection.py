@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from disback_plugin.counting import count
 from disback_plugin.errors import PathError
-from disback_plugin.path.atomic import leftover_temps
+from disback_plugin.files import leftover_temps
 from disback_plugin.path.node_file import check_file, read_node, read_tensors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.errors import ConfigError, PathError
-from disback_plugin.path.atomic import write_json
+from disback_plugin.files import write_json
 
 FILE_NAME = "path.json"
 FORMAT_VERSION: Literal[1] = 1

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from disback_plugin import files
 from disback_plugin.errors import PathError
-from disback_plugin.path import atomic
 from disback_plugin.path.manifest import NodeEntry
 
 
@@ -42,7 +42,7 @@ def check_file(file: Path, size: int | None) -> None:
 def read_tensors(file: Path, digest: str | None, size: int | None = None) -> dict[str, Tensor]:
     """All tensors of a safetensors file; raises PathError where it is not what was written."""
     check_file(file, size)
-    if digest is not None and atomic.sha256(file) != digest:
+    if digest is not None and files.sha256(file) != digest:
         raise PathError(f"{file} is damaged: its SHA-256 is not the manifest's")
     try:
         return load_file(file)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from disback_plugin.diffusion import Denoiser
+from disback_plugin.diffusion.description import Description
 from disback_plugin.errors import ConfigError
-from disback_plugin.pretrained.description import Description
 
 # location (what follows the colon of a spec) and options -> the denoiser and what was found
 Opener = Callable[[str, Mapping[str, Any]], tuple[Denoiser, Description]]

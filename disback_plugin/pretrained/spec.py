@@ -8,8 +8,8 @@ from typing import Any
 
 from disback_plugin.config_base import nearest
 from disback_plugin.diffusion import Denoiser
+from disback_plugin.diffusion.description import Description
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.description import Description
 from disback_plugin.pretrained.detection import MEANING, detect
 from disback_plugin.pretrained.formats import FORMATS
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 # imported when first asked for: diffusers takes seconds, our own runs need the trainer
 _MODULES = {
-    "edm-pkl": "disback_plugin.pretrained.edm",
-    "cm": "disback_plugin.pretrained.consistency",
-    "diffusers": "disback_plugin.pretrained.diffusers_models",
-    "run": "disback_plugin.pretrained.own",
-    "safetensors": "disback_plugin.pretrained.own",
+    "edm-pkl": "disback_plugin.pretrained.edm.registration",
+    "cm": "disback_plugin.pretrained.consistency.registration",
+    "diffusers": "disback_plugin.pretrained.diffusers.models",
+    "run": "disback_plugin.lab.trainer.run_format",
+    "safetensors": "disback_plugin.lab.trainer.run_format",
 }
 KINDS = tuple(_MODULES)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

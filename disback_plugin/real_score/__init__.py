@@ -1,8 +1,7 @@
 """What answers as the real score, and how a node is installed there."""
 
 from disback_plugin.real_score.installation import Installation, InstallReport
-from disback_plugin.real_score.modules import InPlace, SeparateModule
-from disback_plugin.real_score.strategy import (
+from disback_plugin.real_score.walk import (
     AdaptiveScheduler,
     FixedTeacher,
     PathNodeScheduler,
@@ -10,6 +9,7 @@ from disback_plugin.real_score.strategy import (
     Switch,
     make_walk,
 )
+from disback_plugin.real_score.whole import InPlace, SeparateModule
 
 __all__ = [
     "AdaptiveScheduler",

@@ -16,8 +16,8 @@ import yaml
 
 from disback_plugin.cli import demo, doctor, main
 from disback_plugin.counting import count
+from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.path import DegradationPath
-from disback_plugin.trainer import parse_config
 
 TINY = {
     "name": "tiny",

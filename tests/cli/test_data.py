@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from disback_plugin.cli import main
-from disback_plugin.data import ImageLMDB, LatentLMDB
+from disback_plugin.lab.data import ImageLMDB, LatentLMDB
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 5, 5, 3), dtype=np.uint8)
 

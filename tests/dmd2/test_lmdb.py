@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from disback_plugin.data import ImageLMDB, LatentLMDB, write_image_lmdb, write_latent_lmdb
+from disback_plugin.lab.data import ImageLMDB, LatentLMDB, write_image_lmdb, write_latent_lmdb
 
 NUM = 11
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM, 3, 8, 8), dtype=np.uint8)

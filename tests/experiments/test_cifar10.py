@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from disback_plugin.cli import main
-from disback_plugin.trainer import load_config
-from disback_plugin.trainer.build import make_teacher
-from disback_plugin.trainer.problem import Problem
+from disback_plugin.lab.config.experiment import load_config
+from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.trainer.build import make_teacher
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "cifar10"
 CONFIGS = sorted(EXPERIMENT.glob("*.yaml"))

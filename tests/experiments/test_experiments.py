@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from disback_plugin.cli import demo, main
-from disback_plugin.trainer import load_config, parse_config
+from disback_plugin.lab.config.experiment import load_config, parse_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONFIGS = sorted((EXPERIMENTS / "gaussians").glob("*.yaml")) + sorted(
@@ -42,8 +42,8 @@ def test_a_shipped_config_records_and_walks_back_to_the_teacher(config, tmp_path
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
 def test_a_shipped_network_has_under_a_million_parameters(config):
-    from disback_plugin.trainer.build import make_teacher
-    from disback_plugin.trainer.problem import make_problem
+    from disback_plugin.lab.problems.problems import make_problem
+    from disback_plugin.lab.trainer.build import make_teacher
 
     settings = load_config(config)
     problem = make_problem(settings.problem)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from disback_plugin.data import write_image_lmdb, write_latent_lmdb
+from disback_plugin.lab.data import write_image_lmdb, write_latent_lmdb
 
 LATENT = 8  # latent side; two UNet levels, so the middle block sees 4x4
 LATENT_CHANNELS = 4

@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
-from disback_plugin import DegradationPath
+from disback_plugin import DegradationPath, files
 from disback_plugin.errors import PathError
-from disback_plugin.path import TeacherReference, atomic
+from disback_plugin.path import TeacherReference
 from tests.hosts.toy import network, same, tensors_of
 from tests.path.folders import names
 
@@ -191,6 +191,6 @@ def test_a_complete_path_takes_no_more_nodes(path, nodes):
 
 def test_node_files_may_be_read_by_whoever_may_read_other_new_files(tmp_path):
     file, other = tmp_path / "node.safetensors", tmp_path / "other"
-    atomic.write_tensors(file, {"a": torch.zeros(1)})
+    files.write_tensors(file, {"a": torch.zeros(1)})
     other.touch()
     assert file.stat().st_mode == other.stat().st_mode

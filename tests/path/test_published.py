@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from disback_plugin import DegradationPath
+from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli import main
 from disback_plugin.errors import PathError
-from disback_plugin.path.published import import_published, read_teacher
 from tests.hosts.toy import network, same, tensors_of
 
 

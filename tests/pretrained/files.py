@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from disback_plugin.edm import Precond, build_edm
-from disback_plugin.edm.checkpoint import EDMCheckpoint, write_edm_safetensors
-from tests.consistency import checkpoints as openai
-from tests.edm import cases as edm
-from tests.edm.pickle_files import edm_file, network
+from disback_plugin.pretrained.edm import Precond, build_edm
+from disback_plugin.pretrained.edm.checkpoint import EDMCheckpoint, write_edm_safetensors
+from tests.pretrained.consistency import checkpoints as openai
+from tests.pretrained.edm import cases as edm
+from tests.pretrained.edm.pickle_files import edm_file, network
 
 OPENAI = openai.Config(channels=32, mult=(1, 2), num_classes=10)
 OPENAI_OPTIONS = {"resolution": 8, "num_head_channels": OPENAI.num_head_channels}
 
 
 def tiny_edm(case: str) -> Precond:
-    """An EDM denoiser of 8x8 RGB images; see tests/edm/cases.py."""
+    """An EDM denoiser of 8x8 RGB images; see tests/pretrained/edm/cases.py."""
     chosen = edm.CASES[case]
     denoiser = build_edm(chosen.class_name, chosen.init_kwargs)
     edm.fill(denoiser)

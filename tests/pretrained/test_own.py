@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from disback_plugin.cli import main
 from disback_plugin.diffusion import OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer.build import make_student
+from disback_plugin.lab.trainer.run_folder import read_config
+from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
 from disback_plugin.pretrained import describe, load_denoiser
-from disback_plugin.trainer import run_experiment
-from disback_plugin.trainer.build import make_student
-from disback_plugin.trainer.run_folder import read_config
-from disback_plugin.trainer.teacher import load_problem, load_teacher
-from tests.trainer.conftest import same_bits, tiny_config
+from tests.lab.trainer.conftest import same_bits, tiny_config
 
 STUDENT = "student={kind: denoiser, sigma: 20.0}"
 

@@ -76,12 +76,12 @@ def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path, caplog):
 
 def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
     other = PullSums.of(1.3**0.5 * APART, SAMPLES)
-    monkeypatch.setattr("disback_plugin.judge.gather", lambda value: [value, other])
+    monkeypatch.setattr("disback_plugin.measure.gather", lambda value: [value, other])
     host = ToyHost()
     turn = attach(host, tmp_path, Script(host, 0.8)).begin_step(0)
     assert turn.stage == "record"  # (0.8 + 1.3) / 2 is above min_loss, 0.8 is not
     monkeypatch.setattr(
-        "disback_plugin.judge.gather", lambda value: [value, (3 * value[0], value[1] + 1.0)]
+        "disback_plugin.measure.gather", lambda value: [value, (3 * value[0], value[1] + 1.0)]
     )
     measure = Script(host, 10.0, fake=[8.0])
     disback = attach(host, tmp_path / "losses", measure)
@@ -100,7 +100,7 @@ def test_rank_0_decides_and_tells(tmp_path, monkeypatch, caplog):
         seen.append(what)
         return work()
 
-    monkeypatch.setattr("disback_plugin.judge.on_main", on_main)
+    monkeypatch.setattr("disback_plugin.measure.on_main", on_main)
     monkeypatch.setattr("disback_plugin.midway.is_main", lambda: False)
     host = ToyHost()
     attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER)).begin_step(0)

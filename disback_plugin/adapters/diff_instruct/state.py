@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from disback_plugin.adapters.overlay.base import Overlay
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
+from disback_plugin.files import write_tensors
 from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
-from disback_plugin.path.atomic import write_tensors
 
 FILE_NAME = "disback-state.safetensors"
 VERSION = 1

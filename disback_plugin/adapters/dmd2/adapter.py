@@ -11,7 +11,7 @@ from disback_plugin.errors import AdapterError
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score import InPlace, Installation
 from disback_plugin.real_score.installation import is_sharded, unwrap
-from disback_plugin.real_score.modules import finest_reference
+from disback_plugin.real_score.whole import finest_reference
 
 
 @dataclass(frozen=True)

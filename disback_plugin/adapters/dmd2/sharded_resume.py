@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
+from disback_plugin.files import write_json, write_tensors
 from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
-from disback_plugin.path.atomic import write_json, write_tensors
 from disback_plugin.path.node_file import read_tensors
 from disback_plugin.real_score.sharded import buffer_pieces, shard_pieces
 

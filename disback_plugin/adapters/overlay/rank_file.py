@@ -7,7 +7,7 @@ from torch import Tensor
 from disback_plugin.counting import count
 from disback_plugin.distributed import gather, rank
 from disback_plugin.errors import SessionError
-from disback_plugin.path.atomic import write_tensors
+from disback_plugin.files import write_tensors
 from disback_plugin.path.node_file import read_tensors
 
 

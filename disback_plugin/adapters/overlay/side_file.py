@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.errors import SessionError
-from disback_plugin.path.atomic import write_json
+from disback_plugin.files import write_json
 from disback_plugin.session import DisBack
 
 FILE_NAME = "disback.json"

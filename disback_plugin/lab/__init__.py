@@ -1,0 +1,1 @@
+"""Everything that runs experiments: data, problems, trainer, comparison, results, report."""

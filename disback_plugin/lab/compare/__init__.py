@@ -1,0 +1,12 @@
+"""Fair comparison of arms: paired seeds in one batch, learning-rate sweep, bootstrap intervals."""
+
+from disback_plugin.lab.compare.arms import ArmPlan, make_arm
+from disback_plugin.lab.compare.run import compare
+from disback_plugin.lab.compare.training import BatchedDistillation
+
+__all__ = [
+    "ArmPlan",
+    "BatchedDistillation",
+    "compare",
+    "make_arm",
+]

@@ -1,0 +1,79 @@
+"""The arms of a comparison: what each records, what answers as its real score, how it starts."""
+
+from dataclasses import dataclass, replace
+
+from disback_plugin.adaptive import AutoRecord
+from disback_plugin.config import RecordConfig
+from disback_plugin.config_base import nearest
+from disback_plugin.errors import ConfigError
+from disback_plugin.lab.config.experiment import DistillConfig, ExperimentConfig
+from disback_plugin.schedule import Adaptive, Schedule
+
+NUM_LONG_STEPS = 6  # about as many as the arm `adaptive` takes where it takes any
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm.
+
+    record: None, or what is recorded before the student's first update, or in mid-run. schedule:
+    how the path is walked back; without one, or `walks`, the teacher answers. from_teacher: after
+    recording, the fake score starts again as the teacher. num_warmup_steps: of the student's
+    learning rate. stride: what multiplies it in long steps: while `adaptive.Stride` says so, and in
+    the first `num_long_steps`.
+    """
+
+    name: str
+    record: RecordConfig | None = None
+    schedule: Schedule | None = None
+    walks: bool = True
+    from_teacher: bool = False
+    num_warmup_steps: int = 0
+    num_long_steps: int = 0
+    stride: float = 1.0
+
+    def distill(self, config: DistillConfig, student_lr: float | None) -> DistillConfig:
+        """The training settings of this arm at that learning rate (None: the configured one)."""
+        settings = config.model_dump()
+        settings["student_lr"] = config.student_lr if student_lr is None else student_lr
+        settings["student_lr_schedule"]["num_warmup_steps"] += self.num_warmup_steps
+        return DistillConfig.model_validate(settings)
+
+
+def make_arm(name: str, config: ExperimentConfig) -> ArmPlan:
+    """The arm of that name for an experiment; raises ConfigError for an unknown name."""
+    record, schedule = config.disback.record, config.disback.schedule
+    walk_steps = schedule.num_steps(len(record.node_steps))
+    own_stride = schedule.stride if isinstance(schedule, Adaptive) else 1.0
+    path = ArmPlan("path", record, schedule, from_teacher=True, stride=own_stride)
+    adaptive = adaptive_arm(config)
+    arms = (
+        ArmPlan("fixed"),
+        ArmPlan("warm", record),
+        path,
+        replace(path, name="disback", from_teacher=False),
+        adaptive,
+        replace(adaptive, name="adaptive-warm", walks=False),
+        replace(adaptive, name="adaptive-path", from_teacher=True),
+        ArmPlan("long-steps", num_long_steps=NUM_LONG_STEPS, stride=adaptive.stride),
+        ArmPlan("lr-warmup", num_warmup_steps=record.num_steps + walk_steps),
+    )
+    for arm in arms:
+        if arm.name == name:
+            return arm
+    raise ConfigError(f"unknown arm {name!r}; {nearest(name, [arm.name for arm in arms])}")
+
+
+def adaptive_arm(config: ExperimentConfig) -> ArmPlan:
+    """Automatic recording and the adaptive schedule, at the experiment's settings or the defaults.
+
+    The defaults' caps are the experiment's own: as many recording steps, as long a stay at a node.
+    """
+    record, schedule = config.disback.record, config.disback.schedule
+    if record.auto is None:
+        record = RecordConfig(num_steps=record.num_steps, auto=AutoRecord())
+    if not isinstance(schedule, Adaptive):
+        num_nodes = len(config.disback.record.node_steps)
+        cap = max(schedule.num_steps(num_nodes) // (num_nodes - 1), 1)
+        schedule = Adaptive(cap=cap)
+    return ArmPlan("adaptive", record, schedule, stride=schedule.stride)

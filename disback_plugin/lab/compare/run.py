@@ -1,0 +1,140 @@
+"""`disback compare`: arms and learning rates on the same seeds, the seeds of each in one batch."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from disback_plugin.diffusion import Denoiser
+from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.lab.compare.arms import ArmPlan, make_arm
+from disback_plugin.lab.compare.evaluation import LaneEvaluator, Metric, primary_metric
+from disback_plugin.lab.compare.training import BatchedDistillation
+from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.problems.problems import Problem, make_evaluator
+from disback_plugin.lab.results.curves import Curve, read_curves, write_curves
+from disback_plugin.lab.results.thresholds import CurvePoint
+from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
+from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.distill_job import make_drawer
+from disback_plugin.lab.trainer.interrupt import Interrupt
+from disback_plugin.lab.trainer.run import prepare_experiment, using_threads
+from disback_plugin.lab.trainer.teacher import FOLDER as TEACHER_FOLDER
+from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
+
+CURVES = "curves"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all arms of a comparison share."""
+
+    config: ExperimentConfig
+    problem: Problem
+    teacher: Denoiser
+    drawers: tuple[Drawer, ...]
+    metric: Metric
+
+
+def compare(
+    config: ExperimentConfig,
+    out: Path,
+    arms: Sequence[str],
+    student_lrs: Sequence[float],
+    num_seeds: int,
+    tell: Tell = print,
+) -> list[Curve]:
+    """Run every arm at every learning rate for seeds 0..num_seeds-1, on the CPU in float32.
+
+    The teacher is trained into `out`, or taken from there. A finished arm's curves are in
+    `out`/curves and are not run again; all that lie there are returned. Raises ConfigError (unknown
+    arm, or settings that only `disback run` has), RunError (other settings, or curves of another
+    number of seeds).
+    """
+    plans = [make_arm(name, config) for name in arms]
+    files = f"*-seeds{num_seeds}.jsonl"
+    others = set((out / CURVES).glob("*.jsonl")) - set((out / CURVES).glob(files))
+    if others:
+        raise RunError(
+            f"{out / CURVES} holds curves of another number of seeds ({min(others).name}), which "
+            f"cannot be compared with {num_seeds}: give as many, or another --out"
+        )
+    _check(config)
+    with using_threads(config.num_threads):
+        with Interrupt() as interrupt:
+            prepare_experiment(config, out, resume=True, interrupt=interrupt)
+        bench = _bench(config, out, num_seeds)
+        for lr in student_lrs or (config.distill.student_lr,):
+            for plan in plans:
+                _run_once(bench, plan, lr, out / CURVES, tell)
+    found = sorted((out / CURVES).glob(files))
+    return [curve for file in found for curve in read_curves(file)]
+
+
+def _run_once(bench: Bench, plan: ArmPlan, lr: float, folder: Path, tell: Tell) -> None:
+    file = folder / f"{plan.name}-lr{lr:g}-seeds{len(bench.drawers)}.jsonl"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        write_curves(file, run_arm(bench, plan, lr))
+        tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
+
+
+def _check(config: ExperimentConfig) -> None:
+    """Raise ConfigError for what stacked networks would silently leave out."""
+    if config.distill.num_accumulation_steps > 1:
+        raise ConfigError("compare takes whole batches: set distill.num_accumulation_steps=1")
+    if config.mixed_precision != "no":
+        raise ConfigError("compare trains in float32: set mixed_precision=no, or use `disback run`")
+    if config.distill.dropout and getattr(config.teacher.network, "dropout", False):
+        raise ConfigError("compare trains without dropout: set distill.dropout=false")
+    if make_accelerator(config).device.type != "cpu":
+        raise ConfigError("compare runs on the CPU: set device=cpu, or use `disback run`")
+
+
+def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
+    """All seeds of one arm; a batch in which every student has diverged ends early."""
+    config, num = bench.config, len(bench.drawers)
+    run = BatchedDistillation(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
+    evaluate = LaneEvaluator(config, bench.problem, bench.drawers, bench.metric)
+    points: list[list[CurvePoint]] = [[] for _ in range(num)]
+    seconds, num_steps = 0.0, config.distill.num_steps
+
+    def record(step: int) -> None:
+        for lane, value in enumerate(evaluate(run.ema)):
+            passes = float(run.passes[lane])
+            points[lane].append(CurvePoint(step, seconds / num, passes, value))
+
+    record(0)
+    for step in range(num_steps):
+        started = time.perf_counter()
+        run.train_step(step)
+        seconds += time.perf_counter() - started
+        if (step + 1) % config.evaluation.every == 0 or step + 1 == num_steps:
+            record(step + 1)
+    records = plan.record is not None
+    return [
+        Curve(
+            plan.name,
+            student_lr,
+            drawer.noise.seed,
+            tuple(points[lane]),
+            len(run.courses[lane].kept) if records else None,
+        )
+        for lane, drawer in enumerate(bench.drawers)
+    ]
+
+
+def _bench(config: ExperimentConfig, out: Path, num_seeds: int) -> Bench:
+    problem = load_problem(config, out)
+    teacher = load_teacher(config, problem, out)
+    accelerator = make_accelerator(config)
+    evaluator = make_evaluator(problem, config.evaluation.num_samples, out / TEACHER_FOLDER)
+    return Bench(
+        config=config,
+        problem=problem,
+        teacher=teacher.to(accelerator.device),
+        drawers=tuple(make_drawer(config, problem, k, accelerator) for k in range(num_seeds)),
+        metric=primary_metric(config, evaluator),
+    )

@@ -1,0 +1,172 @@
+"""Settings of one experiment: teacher, student, distillation, DisBack, evaluation, book-keeping."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings, check_walk
+from disback_plugin.config_base import (
+    StrictModel,
+    known_name,
+    nearest,
+    parse_settings,
+    read_yaml,
+)
+from disback_plugin.diffusion import STUDENT_GRADIENTS
+from disback_plugin.lab.config.networks import (
+    DenoiserConfig,
+    NetworkConfig,
+    ProblemConfig,
+    StudentConfig,
+)
+from disback_plugin.lab.config.overrides import apply_overrides
+from disback_plugin.lab.config.training import DistillConfig, TeacherTraining
+from disback_plugin.schedule import FixedInterval
+
+
+class TeacherConfig(StrictModel):
+    """The teacher: trained here, loaded from `file` (such a denoiser's weights), or a `checkpoint`.
+
+    checkpoint: a spec of `load_denoiser` with its `options`; `teacher: edm-pkl:FILE` is short for
+    it. It brings its own denoiser and network, the other two need them here.
+    """
+
+    denoiser: DenoiserConfig | None = None
+    network: NetworkConfig | None = None
+    training: TeacherTraining | None = None
+    file: Path | None = None
+    checkpoint: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    num_sampling_steps: int = Field(default=18, gt=0)  # Heun steps of its own samples
+    # default: the denoiser's own; of a checkpoint no more than EDM's 80
+    sampling_sigma_max: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TeacherConfig":
+        sources = (self.training, self.file, self.checkpoint)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("give exactly one of 'training' and 'file', or a 'checkpoint'")
+        own = (self.denoiser, self.network)
+        if self.checkpoint is not None and own != (None, None):
+            raise ValueError("a 'checkpoint' brings its own 'denoiser' and 'network'")
+        if self.checkpoint is None and None in own:
+            raise ValueError("'training' and 'file' need 'denoiser' and 'network'")
+        if self.checkpoint is None and self.options:
+            raise ValueError("'options' are the checkpoint's: they need 'checkpoint'")
+        return self
+
+    @property
+    def sigma_data(self) -> float:
+        """The data's std; 0.5, the published models' value, for a checkpoint."""
+        return 0.5 if self.denoiser is None else self.denoiser.sigma_data
+
+
+class DisBackSection(StrictModel):
+    """What the arms `disback` and `warm` record, and how `disback` walks the path back."""
+
+    record: RecordConfig
+    schedule: ScheduleSettings = FixedInterval(interval=50)
+    codec: Codec = "full"
+    rounding: Rounding = "stochastic"
+
+
+class EvaluationConfig(StrictModel):
+    """Metrics of the student's EMA; `thresholds`, of `primary`, are fixed beforehand."""
+
+    every: int = Field(gt=0)
+    num_samples: int = Field(default=1000, gt=1)
+    num_saved: int = Field(default=256, ge=0)
+    primary: str
+    thresholds: tuple[float, ...] = ()
+    metrics: tuple[str, ...] | None = None  # default: all that the problem's evaluator gives
+
+
+class CheckpointConfig(StrictModel):
+    """A checkpoint every `every` steps, of which the newest `keep` stay."""
+
+    every: int = Field(default=500, gt=0)
+    keep: int = Field(default=2, gt=0)
+
+
+class WandbConfig(StrictModel):
+    """Weights & Biases; `auto` is online only where an API key is configured."""
+
+    project: str = "disback"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+
+class LoggingConfig(StrictModel):
+    """A line in metrics.jsonl every `every` steps; a progress bar on a terminal."""
+
+    every: int = Field(default=10, gt=0)
+    progress: bool = True
+    wandb: WandbConfig | None = None
+
+
+class ExperimentConfig(StrictModel):
+    """One experiment: everything but the arm and the seed of a run.
+
+    method: the family of score distillation, by its student gradient: `diff-instruct`, `dmd`, `vsd`
+    or what else is registered. channels_last, compile (torch.compile): see `speed_up`.
+    draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
+    CPU's.
+    """
+
+    method: str = "diff-instruct"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    problem: ProblemConfig
+    teacher: TeacherConfig
+    student: StudentConfig
+    distill: DistillConfig
+    disback: DisBackSection
+    evaluation: EvaluationConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    channels_last: bool = False
+    compile: bool = False
+    draw_on_device: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: int | None = Field(default=None, gt=0)
+
+    _method = field_validator("method")(lambda name: known_name(name, list(STUDENT_GRADIENTS)))
+    _spec = field_validator("teacher", mode="before")(
+        lambda teacher: {"checkpoint": teacher} if isinstance(teacher, str) else teacher
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExperimentConfig":
+        if self.disback.record.num_steps >= self.distill.num_steps:
+            raise ValueError(
+                f"disback.record.num_steps={self.disback.record.num_steps} counts towards"
+                f" distill.num_steps={self.distill.num_steps} and must be less"
+            )
+        check_walk(self.disback.record, self.disback.schedule)
+        names = self.problem.metric_names
+        chosen = self.evaluation
+        for metric in (chosen.primary, *(chosen.metrics or ())):
+            if metric not in names:
+                hint = nearest(metric, list(names))
+                raise ValueError(f"problem {self.problem.kind!r} has no metric {metric!r}; {hint}")
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved settings as YAML that `load_config` reads back to an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read and validate a YAML file, after `overrides` such as `distill.student_lr=1e-4`.
+
+    Raises ConfigError naming the file, the key, the value seen and, for an unknown key, the nearest
+    valid one.
+    """
+    return parse_config(read_yaml(Path(file)), str(file), overrides)
+
+
+def parse_config(data: Any, source: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """As `load_config`, from data already read (a config embedded in the package)."""
+    return parse_settings(ExperimentConfig, apply_overrides(data, overrides), source)

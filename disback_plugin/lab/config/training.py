@@ -1,0 +1,96 @@
+"""Settings of the training loops: the teacher's own, and distillation."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from disback_plugin.config_base import StrictModel, known_name
+from disback_plugin.diffusion import WEIGHTINGS, LogNormal, SigmaSampler
+from disback_plugin.lab.config.lr import LRSchedule
+from disback_plugin.lab.config.optimizer import OptimizerSettings
+
+Betas = tuple[float, float]
+
+
+class TeacherTraining(StrictModel):
+    """Denoising score matching on the data (Eq. 5) with an EMA of the weights.
+
+    x_flip: images (C, H, W) are mirrored, left to right, with probability one half.
+    """
+
+    num_steps: int = Field(gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
+    lr_schedule: LRSchedule = LRSchedule()
+    betas: Betas = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    sigmas: SigmaSampler = LogNormal()
+    weighting: str = "edm"
+    x_flip: bool = False
+    seed: int = 0
+
+    _weighting = field_validator("weighting")(lambda name: known_name(name, list(WEIGHTINGS)))
+
+
+class DistillConfig(StrictModel):
+    """The student's and the fake score's training; `num_steps` includes the recording steps.
+
+    record_lr, record_batch_size: the fake score's while recording (default: fake_lr, batch_size).
+        At a high rate nodes are noise; a smaller batch makes recording cheaper.
+    student_lr_schedule, fake_lr_schedule: over the student's updates, which begin after recording.
+    student_optimizer: `adamw` with `student_betas`, or `sgd` with `student_momentum`, which the
+        paper takes for consistency models. The fake score's is AdamW.
+    dropout: student and fake score train with the dropout that their networks have (EDM's do, and
+    Diff-Instruct keeps it), or without, as in DMD2.
+    """
+
+    num_steps: int = Field(gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    num_accumulation_steps: int = Field(default=1, gt=0)
+    student_lr: float = Field(default=1e-4, gt=0)
+    fake_lr: float = Field(default=1e-4, gt=0)
+    record_lr: float | None = Field(default=None, gt=0)
+    record_batch_size: int | None = Field(default=None, gt=0)
+    student_lr_schedule: LRSchedule = LRSchedule()
+    fake_lr_schedule: LRSchedule = LRSchedule()
+    student_optimizer: Literal["adamw", "sgd"] = "adamw"
+    student_betas: Betas = (0.0, 0.999)
+    student_momentum: float = Field(default=0.0, ge=0, lt=1)
+    fake_betas: Betas = (0.0, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    sigmas: SigmaSampler = LogNormal()
+    fake_sigmas: SigmaSampler | None = None  # default: as `sigmas`
+    fake_weighting: str = "edm"
+    num_fake_updates: int = Field(default=1, gt=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    student_ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    dropout: bool = True
+
+    _weighting = field_validator("fake_weighting")(lambda name: known_name(name, list(WEIGHTINGS)))
+
+    @model_validator(mode="after")
+    def _check(self) -> "DistillConfig":
+        if self.student_momentum and self.student_optimizer != "sgd":
+            raise ValueError(
+                f"student_momentum={self.student_momentum:g} is of student_optimizer=sgd; "
+                "adamw has student_betas"
+            )
+        if self.record_batch_size is not None and self.record_batch_size > self.batch_size:
+            raise ValueError(
+                f"record_batch_size={self.record_batch_size} is more than batch_size="
+                f"{self.batch_size}"
+            )
+        return self
+
+    @property
+    def student_optimizer_settings(self) -> OptimizerSettings:
+        """What makes the student's optimizer."""
+        momentum = self.student_momentum if self.student_optimizer == "sgd" else None
+        return OptimizerSettings(self.student_betas, self.weight_decay, momentum)
+
+    @property
+    def fake_optimizer_settings(self) -> OptimizerSettings:
+        """What makes the fake score's optimizer."""
+        return OptimizerSettings(self.fake_betas, self.weight_decay)

@@ -1,0 +1,12 @@
+"""Reads run folders and says what came out: summary.json, figures and one HTML page."""
+
+from disback_plugin.lab.report.build import build_report
+from disback_plugin.lab.report.tables import format_table, print_table
+from disback_plugin.lab.report.verdict import verdict
+
+__all__ = [
+    "build_report",
+    "format_table",
+    "print_table",
+    "verdict",
+]

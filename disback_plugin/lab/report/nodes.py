@@ -1,0 +1,47 @@
+"""The table of a degradation path's nodes, read from path.json alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from disback_plugin.errors import RunError
+from disback_plugin.lab.report.formatting import number, size
+
+HEADER = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
+
+
+def node_rows(path_folder: Path) -> list[list[str]]:
+    """Header and one row a node, the teacher (node 0) among them if listed; empty without path."""
+    file = path_folder / "path.json"
+    if not file.exists():
+        return []
+    try:
+        nodes: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["nodes"]
+        return [HEADER, *(_row(node) for node in nodes)]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{file} is damaged ({error!r}); look at it with `disback path verify {path_folder}`"
+        ) from None
+
+
+def _row(node: dict[str, Any]) -> list[str]:
+    return [
+        str(node["index"]),
+        f"{node['step']:,}",
+        size(node["bytes"]),
+        _distance(node.get("distance")),
+        _distance(node.get("bf16_distance")),
+        _survives(node.get("bf16_survives")),
+    ]
+
+
+def _distance(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _survives(value: bool | float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.0%}"

@@ -1,0 +1,101 @@
+"""The summary as plain text for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from disback_plugin.lab.report.formatting import (
+    SECONDS_NOTE,
+    interval,
+    mean_std,
+    number,
+    ratio,
+    reach_seeds,
+    reached,
+)
+from disback_plugin.lab.report.verdict import verdict
+
+
+def print_table(summary: Mapping[str, Any]) -> None:
+    """Print finals, steps to thresholds, speed-ups and the verdict."""
+    print(format_table(summary))
+
+
+def format_table(summary: Mapping[str, Any]) -> str:
+    """Finals, steps to thresholds, speed-ups, notes and the verdict, in aligned columns."""
+    blocks = [
+        f"{summary['experiment']}: finals at {number(summary['budget'])} steps, recording counted",
+        _aligned(final_rows(summary)),
+    ]
+    if summary["comparisons"]:
+        blocks += [
+            f"final {summary['primary']}, disback minus control, paired by seed",
+            _aligned(difference_rows(summary)),
+        ]
+    if summary["thresholds"]:
+        blocks += [f"steps to {summary['primary']}, per seed", _aligned(_threshold_rows(summary))]
+    if summary["thresholds"] and summary["speedups"]:
+        blocks += [
+            "speed-up of disback in network passes (95 % t interval)",
+            _aligned(_speedup_rows(summary)),
+        ]
+    blocks += [f"note: {note}" for note in [*summary["notes"], SECONDS_NOTE]]
+    return "\n\n".join([*blocks, verdict(summary)])
+
+
+def final_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Header, one row an arm, and the teacher's values where they are known."""
+    metrics = list(next(iter(summary["arms"].values()))["finals"]) if summary["arms"] else []
+    rows = [["arm", "seeds", *metrics, f"best {summary['primary']}", "seconds"]]
+    for arm, numbers in summary["arms"].items():
+        finals = [mean_std(numbers["finals"][m]) if m in numbers["finals"] else "" for m in metrics]
+        best, seconds = numbers["bests"][summary["primary"]], numbers["seconds"]
+        rows.append(
+            [arm, str(len(numbers["seeds"])), *finals, mean_std(best), number(seconds["mean"])]
+        )
+    reference = summary.get("reference", {})
+    if reference and metrics:
+        values = [number(reference[metric]) if metric in reference else "" for metric in metrics]
+        rows.append(["teacher, many steps", "", *values, "", ""])
+    return rows
+
+
+def difference_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Header and one row a control: mean paired difference of the finals, interval, outcome."""
+    rows = [["over", "mean difference", "95 % t interval", "seeds", "outcome"]]
+    for control, entry in summary["comparisons"].items():
+        final = entry["final"]
+        difference = final["difference"] or {"estimate": None, "low": None, "high": None}
+        width = interval(difference["low"], difference["high"]) if final["difference"] else ""
+        seeds, outcome = str(final["num_seeds"]), final["outcome"].replace("unknown", "undecided")
+        rows.append([control, number(difference["estimate"]), width, seeds, outcome])
+    return rows
+
+
+def _threshold_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    arms = summary["arms"]
+    rows = [["threshold", *arms]]
+    for index, threshold in enumerate(summary["thresholds"]):
+        entries = [numbers["thresholds"][index] for numbers in arms.values()]
+        cells = [f"{reach_seeds(entry, 'steps')} ({reached(entry)})" for entry in entries]
+        rows.append([number(threshold), *cells])
+    return rows
+
+
+def _speedup_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    speedups = summary["speedups"]
+    rows = [["threshold", *(f"over {control}" for control in speedups)]]
+    for index, threshold in enumerate(summary["thresholds"]):
+        entries = [entries[index] for entries in speedups.values()]
+        rows.append(
+            [number(threshold), *(ratio(entry["passes"], entry["of"]) for entry in entries)]
+        )
+    return rows
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])

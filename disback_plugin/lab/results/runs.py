@@ -1,0 +1,196 @@
+"""Reads run folders: one training of one arm with one seed."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from disback_plugin.errors import RunError
+from disback_plugin.lab.results.thresholds import CurvePoint
+
+RUN_FIELDS = ("experiment", "arm", "seed", "num_steps", "primary", "thresholds", "status")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Metric values at a step, with training seconds and network passes up to it."""
+
+    step: int
+    seconds: float
+    passes: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A point in training: a node switch (`node`; 0 is the teacher), or an end of recording."""
+
+    step: int
+    seconds: float
+    passes: float
+    node: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run folder holds; evaluations and switches in order of steps.
+
+    recording: its two ends; None where nothing was recorded.
+    """
+
+    folder: Path
+    experiment: str
+    arm: str
+    seed: int
+    num_steps: int
+    primary: str
+    thresholds: tuple[float, ...]
+    complete: bool
+    evaluations: tuple[Evaluation, ...]
+    switches: tuple[Mark, ...]
+    recording: tuple[Mark, Mark] | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-seed{self.seed}"
+
+    @property
+    def out(self) -> Path:
+        """The experiment's folder (OUT), above OUT/runs/<name>."""
+        return self.folder.parent.parent
+
+    @property
+    def last_step(self) -> int:
+        """Step of the last evaluation; -1 where there is none."""
+        return self.evaluations[-1].step if self.evaluations else -1
+
+    def curve(self, metric: str, up_to: int | None = None) -> list[CurvePoint]:
+        """Evaluations of `metric`, at most up to a step; a metric not evaluated is left out."""
+        return [
+            CurvePoint(e.step, e.seconds, e.passes, e.metrics[metric])
+            for e in self.evaluations
+            if metric in e.metrics and (up_to is None or e.step <= up_to)
+        ]
+
+
+def read_runs(paths: Iterable[Path]) -> list[Run]:
+    """Every run under the given folders (OUT, OUT/runs or a single run), sorted by arm and seed.
+
+    Raises RunError for a folder that holds no run, for a damaged file, and where one arm and seed
+    comes twice.
+    """
+    folders: dict[Path, None] = {}
+    for path in paths:
+        folders.update(dict.fromkeys(_run_folders(Path(path))))
+    runs = sorted((_read_run(folder) for folder in folders), key=lambda run: (run.arm, run.seed))
+    for run, following in pairwise(runs):
+        if (run.experiment, run.name) == (following.experiment, following.name):
+            raise RunError(
+                f"{run.name} of {run.experiment} comes twice: {run.folder} and {following.folder}; "
+                "report one of them"
+            )
+    return runs
+
+
+def _run_folders(path: Path) -> list[Path]:
+    path = path.resolve()
+    for pattern in ("run.json", "*/run.json", "runs/*/run.json"):
+        found = sorted(file.parent for file in path.glob(pattern))
+        if found:
+            return found
+    raise RunError(
+        f"no run in {path}: looked for run.json, */run.json and runs/*/run.json; "
+        "give the --out folder of `disback run` or `disback demo`, or one folder under its runs/"
+    )
+
+
+def _read_run(folder: Path) -> Run:
+    fields = _read_fields(folder / "run.json")
+    records = read_metrics(folder / "metrics.jsonl")
+    try:
+        return _run(folder, fields, records)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder}: a field is missing or of the wrong kind ({error!r}) in run.json or "
+            "metrics.jsonl; it was not written by this version of `disback run`"
+        ) from None
+
+
+def _run(folder: Path, fields: dict[str, Any], records: list[dict[str, Any]]) -> Run:
+    return Run(
+        folder=folder,
+        experiment=str(fields["experiment"]),
+        arm=str(fields["arm"]),
+        seed=int(fields["seed"]),
+        num_steps=int(fields["num_steps"]),
+        primary=str(fields["primary"]),
+        thresholds=tuple(float(value) for value in fields["thresholds"]),
+        complete=fields["status"] == "complete",
+        evaluations=tuple(_evaluation(record) for record in records if record["kind"] == "eval"),
+        switches=tuple(
+            _mark(record, record["node"]) for record in records if record["kind"] == "switch"
+        ),
+        recording=_recording(records),
+    )
+
+
+def _read_fields(file: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RunError(f"{file} is not valid JSON ({error}); run that arm and seed again") from None
+    missing = [name for name in RUN_FIELDS if name not in fields]
+    if missing:
+        raise RunError(f"{file} lacks {', '.join(missing)}; it was not written by `disback run`")
+    return fields
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """Records of a metrics.jsonl, by step; of two of one kind and step (a resume) the later holds.
+
+    A torn last line (a killed run) is left out; any other damage raises RunError. A run that has
+    written nothing yet has no records.
+    """
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    records: dict[tuple[str, int], dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records[record["kind"], record["step"]] = record
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise RunError(
+                f"{file}, line {number}, is damaged ({error!r}); "
+                "delete the run's folder and run that arm and seed again"
+            ) from None
+    return sorted(records.values(), key=lambda record: record["step"])
+
+
+def _evaluation(record: dict[str, Any]) -> Evaluation:
+    metrics = {
+        name: math.nan if value is None else float(value)
+        for name, value in record["metrics"].items()
+    }
+    return Evaluation(
+        step=record["step"], seconds=record["seconds"], passes=record["passes"], metrics=metrics
+    )
+
+
+def _mark(record: dict[str, Any], node: int | None = None) -> Mark:
+    return Mark(step=record["step"], seconds=record["seconds"], passes=record["passes"], node=node)
+
+
+def _recording(records: list[dict[str, Any]]) -> tuple[Mark, Mark] | None:
+    """From the run's start, unless it began in mid-run, to the last node."""
+    begun = [_mark(record) for record in records if record["kind"] == "recording"]
+    recorded = [
+        _mark(record)
+        for record in records
+        if record["kind"] == "node" or record.get("stage") == "record"
+    ]
+    start = begun[-1] if begun else Mark(step=0, seconds=0.0, passes=0.0)
+    return (start, recorded[-1]) if recorded else None

@@ -1,0 +1,25 @@
+"""Do teacher, problem and student fit each other? Found out before anything is written."""
+
+from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.problems.problems import make_problem
+from disback_plugin.lab.trainer.build import make_student
+from disback_plugin.lab.trainer.teacher import new_teacher
+from disback_plugin.lab.trainer.teacher_files import load_source
+from disback_plugin.lab.trainer.weights import load_weights, read_weights
+
+
+def check_fit(config: ExperimentConfig) -> None:
+    """Build all three once on the CPU; raises ConfigError, CheckpointError or RunError.
+
+    A teacher that is a checkpoint is read once more when it is used: seconds, against a teacher
+    trained for hours beside a student that does not fit it.
+    """
+    if config.teacher.checkpoint is not None:
+        teacher, source = load_source(config.teacher)
+        problem = make_problem(config.problem, source)
+    else:
+        problem = make_problem(config.problem)
+        teacher = new_teacher(config, problem)
+        if config.teacher.file is not None:
+            load_weights(teacher, read_weights(config.teacher.file), str(config.teacher.file))
+    make_student(config.student, teacher, problem.data_shape, seed=0)

@@ -1,0 +1,172 @@
+"""One distillation step: the student's turn (Eq. 6), then the fake score's (Eq. 5).
+
+This is a host's loop as a user would write it; DisBack's part is three calls. Without a session it
+is plain score distillation, the arm `fixed`.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from disback_plugin.diffusion import (
+    denoising_score_matching,
+    diffuse,
+    get_student_gradient,
+    student_loss,
+)
+from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.config.training import DistillConfig
+from disback_plugin.lab.trainer.batches import Draw, Drawer
+from disback_plugin.lab.trainer.network import Trainee
+from disback_plugin.path import NodeEntry
+from disback_plugin.session import DisBack
+from disback_plugin.turn import Turn
+
+# Forward passes per sample, a backward counted as two.
+STUDENT_TURN_PASSES = 5  # student forward and backward, fake score, real score
+FAKE_TURN_PASSES = 4  # student forward, fake score forward and backward
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The three roles; the teacher is frozen, the others are in training."""
+
+    teacher: nn.Module
+    fake_score: Trainee
+    student: Trainee
+
+
+@dataclass
+class StepResult:
+    """Losses and gradient norms as tensors (reading them waits for the device); None: no update."""
+
+    turn: Turn | None
+    entry: NodeEntry | None = None
+    fake_loss: Tensor | None = None
+    fake_grad_norm: Tensor | None = None
+    student_loss: Tensor | None = None
+    student_grad_norm: Tensor | None = None
+    student_lr: float | None = None
+    passes: float = 0
+
+
+class Distillation:
+    """The loop's body; `disback` is None for the baseline. All randomness comes from `drawer`."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        config: ExperimentConfig,
+        drawer: Drawer,
+        accelerator: Accelerator,
+        disback: DisBack | None,
+    ) -> None:
+        self.networks, self.config = networks, config.distill
+        self.sigma_data = config.teacher.sigma_data
+        self.drawer, self.accelerator, self.disback = drawer, accelerator, disback
+        self.gradient = get_student_gradient(config.method)
+        self.fake_sigmas = self.config.fake_sigmas or self.config.sigmas
+        self._max_norm = self.config.clip_grad_norm
+        self.record_drawer = make_record_drawer(drawer, config.distill)
+
+    def train_step(self, step: int) -> StepResult:
+        """Run host step `step`, counted from 0.
+
+        Draws and schedules go by the student's updates: arms that record for longer or not at all
+        see the same noise and the same schedule at the same update.
+        """
+        self.drawer.noise.seed_global(step)
+        turn = self.disback.begin_step(step) if self.disback else None
+        self.drawer.noise.seed_global(self._update_of(step))
+        result = StepResult(turn)
+        if turn is None or turn.update_student:
+            result.student_lr = self._student_lr(step) * (turn.student_lr_factor if turn else 1)
+            updated = self._update_student(step, result.student_lr)
+            result.student_loss, result.student_grad_norm = updated
+            result.passes += STUDENT_TURN_PASSES
+        recording = turn is not None and turn.stage == "record"
+        share = self.record_drawer.batch_size / self.drawer.batch_size if recording else 1
+        for number in range(self.config.num_fake_updates):
+            loss, norm = self._update_fake_score(step, number, recording)
+            result.fake_loss, result.fake_grad_norm = loss, norm
+            result.passes += FAKE_TURN_PASSES * share
+        result.entry = self.disback.end_step(step) if self.disback else None
+        return result
+
+    def _update_student(self, step: int, lr: float) -> tuple[Tensor, Tensor]:
+        student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
+        draws = self.drawer.draw(self._update_of(step), "student", self.config.sigmas)
+        for draw, sync in self._parts(draws, student):
+            with sync:
+                x0 = student.network(draw.z, draw.cond)
+                loss = student_loss(x0, self._student_gradient(x0.detach(), draw))
+                loss = loss / self.config.num_accumulation_steps
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total, student.update(lr, self._max_norm)
+
+    @torch.no_grad()
+    def _student_gradient(self, x0: Tensor, draw: Draw) -> Tensor:
+        """w(t) (D_fake - D_real) at x_t, Eq. 6; with a node as the real score, Eq. 8."""
+        x_t = diffuse(x0, draw.sigma, draw.eps)
+        fake_x0 = self.networks.fake_score.network(x_t, draw.sigma, draw.cond)
+        with self.real_score() as real_score, self.accelerator.autocast():
+            real_x0 = real_score(x_t, draw.sigma, draw.cond)
+        return self.gradient(fake_x0, real_x0, x0, draw.sigma)
+
+    def _update_fake_score(self, step: int, number: int, recording: bool) -> tuple[Tensor, Tensor]:
+        """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
+        fake, total = self.networks.fake_score, torch.zeros((), device=self.drawer.device)
+        if recording:
+            draws = self.record_drawer.draw(step, f"record/{number}", self.fake_sigmas)
+        else:
+            draws = self.drawer.draw(self._update_of(step), f"fake/{number}", self.fake_sigmas)
+        for draw, sync in self._parts(draws, fake):
+            with torch.no_grad():
+                x0 = self.networks.student.network(draw.z, draw.cond)
+            with sync:
+                x0_hat = fake.network(diffuse(x0, draw.sigma, draw.eps), draw.sigma, draw.cond)
+                loss = denoising_score_matching(
+                    x0_hat, x0, draw.sigma, self.config.fake_weighting, self.sigma_data
+                )
+                loss = loss / self.config.num_accumulation_steps
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total, fake.update(self._fake_lr(step, recording), self._max_norm)
+
+    def real_score(self) -> AbstractContextManager[nn.Module]:
+        """The network that answers as the real score now, within the context."""
+        return self.disback.real_score() if self.disback else nullcontext(self.networks.teacher)
+
+    def _parts(
+        self, draws: Draw, trainee: Trainee
+    ) -> Iterator[tuple[Draw, AbstractContextManager[None]]]:
+        """The batch in accumulation parts; processes exchange gradients in the last one only."""
+        num = self.config.num_accumulation_steps
+        for index, draw in enumerate(draws.split(num), start=1):
+            last = index == num
+            yield draw, nullcontext() if last else self.accelerator.no_sync(trainee.network)
+
+    def _student_lr(self, step: int) -> float:
+        config, update = self.config, self._update_of(step)
+        return config.student_lr * config.student_lr_schedule.factor(update, config.num_steps)
+
+    def _fake_lr(self, step: int, recording: bool) -> float:
+        config = self.config
+        if recording:
+            return config.record_lr or config.fake_lr
+        update = self._update_of(step)
+        return config.fake_lr * config.fake_lr_schedule.factor(update, config.num_steps)
+
+    def _update_of(self, step: int) -> int:
+        """The number of the student's update at `step`, from 0; while recording the step."""
+        return step - self.disback.num_held(step) if self.disback else step
+
+
+def make_record_drawer(drawer: Drawer, config: DistillConfig) -> Drawer:
+    """What recording steps draw with: the same noise, in batches of their own size."""
+    return replace(drawer, batch_size=config.record_batch_size or drawer.batch_size)

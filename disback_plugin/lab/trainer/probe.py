@@ -1,0 +1,142 @@
+"""`disback path show --probe`: what each node of a run's path knows, and how it pulls."""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from disback_plugin.adaptive import AutoRecord, PullSums, Start, TeacherPull
+from disback_plugin.diffusion import Denoiser, diffuse
+from disback_plugin.errors import RunError
+from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
+from disback_plugin.lab.noise import generator
+from disback_plugin.lab.trainer.build import make_student
+from disback_plugin.lab.trainer.diagnostics import probe_levels
+from disback_plugin.lab.trainer.distill_job import RECORDED_STUDENT
+from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_noise
+from disback_plugin.lab.trainer.residuals import residual
+from disback_plugin.lab.trainer.run_folder import CONFIG, read_config
+from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
+from disback_plugin.lab.trainer.weights import load_weights, read_weights
+from disback_plugin.path import DegradationPath
+
+NUM_SAMPLES = 2000
+VERDICTS: dict[Start, str] = {
+    "path": "record a path",
+    "common": "wait, the pull is common",
+    "known": "record nothing, the teacher knows them",
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One node on the samples of the student it was recorded for; the fake score at the last."""
+
+    index: int
+    mismatch: Mismatch
+    health: Health
+
+
+@dataclass(frozen=True)
+class PathProbe:
+    """The teacher's pull, at the noise levels of training, and every node from index 0 on.
+
+    student: whose samples these are. start: what automatic recording would make of the pull, by the
+    run's settings or the defaults.
+    """
+
+    student: str
+    teacher: TeacherPull
+    start: Start
+    nodes: list[Probe]
+
+
+def probe_path(folder: Path) -> PathProbe:
+    """Probe the teacher (index 0) and every node of the path in OUT/runs/ARM-seedK/path.
+
+    Raises RunError for a path that lies in no experiment's folder: its networks and its student
+    are then unknown here. Cost: 4 passes over 2,000 samples a node and noise level, and one more.
+    """
+    run, out = folder.resolve().parent, folder.resolve().parent.parent.parent
+    if not (run / "run.json").is_file() or not (out / CONFIG).is_file():
+        raise RunError(
+            f"{folder} is not the path of a run of `disback run`: --probe needs that run's "
+            "networks and its student"
+        )
+    seed = int(json.loads((run / "run.json").read_text(encoding="utf-8"))["seed"])
+    config = read_config(out)
+    problem = load_problem(config, out)
+    teacher = load_teacher(config, problem, out)
+    path = DegradationPath.open(folder, teacher.state_dict())
+    student = make_student(config.student, teacher, problem.data_shape, seed)
+    if path.begun_at is not None:
+        file = run / RECORDED_STUDENT
+        load_weights(student, read_weights(file), str(file))
+    shape = (
+        (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
+    )
+    labels = evaluation_labels(NUM_SAMPLES, problem.num_classes)
+    if labels is not None:  # every label in both halves, as the mismatch needs it
+        labels = labels[torch.randperm(NUM_SAMPLES, generator=generator(0, 0, "probe/order"))]
+    with torch.no_grad():
+        samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
+    nodes = [teacher, *(_node(teacher, path, index) for index in range(1, len(path) + 1))]
+    levels = probe_levels(config)
+    probes = [
+        Probe(
+            index,
+            mismatch_degree(node, samples, levels, generator(0, 0, "probe"), labels),
+            node_health(
+                nodes[-1], node, teacher, samples, levels, generator(0, 0, "probe"), labels
+            ),
+        )
+        for index, node in enumerate(nodes)
+    ]
+    sigma = config.distill.sigmas.sample(NUM_SAMPLES, generator(0, 0, "probe/sigma"))
+    eps = torch.randn(samples.shape, generator=generator(0, 0, "probe/eps"))
+    with torch.no_grad():
+        x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
+    pull = PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)])
+    auto = config.disback.record.auto or AutoRecord()
+    initial = path.begun_at is None
+    return PathProbe(
+        student="the initial student" if initial else f"the student at step {path.begun_at}",
+        teacher=pull,
+        start=auto.start(pull),
+        nodes=probes,
+    )
+
+
+def probe_table(probe: PathProbe) -> str:
+    """The teacher's pull; a line a node, three numbers each, from low to high noise."""
+    levels = ", ".join(f"{sigma:.2g}" for sigma in probe.nodes[0].mismatch.sigmas)
+    lines = [
+        f"on {NUM_SAMPLES:,} samples of {probe.student} the teacher's loss is "
+        f"{probe.teacher.loss:.3g}, and {probe.teacher.common:.0%} of its pull is one\n"
+        f"shift and one scaling of them all: automatic recording would {VERDICTS[probe.start]}.\n"
+        f"At sigma {levels}:",
+        f"{'node':>4}  {'excess loss':>24}  {'cosine':>17}  {'size':>17}",
+    ]
+    for node in probe.nodes:
+        excess = " ".join(f"{value:>7.3g}" for value in node.mismatch.excess)
+        cosine = " ".join(f"{value:>5.2f}" for value in node.health.cosine)
+        size = " ".join(f"{value:>5.2f}" for value in node.health.size)
+        lines.append(f"{node.index:>4}  {excess:>24}  {cosine:>17}  {size:>17}")
+    lines.append(
+        "excess loss: denoising loss above the least possible, in units of that (Eq. 9 without "
+        "units)\ncosine, size: the node's pull on the student against the teacher's, with the fake "
+        "score at the last node; the last node itself does not pull\n"
+        "how to read it: a path is worth walking where the teacher's loss is above 1 (below, it\n"
+        "knows the samples), less than half of its pull is common to them all (else it is right\n"
+        "as it is, and nodes damp it), and the excess loss falls by more than half over the nodes\n"
+        "(else recording was too short). Cosines below about 0.4 are noise: record more lightly"
+    )
+    return "\n".join(lines)
+
+
+def _node(teacher: Denoiser, path: DegradationPath, index: int) -> Denoiser:
+    node = copy.deepcopy(teacher)
+    path.load_into(node, index)
+    return node

@@ -1,0 +1,170 @@
+"""The folders of an experiment and its runs: who wrote them, with which settings, how far."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from disback_plugin.config_base import parse_settings, read_yaml
+from disback_plugin.errors import RunError
+from disback_plugin.files import write_json
+from disback_plugin.lab.config.experiment import ExperimentConfig
+
+CONFIG, VERSIONS = "config.yaml", "experiment.json"
+_PACKAGES = ("disback_plugin", "torch", "accelerate", "safetensors", "numpy", "pydantic")
+
+
+def run_name(arm: str, seed: int) -> str:
+    """The folder name of a run, also its name in messages."""
+    return f"{arm}-seed{seed}"
+
+
+def run_folder(out: Path, arm: str, seed: int) -> Path:
+    """`out`/runs/<arm>-seed<seed>."""
+    return out / "runs" / run_name(arm, seed)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end: its run.json says so, written last."""
+    file = folder / "run.json"
+    if not file.is_file():
+        return False
+    return json.loads(file.read_text(encoding="utf-8"))["status"] == "complete"
+
+
+def check_folder(config: ExperimentConfig, out: Path, resume: bool) -> bool:
+    """Whether an experiment begins in `out`: there is nothing in it; False: this one goes on.
+
+    Raises RunError for a folder that is not empty where `resume` is not asked for, that holds no
+    experiment, or one with other settings (naming the keys).
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return True
+    if not resume:
+        raise RunError(f"{out} is not empty: resume it (--resume), or give another folder (--out)")
+    if not (out / CONFIG).is_file():
+        raise RunError(
+            f"{out} holds no experiment ({CONFIG} is missing) to go on with: give another folder"
+        )
+    _check_same(read_config(out), config, out)
+    return False
+
+
+def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
+    """Make `out`, and dump settings and versions into it."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / VERSIONS, _versions(config, device))
+    temporary = out / f".{CONFIG}"
+    temporary.write_text(config.to_yaml(), encoding="utf-8")
+    temporary.replace(out / CONFIG)
+
+
+def read_config(out: Path) -> ExperimentConfig:
+    """The resolved settings of the experiment in `out`."""
+    return parse_settings(ExperimentConfig, read_yaml(out / CONFIG), str(out / CONFIG))
+
+
+def clear_run(folder: Path, names: tuple[str, ...]) -> None:
+    """Remove what an earlier process left of a run that has no checkpoint, `names` and no more."""
+    for name in names:
+        target = folder / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def discard_untrained(out: Path, teacher: str) -> None:
+    """Remove an experiment that failed before a step was trained: nothing to resume, or to see.
+
+    teacher: the folder in `out` where the first steps leave their traces.
+    """
+    log = out / teacher / "metrics.jsonl"
+    if (log.is_file() and log.stat().st_size) or any(out.glob(f"{teacher}/checkpoints/step_*")):
+        return
+    clear_run(out, (CONFIG, VERSIONS, teacher))
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
+def lock(folder: Path) -> IO[str]:
+    """Keep a second process from writing `folder` until the result is closed, or we are killed.
+
+    Raises RunError where another process holds it. On Windows nothing is locked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = (folder / ".lock").open("w")
+    if sys.platform == "win32":
+        return stream
+    import fcntl
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise RunError(f"{folder} is being written by another process; wait for it") from None
+    return stream
+
+
+def _check_same(saved: ExperimentConfig, now: ExperimentConfig, out: Path) -> None:
+    before, after = _flat(saved.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    keys = sorted(k for k in {*before, *after} if before.get(k) != after.get(k))
+    if keys:
+        changes = "; ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
+        raise RunError(
+            f"{out} was started with other settings ({changes}): go on with its own"
+            f" {out / CONFIG}, or give another folder"
+        )
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict):
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat.update(_flat(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _versions(config: ExperimentConfig, device: str) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+        "device": device,
+        "threads": config.num_threads or torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree this package runs from, with `-dirty`; None if installed."""
+    if _git("ls-files", "--error-unmatch", "run_folder.py") is None:
+        return None  # a repository around an installed package is somebody else's
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    command, here = ["git", *arguments], Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,116 @@
+"""`run:DIR` and `safetensors:FILE`: what this package wrote itself."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from disback_plugin.diffusion import Denoiser, OneStepStudent
+from disback_plugin.diffusion.description import Description
+from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.lab.trainer.build import make_student
+from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
+from disback_plugin.lab.trainer.teacher_file import read_header, read_teacher
+from disback_plugin.lab.trainer.teacher_files import load_again
+from disback_plugin.lab.trainer.weights import load_weights, read_weights
+from disback_plugin.pretrained.edm.opening import load_edm_safetensors
+from disback_plugin.pretrained.edm.registration import with_limits
+from disback_plugin.pretrained.formats import register_format, take_options
+from disback_plugin.pretrained.spec import describe
+
+
+@register_format("safetensors")
+def open_safetensors(location: str, options: Mapping[str, Any]) -> tuple[Denoiser, Description]:
+    """A file of `disback convert`, or a run's teacher.safetensors; its header says which."""
+    take_options(options, "safetensors", {})
+    kind = read_header(Path(location)).get("format")
+    if kind == "edm":
+        return with_limits("safetensors", load_edm_safetensors(location))
+    if kind == "teacher":
+        return read_teacher(Path(location))
+    raise CheckpointError(
+        f"{location} does not tell what network it is for: it was written neither by `disback "
+        "convert` nor as the teacher of a run. Weights of diffusers are read from their folder: "
+        "diffusers:DIR"
+    )
+
+
+@register_format("run")
+def open_run(location: str, options: Mapping[str, Any]) -> tuple[Denoiser, Description]:
+    """The teacher of an experiment (its folder), or the student of one of its runs (runs/NAME).
+
+    A student is the denoiser inside it: ask it at the noise level that it was trained at. `weights`
+    picks its averaged (`ema`) or its last (`raw`) weights.
+    """
+    folder = Path(location).absolute()
+    if (folder / CONFIG).is_file():
+        take_options(options, "run", {})
+        return _teacher(folder)
+    if not (folder / "run.json").is_file() or not (folder.parents[1] / CONFIG).is_file():
+        raise CheckpointError(
+            f"{location} is neither an experiment's folder ({CONFIG} is missing) nor one of its "
+            "runs, runs/ARM-seedN"
+        )
+    weights = take_options(options, "run", {"weights": "ema"})["weights"]
+    if weights not in ("ema", "raw"):
+        raise ConfigError(f"option 'weights' of a run is 'ema' or 'raw', not {weights!r}")
+    return _student(folder, weights)
+
+
+def teacher_of(location: str) -> tuple[str, dict[str, Any]]:
+    """The checkpoint that the teacher of an experiment, or of one of its runs, came from."""
+    folder = Path(location).absolute()
+    out = folder if (folder / CONFIG).is_file() else folder.parents[1]
+    teacher = read_config(out).teacher
+    if teacher.checkpoint is None:
+        raise ConfigError(f"the teacher of {out} was trained there: it has no text encoder")
+    return teacher.checkpoint, teacher.options
+
+
+def _teacher(out: Path) -> tuple[Denoiser, Description]:
+    config, folder = read_config(out), out / "teacher"
+    if not (folder / "reference.json").is_file():
+        raise CheckpointError(
+            f"{out} has no finished teacher yet: let the command go on that began it"
+        )
+    if config.teacher.checkpoint is None:
+        teacher, found = read_teacher(folder / "teacher.safetensors")
+        weights = "averaged weights of teacher/teacher.safetensors"
+        if config.teacher.training is None:
+            weights = f"weights of {config.teacher.file}"
+    else:
+        teacher = load_again(config.teacher, folder)
+        found, weights = describe(teacher), config.teacher.checkpoint
+    return teacher, replace(found, source="run", role=f"the teacher, {weights}")
+
+
+def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
+    out = folder.parents[1]
+    config = read_config(out)
+    if config.student.kind != "denoiser":
+        raise CheckpointError(f"the student in {folder} is a generator z -> x0, no denoiser")
+    if not is_complete(folder):
+        raise CheckpointError(
+            f"the run in {folder} is not complete yet: let `disback run --resume` end it"
+        )
+    teacher, found = _teacher(out)
+    teacher.description = found
+    student = make_student(config.student, teacher, found.data_shape, seed=0)
+    assert isinstance(student, OneStepStudent)
+    file = folder / "student.safetensors"
+    tensors = {
+        name.removeprefix(f"{weights}."): value
+        for name, value in read_weights(file).items()
+        if name.startswith(f"{weights}.")
+    }
+    load_weights(student, tensors, str(file))
+    denoiser = student.denoiser
+    kind = "averaged (ema)" if weights == "ema" else "last (raw)"
+    where = f"{folder.relative_to(out)}/{file.name}"
+    return denoiser, replace(
+        found,
+        num_parameters=sum(value.numel() for value in denoiser.parameters()),
+        sigma_min=denoiser.sigma_min,
+        sigma_max=denoiser.sigma_max,
+        role=f"the student, asked once at sigma {student.sigma:.4g}, {kind} weights of {where}",
+    )

@@ -1,0 +1,71 @@
+"""A trained teacher's weights file: its header tells how to build the network again."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError, safe_open
+
+from disback_plugin.config_base import StrictModel, parse_settings
+from disback_plugin.diffusion import Denoiser
+from disback_plugin.diffusion.description import Description
+from disback_plugin.errors import CheckpointError
+from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig
+from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.trainer.build import make_teacher
+from disback_plugin.lab.trainer.weights import load_weights, read_weights
+from disback_plugin.pretrained.edm.checkpoint import HEADER
+
+
+class TeacherHeader(StrictModel):
+    """What the weights alone do not tell."""
+
+    format: Literal["teacher"] = "teacher"
+    denoiser: DenoiserConfig
+    network: NetworkConfig
+    data_shape: tuple[int, ...]
+    num_classes: int
+
+
+def teacher_metadata(config: ExperimentConfig, problem: Problem) -> dict[str, str]:
+    """The header of the experiment's teacher.safetensors."""
+    teacher = config.teacher
+    assert teacher.denoiser is not None
+    assert teacher.network is not None
+    header = TeacherHeader(
+        denoiser=teacher.denoiser,
+        network=teacher.network,
+        data_shape=problem.data_shape,
+        num_classes=problem.num_classes,
+    )
+    return {HEADER: header.model_dump_json()}
+
+
+def read_header(file: Path) -> dict[str, object]:
+    """The header's `disback` entry as plain data, empty where there is none."""
+    try:
+        with safe_open(file, "pt") as stream:
+            return json.loads((stream.metadata() or {}).get(HEADER, "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{file} is no whole safetensors file: {error}") from None
+
+
+def read_teacher(file: Path) -> tuple[Denoiser, Description]:
+    """The teacher in a file that has such a header; CheckpointError, RunError."""
+    header = parse_settings(TeacherHeader, read_header(file), str(file))
+    shape, num_classes = header.data_shape, header.num_classes
+    problem = Problem(kind="", data_shape=shape, num_classes=num_classes)
+    denoiser = make_teacher(header.denoiser, header.network, problem, seed=0)
+    load_weights(denoiser, read_weights(file), str(file))
+    return denoiser, Description(
+        source="safetensors",
+        architecture=header.network.kind,
+        num_parameters=sum(value.numel() for value in denoiser.parameters()),
+        data_shape=shape,
+        num_classes=num_classes,
+        parametrisation=header.denoiser.kind,
+        sigma_min=denoiser.sigma_min,
+        sigma_max=denoiser.sigma_max,
+        condition="class" if num_classes else "none",
+    )

@@ -1,8 +1,0 @@
-"""Small networks for the reference trainer; each is called as network(x, c, cond)."""
-
-from disback_plugin.networks.conditioning import Conditioning
-from disback_plugin.networks.mlp_generator import MLPGenerator
-from disback_plugin.networks.residual_mlp import ResidualMLP
-from disback_plugin.networks.small_unet import SmallUNet
-
-__all__ = ["Conditioning", "MLPGenerator", "ResidualMLP", "SmallUNet"]

@@ -1,0 +1,30 @@
+"""Consistency models (Song et al. 2023) from OpenAI's checkpoints and from diffusers' folders."""
+
+from disback_plugin.pretrained.consistency.architecture import Architecture, infer_architecture
+from disback_plugin.pretrained.consistency.checkpoint import read_openai_checkpoint
+from disback_plugin.pretrained.consistency.denoiser import (
+    Facts,
+    OpenAIEDMDenoiser,
+    UNetNetwork,
+    facts,
+    make_denoiser,
+)
+from disback_plugin.pretrained.consistency.opening import convert_checkpoint, open_checkpoint
+from disback_plugin.pretrained.consistency.pipeline import load_pipeline, save_pipeline
+from disback_plugin.pretrained.consistency.unet import build_unet
+
+__all__ = [
+    "Architecture",
+    "Facts",
+    "OpenAIEDMDenoiser",
+    "UNetNetwork",
+    "build_unet",
+    "convert_checkpoint",
+    "facts",
+    "infer_architecture",
+    "load_pipeline",
+    "make_denoiser",
+    "open_checkpoint",
+    "read_openai_checkpoint",
+    "save_pipeline",
+]

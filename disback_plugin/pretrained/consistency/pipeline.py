@@ -1,0 +1,97 @@
+"""Folders of diffusers' ConsistencyModelPipeline: written for it, and read from it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from disback_plugin.diffusion import ConsistencyDenoiser, PreconditionedDenoiser
+from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.pretrained.consistency.denoiser import UNetNetwork, make_denoiser
+from disback_plugin.pretrained.consistency.unet import import_diffusers
+
+PARTS = {"unet": "UNet2DModel", "scheduler": "CMStochasticIterativeScheduler"}
+
+
+def save_pipeline(
+    denoiser: PreconditionedDenoiser, folder: Path, num_timesteps: int = 40, force: bool = False
+) -> None:
+    """Write a folder that `ConsistencyModelPipeline.from_pretrained` opens.
+
+    num_timesteps is the length of the scale on which its multistep sampling counts: 40 for
+    distilled models, 201 and 151 for trained ones (ImageNet-64, LSUN-256). One step does not
+    depend on it. Raises ConfigError for a teacher with EDM's scalings, which that pipeline cannot
+    express, and for a folder that holds files, unless `force` writes over them.
+    """
+    network = denoiser.network
+    if not isinstance(denoiser, ConsistencyDenoiser) or not isinstance(network, UNetNetwork):
+        raise ConfigError(
+            "ConsistencyModelPipeline takes consistency models only; open an EDM teacher from its "
+            ".pt file, as cm:FILE"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose a folder to write")
+    if folder.exists() and any(folder.iterdir()) and not force:
+        raise ConfigError(f"{folder} exists and is not empty: choose another, or force (--force)")
+    diffusers = import_diffusers()
+    scheduler = diffusers.CMStochasticIterativeScheduler(
+        num_train_timesteps=num_timesteps,
+        sigma_min=denoiser.sigma_min,
+        sigma_max=denoiser.sigma_max,
+        sigma_data=denoiser.sigma_data,
+    )
+    pipeline = diffusers.ConsistencyModelPipeline(unet=network.unet, scheduler=scheduler)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
+    """The denoiser of a ConsistencyModelPipeline: a folder, or a repository's name on the hub.
+
+    Weights come from safetensors only and load strictly, as float32. Raises CheckpointError for
+    another pipeline and for one with missing, damaged or superfluous weights.
+    """
+    if isinstance(source, Path) and not (source / "model_index.json").is_file():
+        raise CheckpointError(f"{source} is no folder of a diffusers pipeline: no model_index.json")
+    diffusers = import_diffusers()
+    try:
+        return _load(diffusers, str(source))
+    except DisBackError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(f"{source} cannot be opened as a consistency model: {reason}") from (
+            error
+        )
+
+
+def _load(diffusers: Any, source: str) -> PreconditionedDenoiser:
+    index = diffusers.ConsistencyModelPipeline.load_config(source)
+    if index.get("_class_name") != "ConsistencyModelPipeline":
+        raise CheckpointError(
+            f"{source} holds a {index.get('_class_name')}, not a ConsistencyModelPipeline"
+        )
+    for part, kind in PARTS.items():
+        if index.get(part, [None])[-1] != kind:
+            raise CheckpointError(f"{source}: its {part} is {index.get(part)}, not a {kind}")
+    scheduler = diffusers.CMStochasticIterativeScheduler.from_pretrained(
+        source, subfolder="scheduler"
+    ).config
+    unet, loading = diffusers.UNet2DModel.from_pretrained(
+        source,
+        subfolder="unet",
+        use_safetensors=True,
+        torch_dtype=torch.float32,
+        output_loading_info=True,
+    )
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if loading[what]:  # diffusers only warns, and fills what is missing at random
+            raise CheckpointError(
+                f"{source}: the weights do not fit unet/config.json: {what.replace('_', ' ')} "
+                f"{sorted(map(str, loading[what]))[:3]}"
+            )
+    for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
+        weight.data = weight.data.clone()
+    return make_denoiser(
+        unet, "consistency", scheduler.sigma_data, scheduler.sigma_min, scheduler.sigma_max
+    )

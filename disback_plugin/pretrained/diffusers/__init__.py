@@ -1,0 +1,1 @@
+"""Teachers and text encoders from folders of the diffusers format."""

@@ -1,0 +1,70 @@
+"""The frozen text encoders of a Stable Diffusion pipeline, asked as the pipeline asks them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from disback_plugin.diffusion import TextCondition
+from disback_plugin.errors import ConfigError
+from disback_plugin.pretrained.spec import split_spec
+
+
+class TextEncoder:
+    """Prompts -> TextCondition. SDXL has two encoders, and pooled embeddings besides."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> "TextEncoder":
+        """This encoder, moved."""
+        self.pipeline.to(device)
+        self.device = device
+        return self
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> TextCondition:
+        """The embeddings of the prompts, which the pipeline cuts at 77 tokens."""
+        hidden, _, *pooled = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
+        return TextCondition(hidden, pooled[0] if pooled else None)
+
+    @torch.no_grad()
+    def negative(self, prompt: str | None) -> TextCondition:
+        """What guidance leads away from; None is the pipeline's own: '' or, for SDXL, zeros."""
+        answer = self.pipeline.encode_prompt(
+            [""],
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=None if prompt is None else [prompt],
+        )
+        return TextCondition(answer[1], answer[3] if len(answer) == 4 else None)
+
+
+def load_text_encoder(spec: str, **options: Any) -> TextEncoder:
+    """The text encoder of `diffusers:REPO_OR_DIR`, or of a run whose teacher came from there.
+
+    Options are those of `load_denoiser`. Raises ConfigError, CheckpointError where there is none.
+    """
+    from disback_plugin.pretrained.diffusers.models import make_repository
+
+    kind, location = split_spec(spec)
+    if kind == "run":
+        from disback_plugin.lab.trainer.run_format import teacher_of
+
+        checkpoint, its_options = teacher_of(location)
+        return load_text_encoder(checkpoint, **its_options)
+    if kind != "diffusers":
+        raise ConfigError(f"only diffusers pipelines have text encoders, {spec} has none")
+    return read_text_encoder(make_repository(location, options))
+
+
+def read_text_encoder(repository: Any) -> TextEncoder:
+    """The text encoder of an opened repository; CheckpointError where there is none."""
+    return TextEncoder(repository.text_pipeline())

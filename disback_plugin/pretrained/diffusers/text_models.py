@@ -1,0 +1,106 @@
+"""Stable Diffusion 1.5, 2.1 and SDXL as networks on latents, guided, with or without a LoRA."""
+
+from typing import Any
+
+import torch
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from disback_plugin.diffusion import GuidedNetwork, TextCondition
+from disback_plugin.errors import CheckpointError, DisBackError
+from disback_plugin.pretrained.diffusers.files import Repository
+from disback_plugin.pretrained.diffusers.text_encoder import TextEncoder
+
+VAE_FACTOR = 8  # pixels a latent, of all Stable Diffusion models: SDXL is told the size in pixels
+
+
+class TextUNet(nn.Module):
+    """A `UNet2DConditionModel` as a network(x, t, cond) with cond a TextCondition.
+
+    SDXL is told that images are whole and of the size that they have: its six time ids.
+    """
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet = unet
+        self.is_sdxl = unet.config.addition_embed_type == "text_time"
+
+    def forward(self, x: Tensor, t: Tensor, cond: TextCondition | None) -> Tensor:
+        """x (B, C, H, W) latents, t (B,), cond of B prompts -> the prediction (B, C, H, W).
+
+        Raises DisBackError where encoded prompts are missing or another model's.
+        """
+        if not isinstance(cond, TextCondition):
+            seen = "none" if cond is None else f"a {type(cond).__name__}"
+            raise DisBackError(
+                f"this model needs encoded prompts, not {seen}: load_text_encoder(spec)(prompts)"
+            )
+        if self.is_sdxl != (cond.pooled is not None):
+            raise DisBackError("the prompts were encoded for another model: use its own encoder")
+        hidden, added = cond.hidden.to(x.dtype), None
+        if cond.pooled is not None:
+            height, width = (VAE_FACTOR * size for size in x.shape[-2:])
+            ids = torch.tensor([height, width, 0, 0, height, width], device=x.device)
+            added = {
+                "text_embeds": cond.pooled.to(x.dtype),
+                "time_ids": ids.to(x.dtype).expand(len(x), -1),
+            }
+        return self.unet(x, t, encoder_hidden_states=hidden, added_cond_kwargs=added).sample
+
+
+def make_text_network(
+    unet: Any,
+    repository: Repository,
+    lora: str | None,
+    guidance_scale: float,
+    negative_prompt: str | None,
+) -> nn.Module:
+    """The network of a text model; CheckpointError for a U-Net that needs more than text."""
+    config, where = unet.config, repository.location
+    if config.in_channels != config.out_channels:
+        raise CheckpointError(
+            f"{where}: the U-Net takes {config.in_channels} channels and makes "
+            f"{config.out_channels}: it needs an image besides the text"
+        )
+    for name in ("class_embed_type", "time_cond_proj_dim", "num_class_embeds"):
+        if getattr(config, name) is not None:
+            raise CheckpointError(f"{where}: a U-Net with {name} is not supported")
+    if config.addition_embed_type not in (None, "text_time"):
+        raise CheckpointError(
+            f"{where}: a U-Net with addition_embed_type={config.addition_embed_type!r} is not "
+            "supported"
+        )
+    if lora is not None:
+        fuse_lora(unet, lora)
+    network = TextUNet(unet)
+    if guidance_scale == 1:
+        return network
+    encoder = TextEncoder(repository.text_pipeline())
+    return GuidedNetwork(network, encoder.negative(negative_prompt), guidance_scale)
+
+
+def fuse_lora(unet: Any, lora: str) -> None:
+    """Add a LoRA's products to the U-Net's weights, such as the LCM-LoRA's.
+
+    lora: a safetensors file as diffusers, peft or kohya's scripts write it, its folder or hub id.
+    Raises CheckpointError for what does not load and for a tensor that finds no place.
+    """
+    try:
+        state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(
+            lora, use_safetensors=True, unet_config=unet.config
+        )
+        foreign = [name for name in state if not name.startswith("unet.")]
+        if foreign or not state:
+            raise ValueError(f"it holds more than a U-Net's LoRA, or none (first: {foreign[:3]})")
+        unet.load_lora_adapter(state, prefix="unet", network_alphas=alphas, adapter_name="start")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"the LoRA {lora} does not load: {error}") from None
+    placed = get_peft_model_state_dict(unet, adapter_name="start")
+    if len(placed) != len(state):
+        raise CheckpointError(
+            f"the LoRA {lora} is another model's: {len(placed)} of its {len(state)} tensors found "
+            "a place"
+        )
+    unet.fuse_lora()
+    unet.unload_lora()

@@ -1,0 +1,25 @@
+"""EDM's networks and preconditionings, with the tensor names of NVlabs/edm's checkpoints."""
+
+from disback_plugin.pretrained.edm.build import Facts, build_edm, describe
+from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
+from disback_plugin.pretrained.edm.preconditioning import (
+    EDMPrecond,
+    Precond,
+    VEPrecond,
+    VPPrecond,
+    iDDPMPrecond,
+)
+from disback_plugin.pretrained.edm.song_unet import SongUNet
+
+__all__ = [
+    "DhariwalUNet",
+    "EDMPrecond",
+    "Facts",
+    "Precond",
+    "SongUNet",
+    "VEPrecond",
+    "VPPrecond",
+    "build_edm",
+    "describe",
+    "iDDPMPrecond",
+]

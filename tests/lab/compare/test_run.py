@@ -1,0 +1,48 @@
+"""A folder holds one comparison: as many seeds for every arm."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.lab.compare import compare
+from disback_plugin.lab.compare import run as compare_run
+from tests.lab.trainer.conftest import tiny_config
+
+
+def test_another_number_of_seeds_is_refused_before_anything_is_run(tmp_path: Path) -> None:
+    curves = tmp_path / "curves"
+    curves.mkdir()
+    (curves / "fixed-lr0.001-seeds4.jsonl").write_text("{}\n")
+    message = (
+        r"another number of seeds \(fixed-lr0.001-seeds4.jsonl\), which cannot .* with 1: give"
+    )
+    with pytest.raises(RunError, match=message):
+        compare(tiny_config(), tmp_path, ["fixed"], [], 1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["curves"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("distill.num_accumulation_steps=2", "whole batches"),
+        ("mixed_precision=bf16", "in float32: set mixed_precision=no"),
+        ("teacher.network={kind: song-unet, dropout: 0.1}", "without dropout: set distill.dropout"),
+    ],
+)
+def test_what_it_would_leave_out_is_refused(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compare(tiny_config(override), tmp_path / "out", ["fixed"], [], 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_is_refused_before_the_teacher_is_trained_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(compare_run, "make_accelerator", lambda config: gpu)
+    with pytest.raises(ConfigError, match="compare runs on the CPU: set device=cpu"):
+        compare(tiny_config(), tmp_path / "out", ["fixed"], [], 1)
+    assert not (tmp_path / "out").exists()
