@@ -4,7 +4,7 @@ x = x0 + sigma eps throughout; x is (B, *data), sigma is (B,); cond is (B,) int6
 TextCondition or None.
 """
 
-from disback_plugin.diffusion.condition import Condition, TextCondition
+from disback_plugin.diffusion.condition import Condition, TextCondition, class_ids, one_hot_labels
 from disback_plugin.diffusion.conversions import (
     diffuse,
     eps_from_x0,
@@ -14,11 +14,20 @@ from disback_plugin.diffusion.conversions import (
     x0_from_score,
     x0_from_v,
 )
-from disback_plugin.diffusion.denoiser import Denoiser
+from disback_plugin.diffusion.denoiser import Denoiser, Description, OneStepStudent
 from disback_plugin.diffusion.exact import GaussianMixtureDenoiser
 from disback_plugin.diffusion.guidance import GuidedNetwork, without_guidance
-from disback_plugin.diffusion.labels import class_ids, one_hot_labels
-from disback_plugin.diffusion.losses import WEIGHTINGS, denoising_score_matching
+from disback_plugin.diffusion.losses import (
+    STUDENT_GRADIENTS,
+    WEIGHTINGS,
+    denoising_score_matching,
+    diff_instruct,
+    dmd,
+    get_student_gradient,
+    register_student_gradient,
+    student_loss,
+    vsd,
+)
 from disback_plugin.diffusion.preconditioned import (
     ConsistencyDenoiser,
     EDMDenoiser,
@@ -33,23 +42,15 @@ from disback_plugin.diffusion.sigmas import (
     UniformT,
     karras_sigmas,
 )
-from disback_plugin.diffusion.student import OneStepStudent
-from disback_plugin.diffusion.student_gradients import (
-    STUDENT_GRADIENTS,
-    diff_instruct,
-    dmd,
-    get_student_gradient,
-    register_student_gradient,
-    student_loss,
-    vsd,
-)
-from disback_plugin.diffusion.vp import VPSchedule, alphas_cumprod, vp_schedule
-from disback_plugin.diffusion.vp_denoisers import (
+from disback_plugin.diffusion.vp import (
     EpsDenoiser,
     LCMDenoiser,
     VDenoiser,
     VPDenoiser,
+    VPSchedule,
     X0Denoiser,
+    alphas_cumprod,
+    vp_schedule,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Condition",
     "ConsistencyDenoiser",
     "Denoiser",
+    "Description",
     "EDMDenoiser",
     "EpsDenoiser",
     "GaussianMixtureDenoiser",

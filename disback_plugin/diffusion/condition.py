@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
+
+from disback_plugin.errors import DisBackError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,3 +48,49 @@ class TextCondition:
 
 
 Condition = Tensor | TextCondition
+
+
+def class_ids(labels: Tensor, num_classes: int) -> Tensor:
+    """Ids (B,) or one-hot rows (B, num_classes) -> ids (B,) int64.
+
+    Raises DisBackError for any other shape, for an id out of range and for a row that is not
+    one-hot; an all-zero row too, since no id says "no class".
+    """
+    if num_classes == 0:
+        raise DisBackError("this model takes no class labels: leave them out")
+    if labels.ndim == 1 and not labels.is_floating_point():
+        on_cpu = labels.device.type == "cpu"  # elsewhere the check would wait for the device
+        if (
+            on_cpu
+            and labels.numel()
+            and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes
+        ):
+            raise DisBackError(
+                f"labels reach from {int(labels.min())} to {int(labels.max())}, but the model has "
+                f"{num_classes} classes: 0 to {num_classes - 1}"
+            )
+        return labels.long()
+    if labels.ndim == 2 and labels.shape[1] == num_classes:
+        ids = labels.argmax(1)
+        if labels.device.type == "cpu" and not torch.equal(
+            one_hot(ids, num_classes).to(labels), labels
+        ):
+            raise DisBackError("labels of two dimensions must be one-hot rows: a single 1, else 0")
+        return ids
+    raise DisBackError(
+        f"labels must be ids (B,) of an integer dtype or one-hot rows (B, {num_classes}), not "
+        f"{labels.dtype} of shape {tuple(labels.shape)}"
+    )
+
+
+def one_hot_labels(labels: Tensor | None, num_classes: int, num: int, like: Tensor) -> Tensor:
+    """Ids (B,) or rows (B, num_classes) -> rows (num, num_classes) in the dtype of `like`.
+
+    None gives zeros, "no class" for models trained with label dropout. Rows pass as they are: a
+    mixture of classes or an all-zero row is a valid input of such a model.
+    """
+    if labels is None:
+        return torch.zeros(num, num_classes, dtype=like.dtype, device=like.device)
+    if labels.ndim == 2 and labels.shape[1] == num_classes != 0:
+        return labels.to(like)
+    return one_hot(class_ids(labels, num_classes), num_classes).to(like)

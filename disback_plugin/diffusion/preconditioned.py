@@ -6,8 +6,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from disback_plugin.diffusion.conversions import per_sample
 from disback_plugin.diffusion.denoiser import Denoiser
-from disback_plugin.diffusion.shapes import per_sample
 from disback_plugin.errors import ConfigError, DisBackError
 
 
@@ -58,10 +58,8 @@ class PreconditionedDenoiser(Denoiser):
         return per_sample(scale.c_skip, x) * x + per_sample(scale.c_out, x) * out.to(x.dtype)
 
 
-class EDMDenoiser(PreconditionedDenoiser):
-    """EDM preconditioning (Karras et al. 2022, Table 1); sigma_data is the data's std."""
-
-    noise_range = 4.0
+class DataScaledDenoiser(PreconditionedDenoiser):
+    """Scalings that know sigma_data, the data's std; the defaults are EDM's."""
 
     def __init__(
         self,
@@ -71,7 +69,15 @@ class EDMDenoiser(PreconditionedDenoiser):
         sigma_max: float = 80.0,
     ) -> None:
         super().__init__(network, sigma_min, sigma_max)
-        self.sigma_data = _positive(sigma_data)
+        if not sigma_data > 0:
+            raise ConfigError(f"sigma_data must be positive (the data's std), not {sigma_data}")
+        self.sigma_data = float(sigma_data)
+
+
+class EDMDenoiser(DataScaledDenoiser):
+    """EDM preconditioning (Karras et al. 2022, Table 1)."""
+
+    noise_range = 4.0
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_noise = ln(sigma) / 4."""
@@ -84,7 +90,7 @@ class EDMDenoiser(PreconditionedDenoiser):
         )
 
 
-class ConsistencyDenoiser(PreconditionedDenoiser):
+class ConsistencyDenoiser(DataScaledDenoiser):
     """Consistency-model scalings (Song et al. 2023, Appendix C): D(x, sigma_min) = x exactly.
 
     A trained consistency model maps to the end of the ODE, not to E[x0 | x]: it is a student and
@@ -92,16 +98,6 @@ class ConsistencyDenoiser(PreconditionedDenoiser):
     """
 
     noise_range = 4000.0
-
-    def __init__(
-        self,
-        network: nn.Module,
-        sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-    ) -> None:
-        super().__init__(network, sigma_min, sigma_max)
-        self.sigma_data = _positive(sigma_data)
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_noise = 1000 ln(sigma) / 4; the 1e-44 is the published models' guard at sigma = 0."""
@@ -113,9 +109,3 @@ class ConsistencyDenoiser(PreconditionedDenoiser):
             c_in=total.rsqrt(),
             c_noise=250 * torch.log(sigma + 1e-44),
         )
-
-
-def _positive(sigma_data: float) -> float:
-    if not sigma_data > 0:
-        raise ConfigError(f"sigma_data must be positive (the data's std), not {sigma_data}")
-    return float(sigma_data)

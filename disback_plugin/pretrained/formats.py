@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from disback_plugin.diffusion import Denoiser
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import ConfigError
 
 # location (what follows the colon of a spec) and options -> the denoiser and what was found

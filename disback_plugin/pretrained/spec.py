@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.config_base import nearest
-from disback_plugin.diffusion import Denoiser
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.detection import MEANING, detect
 from disback_plugin.pretrained.formats import FORMATS

@@ -1,6 +1,5 @@
 """Stable Diffusion, SDXL and LCM: one step of ours is one step of diffusers' own pipeline."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from disback_plugin.diffusion import (
-    GuidedNetwork,
     OneStepStudent,
-    TextCondition,
     VPDenoiser,
     without_guidance,
 )
-from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from tests.pretrained.pipelines import save_ddpm
 from tests.pretrained.test_diffusers_images import at, close
@@ -111,21 +108,6 @@ def test_guidance_is_no_weight_and_can_be_taken_off(sd: tuple[Path, Any]) -> Non
     cond = load_text_encoder(f"diffusers:{folder}")(PROMPTS)
     assert not torch.equal(plain(x, sigma, cond), guided(x, sigma, cond))
     assert torch.equal(plain(x, sigma, cond), without_guidance(guided)(x, sigma, cond))
-
-
-def test_guidance_leads_linearly_away_from_the_negative_prompt() -> None:
-    class Sum(torch.nn.Module):
-        def forward(self, x: Tensor, c: Tensor, cond: TextCondition) -> Tensor:
-            return x + c[:, None] + cond.hidden.sum((1, 2))[:, None]
-
-    negative = TextCondition(torch.full((1, 2, 1), 0.5))
-    network = GuidedNetwork(Sum(), negative, 3.0)
-    x, c = torch.zeros(2, 4), torch.tensor([10.0, 20.0])
-    cond = TextCondition(torch.tensor([2.0, 4.0])[:, None, None].expand(2, 2, 1))
-    # away: 11 and 21; towards: 14 and 28
-    assert network(x, c, cond)[:, 0].tolist() == [11 + 3 * 3, 21 + 3 * 7]
-    with pytest.raises(ConfigError, match="guidance_scale must be at least 1"):
-        GuidedNetwork(Sum(), negative, 0.5)
 
 
 def test_prompts_must_be_encoded_and_for_this_model(
@@ -260,15 +242,3 @@ def test_u_nets_that_need_more_than_text_are_refused(
     DDPMScheduler().save_pretrained(tmp_path / "scheduler")
     with pytest.raises(CheckpointError, match=message):
         load_denoiser(f"diffusers:{tmp_path}")
-
-
-def rows(part: Callable[[TextCondition], Any]) -> list[list[float]]:
-    condition = TextCondition(torch.arange(6.0)[:, None, None], torch.arange(6.0)[:, None] * 10)
-    return [[*each.hidden.flatten().tolist(), *each.pooled.flatten().tolist()]
-            for each in part(condition)]  # fmt: skip
-
-
-def test_a_condition_splits_as_tensors_do() -> None:
-    assert rows(lambda c: c.split(4)) == [[0, 1, 2, 3, 0, 10, 20, 30], [4, 5, 40, 50]]
-    assert rows(lambda c: c.chunk(3)) == [[0, 1, 0, 10], [2, 3, 20, 30], [4, 5, 40, 50]]
-    assert rows(lambda c: [TextCondition.cat([c[4:], c[:1]])]) == [[4, 5, 0, 40, 50, 0]]

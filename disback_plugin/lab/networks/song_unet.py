@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from disback_plugin.diffusion.labels import one_hot_labels
+from disback_plugin.diffusion.condition import one_hot_labels
 from disback_plugin.errors import ConfigError
 from disback_plugin.pretrained.edm.song_unet import SongUNet
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Description
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from disback_plugin.counting import count
-from disback_plugin.diffusion import Condition
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Condition, Description
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.networks import (
     DigitsConfig,

@@ -9,6 +9,7 @@ from torch import nn
 from disback_plugin.diffusion import (
     ConsistencyDenoiser,
     Denoiser,
+    Description,
     EDMDenoiser,
     EpsDenoiser,
     OneStepStudent,
@@ -18,7 +19,6 @@ from disback_plugin.diffusion import (
     alphas_cumprod,
     without_guidance,
 )
-from disback_plugin.diffusion.description import Description
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.networks import (
     DenoiserConfig,

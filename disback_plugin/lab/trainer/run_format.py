@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.diffusion import Denoiser, OneStepStudent
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config

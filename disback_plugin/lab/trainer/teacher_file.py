@@ -7,8 +7,7 @@ from typing import Literal
 from safetensors import SafetensorError, safe_open
 
 from disback_plugin.config_base import StrictModel, parse_settings
-from disback_plugin.diffusion import Denoiser
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import CheckpointError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from disback_plugin.diffusion import Denoiser
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import RunError
 from disback_plugin.files import write_json
 from disback_plugin.lab.config.experiment import ExperimentConfig, TeacherConfig

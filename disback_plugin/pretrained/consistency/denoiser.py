@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from disback_plugin.diffusion import ConsistencyDenoiser, EDMDenoiser, PreconditionedDenoiser
-from disback_plugin.diffusion.labels import class_ids
+from disback_plugin.diffusion.condition import class_ids
 from disback_plugin.diffusion.preconditioned import Scalings
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from disback_plugin.diffusion import Denoiser
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.pretrained.consistency import facts, open_checkpoint
 from disback_plugin.pretrained.formats import register_format, take_options
 

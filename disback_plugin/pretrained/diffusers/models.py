@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from disback_plugin.diffusion import (
     Denoiser,
+    Description,
     EpsDenoiser,
     LCMDenoiser,
     VDenoiser,
@@ -14,7 +15,6 @@ from disback_plugin.diffusion import (
     X0Denoiser,
     class_ids,
 )
-from disback_plugin.diffusion.description import Description
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.pretrained.diffusers.files import Repository
 from disback_plugin.pretrained.formats import register_format, take_options

@@ -6,11 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from disback_plugin.diffusion.condition import Condition, TextCondition
+from disback_plugin.diffusion.condition import Condition, TextCondition, one_hot_labels
+from disback_plugin.diffusion.conversions import per_sample, working_dtype
 from disback_plugin.diffusion.denoiser import Denoiser
-from disback_plugin.diffusion.labels import one_hot_labels
 from disback_plugin.diffusion.preconditioned import Scalings
-from disback_plugin.diffusion.shapes import per_sample, working_dtype
 from disback_plugin.errors import DisBackError
 from disback_plugin.pretrained.edm.arguments import Positive, Precision, Sigma, Timesteps
 from disback_plugin.pretrained.edm.layers import ExactBuffers

@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from disback_plugin.diffusion import Denoiser
-from disback_plugin.diffusion.description import Description
+from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.pretrained.edm import Precond, describe
 from disback_plugin.pretrained.edm.opening import load_edm_pickle
 from disback_plugin.pretrained.formats import register_format, take_options

@@ -1,15 +1,17 @@
-"""A one-step student is its denoiser at one noise level, on a latent of that size."""
+"""What every denoiser refuses and says; a one-step student is its denoiser at one noise level."""
 
 import pytest
 import torch
 
 from disback_plugin.diffusion import (
+    Description,
+    EDMDenoiser,
     EpsDenoiser,
     GaussianMixtureDenoiser,
     OneStepStudent,
     alphas_cumprod,
 )
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, DisBackError
 
 MEANS = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
 
@@ -40,3 +42,32 @@ def test_a_sigma_outside_the_denoisers_range_is_refused(sigma: float) -> None:
     denoiser = GaussianMixtureDenoiser(torch.ones(2), MEANS, 0.1)
     with pytest.raises(ConfigError, match=rf"sigma is {sigma}, outside.*\[0\.002, 80\]"):
         OneStepStudent(denoiser, sigma)
+
+
+def test_a_single_sigma_for_the_batch_is_refused() -> None:
+    with pytest.raises(DisBackError, match=r"shape \(2,\).*it is \(\)"):
+        EDMDenoiser(torch.nn.Identity())(torch.zeros(2, 3), torch.tensor(1.0))
+
+
+def test_integer_samples_are_refused() -> None:
+    with pytest.raises(DisBackError, match=r"floating-point tensor, but it is torch\.uint8"):
+        EDMDenoiser(torch.nn.Identity())(torch.zeros(2, 3, dtype=torch.uint8), torch.ones(2))
+
+
+def test_a_description_tells_range_weights_and_condition() -> None:
+    network = torch.nn.Linear(3, 3)
+    network.register_buffer("table", torch.zeros(100))
+    found = Description.of(
+        EDMDenoiser(network, sigma_max=40.0),
+        source="edm-pkl",
+        architecture="DDPM++",
+        data_shape=(3, 8, 8),
+        num_classes=10,
+        parametrisation="edm",
+    )
+    assert (found.num_parameters, found.condition) == (12, "class")
+    assert (found.sigma_min, found.sigma_max) == (0.002, 40.0)
+    assert str(found) == (
+        "edm-pkl: DDPM++, 1.2e-05 M parameters, 3x8x8, 10 classes, edm parametrisation, "
+        "sigma 0.002 to 40"
+    )

@@ -1,9 +1,12 @@
-"""Class labels as ids or one-hot rows."""
+"""Class labels as ids or one-hot rows; encoded prompts in parts."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from disback_plugin.diffusion import class_ids, one_hot_labels
+from disback_plugin.diffusion import TextCondition, class_ids, one_hot_labels
 from disback_plugin.errors import DisBackError
 
 IDS = torch.tensor([2, 0, 1])
@@ -43,3 +46,15 @@ def test_rows_that_mix_classes_pass_as_they_are():
 def test_other_labels_are_refused_with_what_was_seen(labels, num_classes, reason):
     with pytest.raises(DisBackError, match=reason):
         class_ids(labels, num_classes)
+
+
+def rows(part: Callable[[TextCondition], Any]) -> list[list[float]]:
+    condition = TextCondition(torch.arange(6.0)[:, None, None], torch.arange(6.0)[:, None] * 10)
+    return [[*each.hidden.flatten().tolist(), *each.pooled.flatten().tolist()]
+            for each in part(condition)]  # fmt: skip
+
+
+def test_a_condition_splits_as_tensors_do() -> None:
+    assert rows(lambda c: c.split(4)) == [[0, 1, 2, 3, 0, 10, 20, 30], [4, 5, 40, 50]]
+    assert rows(lambda c: c.chunk(3)) == [[0, 1, 0, 10], [2, 3, 20, 30], [4, 5, 40, 50]]
+    assert rows(lambda c: [TextCondition.cat([c[4:], c[:1]])]) == [[4, 5, 0, 40, 50, 0]]
