@@ -9,7 +9,6 @@ from torch import nn
 
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.edm.arguments import Labels, Precision, Size
 from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
 from disback_plugin.pretrained.edm.preconditioning import (
     EDMPrecond,
@@ -19,7 +18,7 @@ from disback_plugin.pretrained.edm.preconditioning import (
     iDDPMPrecond,
 )
 from disback_plugin.pretrained.edm.song_unet import SongUNet
-from disback_plugin.pretrained.edm.unet import UNet
+from disback_plugin.pretrained.edm.unet import Labels, Precision, Size, UNet
 
 NETWORKS: dict[str, type[UNet]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}
 # and the network that each has where the arguments name none

@@ -3,7 +3,16 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from disback_plugin.pretrained.edm.arguments import (
+from disback_plugin.pretrained.edm.blocks import BlockStyle, ResidualBlock
+from disback_plugin.pretrained.edm.layers import (
+    Conv,
+    GroupNorm,
+    Linear,
+    PositionalEmbedding,
+    draw_normal,
+)
+from disback_plugin.pretrained.edm.stages import Decoder, Encoder, Pyramid
+from disback_plugin.pretrained.edm.unet import (
     Blocks,
     Labels,
     Multiplier,
@@ -11,12 +20,8 @@ from disback_plugin.pretrained.edm.arguments import (
     Probability,
     Resolutions,
     Size,
+    UNet,
 )
-from disback_plugin.pretrained.edm.blocks import BlockStyle, ResidualBlock
-from disback_plugin.pretrained.edm.embeddings import PositionalEmbedding
-from disback_plugin.pretrained.edm.layers import Conv, GroupNorm, Linear, draw_normal
-from disback_plugin.pretrained.edm.stages import Decoder, Encoder, Pyramid
-from disback_plugin.pretrained.edm.unet import UNet
 
 
 class DhariwalUNet(UNet):

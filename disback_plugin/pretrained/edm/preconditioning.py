@@ -11,9 +11,8 @@ from disback_plugin.diffusion.conversions import per_sample, working_dtype
 from disback_plugin.diffusion.denoiser import Denoiser
 from disback_plugin.diffusion.preconditioned import Scalings
 from disback_plugin.errors import DisBackError
-from disback_plugin.pretrained.edm.arguments import Positive, Precision, Sigma, Timesteps
 from disback_plugin.pretrained.edm.layers import ExactBuffers
-from disback_plugin.pretrained.edm.unet import UNet
+from disback_plugin.pretrained.edm.unet import Positive, Precision, Sigma, Timesteps, UNet
 
 
 class Precond(Denoiser):

@@ -6,7 +6,18 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from disback_plugin.pretrained.edm.arguments import (
+from disback_plugin.pretrained.edm.blocks import BlockStyle
+from disback_plugin.pretrained.edm.layers import (
+    Conv,
+    ConvThenHalve,
+    FourierEmbedding,
+    GroupNorm,
+    Linear,
+    PositionalEmbedding,
+    Resample,
+)
+from disback_plugin.pretrained.edm.stages import Decoder, Encoder, Pyramid
+from disback_plugin.pretrained.edm.unet import (
     Blocks,
     Filter,
     Labels,
@@ -15,12 +26,8 @@ from disback_plugin.pretrained.edm.arguments import (
     Probability,
     Resolutions,
     Size,
+    UNet,
 )
-from disback_plugin.pretrained.edm.blocks import BlockStyle
-from disback_plugin.pretrained.edm.embeddings import FourierEmbedding, PositionalEmbedding
-from disback_plugin.pretrained.edm.layers import Conv, ConvThenHalve, GroupNorm, Linear, Resample
-from disback_plugin.pretrained.edm.stages import Decoder, Encoder, Pyramid
-from disback_plugin.pretrained.edm.unet import UNet
 
 EncoderType = Literal["standard", "skip", "residual"]
 DecoderType = Literal["standard", "skip"]
