@@ -1,23 +1,50 @@
-"""Where formats register: one function each, from a file or folder to a denoiser."""
+"""Where formats register: what opens a file or folder as a denoiser, and its text encoder."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from disback_plugin.diffusion import Denoiser, Description
+import torch
+
+from disback_plugin.diffusion import Denoiser, TextCondition
 from disback_plugin.errors import ConfigError
 
-# location (what follows the colon of a spec) and options -> the denoiser and what was found
-Opener = Callable[[str, Mapping[str, Any]], tuple[Denoiser, Description]]
-FORMATS: dict[str, Opener] = {}
+
+class TextEncoder(Protocol):
+    """The frozen text encoder that a text model was trained with."""
+
+    def __call__(self, prompts: Sequence[str]) -> TextCondition:
+        """The embeddings of the prompts."""
+
+    def to(self, device: torch.device) -> "TextEncoder":
+        """This encoder, moved."""
 
 
-def register_format(kind: str) -> Callable[[Opener], Opener]:
+# both take the location (what follows the colon of a spec) and the options
+Opener = Callable[[str, Mapping[str, Any]], Denoiser]
+TextEncoderOpener = Callable[[str, Mapping[str, Any]], TextEncoder]
+
+
+@dataclass(frozen=True)
+class Format:
+    """open: to a denoiser with its description. text_encoder: None where no model has one."""
+
+    open: Opener
+    text_encoder: TextEncoderOpener | None
+
+
+FORMATS: dict[str, Format] = {}
+
+
+def register_format(
+    kind: str, text_encoder: TextEncoderOpener | None = None
+) -> Callable[[Opener], Opener]:
     """Decorator: the function opens specs `kind:LOCATION`; a taken kind is an error."""
 
     def register(opener: Opener) -> Opener:
         if kind in FORMATS:
             raise ConfigError(f"checkpoint format {kind!r} is already registered")
-        FORMATS[kind] = opener
+        FORMATS[kind] = Format(opener, text_encoder)
         return opener
 
     return register

@@ -1,4 +1,4 @@
-"""`load_denoiser("edm-pkl:FILE")`: one way in for every checkpoint format."""
+"""`load_denoiser("edm-pkl:FILE")`: one way in for every checkpoint format, `kind:LOCATION`."""
 
 import importlib
 import logging
@@ -10,15 +10,16 @@ from disback_plugin.config_base import nearest
 from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.detection import MEANING, detect
-from disback_plugin.pretrained.formats import FORMATS
+from disback_plugin.pretrained.formats import FORMATS, Format, TextEncoder
 
 log = logging.getLogger(__name__)
 
-# imported when first asked for: diffusers takes seconds, our own runs need the trainer
+# which registers the format, imported when first asked for: diffusers takes seconds, and of the
+# trainer, which reads our own runs, nothing is known here but its name
 _MODULES = {
-    "edm-pkl": "disback_plugin.pretrained.edm.registration",
-    "cm": "disback_plugin.pretrained.consistency.registration",
-    "diffusers": "disback_plugin.pretrained.diffusers.models",
+    "edm-pkl": "disback_plugin.pretrained.edm.opening",
+    "cm": "disback_plugin.pretrained.consistency.opening",
+    "diffusers": "disback_plugin.pretrained.diffusers.opening",
     "run": "disback_plugin.lab.trainer.run_format",
     "safetensors": "disback_plugin.lab.trainer.run_format",
 }
@@ -36,18 +37,29 @@ def load_denoiser(spec: str, **options: Any) -> Denoiser:
     found. Raises ConfigError for an unknown kind or option, CheckpointError for what does not load.
     """
     kind, location = split_spec(spec)
-    if kind not in FORMATS:
-        _import_format(kind)
-    denoiser, found = FORMATS[kind](location, options)
-    denoiser.description = found
-    log.info("%s", found)
+    denoiser = _format(kind).open(location, options)
+    log.info("%s", describe(denoiser))
     return denoiser.eval()
 
 
-def _import_format(kind: str) -> None:
-    """Let the format register; ConfigError with the command to run where its packages lack."""
+def load_text_encoder(spec: str, **options: Any) -> TextEncoder:
+    """The text encoder of `diffusers:REPO_OR_DIR`, or of a run whose teacher came from there.
+
+    Options are those of `load_denoiser`. Raises ConfigError, CheckpointError where there is none.
+    """
+    kind, location = split_spec(spec)
+    open_encoder = _format(kind).text_encoder
+    if open_encoder is None:
+        raise ConfigError(f"only diffusers pipelines have text encoders, {spec} has none")
+    return open_encoder(location, options)
+
+
+def _format(kind: str) -> Format:
+    """What registered; ConfigError with the command to run where the packages for it lack."""
     try:
-        importlib.import_module(_MODULES[kind])
+        if kind not in FORMATS:
+            importlib.import_module(_MODULES[kind])
+        return FORMATS[kind]
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "disback_plugin":
             raise
@@ -60,7 +72,7 @@ def _import_format(kind: str) -> None:
 
 def describe(denoiser: Denoiser) -> Description:
     """What `load_denoiser` found."""
-    assert isinstance(denoiser.description, Description), "not made by load_denoiser"
+    assert denoiser.description is not None, "not made by load_denoiser"
     return denoiser.description
 
 

@@ -108,7 +108,7 @@ def test_a_kind_registers_once(tmp_path: Path) -> None:
     save_ddpm(tmp_path)
     load_denoiser(f"diffusers:{tmp_path}")  # fills the table
     with pytest.raises(ConfigError, match="format 'diffusers' is already registered"):
-        register_format("diffusers")(FORMATS["diffusers"])
+        register_format("diffusers")(FORMATS["diffusers"].open)
 
 
 def test_an_edm_pickle_is_the_network_in_it(folder: Path) -> None:

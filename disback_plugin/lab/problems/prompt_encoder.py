@@ -9,7 +9,7 @@ from torch import Tensor
 
 from disback_plugin.diffusion import TextCondition
 from disback_plugin.pretrained import load_text_encoder
-from disback_plugin.pretrained.diffusers.text_encoder import TextEncoder
+from disback_plugin.pretrained.formats import TextEncoder
 
 CACHE_SIZE = 2048  # prompts: 0.5 GB of SD 1.5's embeddings, 1.3 GB of SDXL's, in host memory
 

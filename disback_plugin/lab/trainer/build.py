@@ -9,7 +9,6 @@ from torch import nn
 from disback_plugin.diffusion import (
     ConsistencyDenoiser,
     Denoiser,
-    Description,
     EDMDenoiser,
     EpsDenoiser,
     OneStepStudent,
@@ -103,7 +102,7 @@ def _student_denoiser(
             f"student.checkpoint {config.checkpoint} makes samples of shape {found.data_shape},"
             f" the teacher takes {tuple(data_shape)}"
         )
-    if isinstance(due, Description) and found.condition != due.condition:
+    if due is not None and found.condition != due.condition:
         raise ConfigError(
             f"student.checkpoint {config.checkpoint} is conditioned on {found.condition!r}, the"
             f" teacher on {due.condition!r}"

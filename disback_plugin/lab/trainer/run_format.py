@@ -5,26 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.diffusion import Denoiser, Description, OneStepStudent
+from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
 from disback_plugin.lab.trainer.teacher_file import read_header, read_teacher
 from disback_plugin.lab.trainer.teacher_files import load_again
 from disback_plugin.lab.trainer.weights import load_weights, read_weights
-from disback_plugin.pretrained.edm.opening import load_edm_safetensors
-from disback_plugin.pretrained.edm.registration import with_limits
-from disback_plugin.pretrained.formats import register_format, take_options
-from disback_plugin.pretrained.spec import describe
+from disback_plugin.pretrained import describe, load_text_encoder
+from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
+from disback_plugin.pretrained.formats import TextEncoder, register_format, take_options
 
 
 @register_format("safetensors")
-def open_safetensors(location: str, options: Mapping[str, Any]) -> tuple[Denoiser, Description]:
+def open_safetensors(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A file of `disback convert`, or a run's teacher.safetensors; its header says which."""
     take_options(options, "safetensors", {})
     kind = read_header(Path(location)).get("format")
     if kind == "edm":
-        return with_limits("safetensors", load_edm_safetensors(location))
+        return described(load_edm_safetensors(location), "safetensors")
     if kind == "teacher":
         return read_teacher(Path(location))
     raise CheckpointError(
@@ -34,8 +33,21 @@ def open_safetensors(location: str, options: Mapping[str, Any]) -> tuple[Denoise
     )
 
 
-@register_format("run")
-def open_run(location: str, options: Mapping[str, Any]) -> tuple[Denoiser, Description]:
+def open_text_encoder(location: str, options: Mapping[str, Any]) -> TextEncoder:
+    """That of the checkpoint which the teacher of an experiment, or of one of its runs, came from.
+
+    The experiment has the options of that checkpoint; those of the run do not matter to it.
+    """
+    folder = Path(location).absolute()
+    out = folder if (folder / CONFIG).is_file() else folder.parents[1]
+    teacher = read_config(out).teacher
+    if teacher.checkpoint is None:
+        raise ConfigError(f"the teacher of {out} was trained there: it has no text encoder")
+    return load_text_encoder(teacher.checkpoint, **teacher.options)
+
+
+@register_format("run", text_encoder=open_text_encoder)
+def open_run(location: str, options: Mapping[str, Any]) -> Denoiser:
     """The teacher of an experiment (its folder), or the student of one of its runs (runs/NAME).
 
     A student is the denoiser inside it: ask it at the noise level that it was trained at. `weights`
@@ -56,34 +68,26 @@ def open_run(location: str, options: Mapping[str, Any]) -> tuple[Denoiser, Descr
     return _student(folder, weights)
 
 
-def teacher_of(location: str) -> tuple[str, dict[str, Any]]:
-    """The checkpoint that the teacher of an experiment, or of one of its runs, came from."""
-    folder = Path(location).absolute()
-    out = folder if (folder / CONFIG).is_file() else folder.parents[1]
-    teacher = read_config(out).teacher
-    if teacher.checkpoint is None:
-        raise ConfigError(f"the teacher of {out} was trained there: it has no text encoder")
-    return teacher.checkpoint, teacher.options
-
-
-def _teacher(out: Path) -> tuple[Denoiser, Description]:
+def _teacher(out: Path) -> Denoiser:
     config, folder = read_config(out), out / "teacher"
     if not (folder / "reference.json").is_file():
         raise CheckpointError(
             f"{out} has no finished teacher yet: let the command go on that began it"
         )
     if config.teacher.checkpoint is None:
-        teacher, found = read_teacher(folder / "teacher.safetensors")
+        teacher = read_teacher(folder / "teacher.safetensors")
         weights = "averaged weights of teacher/teacher.safetensors"
         if config.teacher.training is None:
             weights = f"weights of {config.teacher.file}"
     else:
         teacher = load_again(config.teacher, folder)
-        found, weights = describe(teacher), config.teacher.checkpoint
-    return teacher, replace(found, source="run", role=f"the teacher, {weights}")
+        weights = config.teacher.checkpoint
+    found = describe(teacher)
+    teacher.description = replace(found, source="run", role=f"the teacher, {weights}")
+    return teacher
 
 
-def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
+def _student(folder: Path, weights: str) -> Denoiser:
     out = folder.parents[1]
     config = read_config(out)
     if config.student.kind != "denoiser":
@@ -92,8 +96,8 @@ def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
         raise CheckpointError(
             f"the run in {folder} is not complete yet: let `disback run --resume` end it"
         )
-    teacher, found = _teacher(out)
-    teacher.description = found
+    teacher = _teacher(out)
+    found = describe(teacher)
     student = make_student(config.student, teacher, found.data_shape, seed=0)
     assert isinstance(student, OneStepStudent)
     file = folder / "student.safetensors"
@@ -106,10 +110,11 @@ def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
     denoiser = student.denoiser
     kind = "averaged (ema)" if weights == "ema" else "last (raw)"
     where = f"{folder.relative_to(out)}/{file.name}"
-    return denoiser, replace(
+    denoiser.description = replace(
         found,
         num_parameters=sum(value.numel() for value in denoiser.parameters()),
         sigma_min=denoiser.sigma_min,
         sigma_max=denoiser.sigma_max,
         role=f"the student, asked once at sigma {student.sigma:.4g}, {kind} weights of {where}",
     )
+    return denoiser

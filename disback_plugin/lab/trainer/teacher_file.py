@@ -50,21 +50,19 @@ def read_header(file: Path) -> dict[str, object]:
         raise CheckpointError(f"{file} is no whole safetensors file: {error}") from None
 
 
-def read_teacher(file: Path) -> tuple[Denoiser, Description]:
+def read_teacher(file: Path) -> Denoiser:
     """The teacher in a file that has such a header; CheckpointError, RunError."""
     header = parse_settings(TeacherHeader, read_header(file), str(file))
     shape, num_classes = header.data_shape, header.num_classes
     problem = Problem(kind="", data_shape=shape, num_classes=num_classes)
     denoiser = make_teacher(header.denoiser, header.network, problem, seed=0)
     load_weights(denoiser, read_weights(file), str(file))
-    return denoiser, Description(
+    denoiser.description = Description.of(
+        denoiser,
         source="safetensors",
         architecture=header.network.kind,
-        num_parameters=sum(value.numel() for value in denoiser.parameters()),
         data_shape=shape,
         num_classes=num_classes,
         parametrisation=header.denoiser.kind,
-        sigma_min=denoiser.sigma_min,
-        sigma_max=denoiser.sigma_max,
-        condition="class" if num_classes else "none",
     )
+    return denoiser

@@ -3,10 +3,8 @@
 from disback_plugin.pretrained.consistency.architecture import Architecture, infer_architecture
 from disback_plugin.pretrained.consistency.checkpoint import read_openai_checkpoint
 from disback_plugin.pretrained.consistency.denoiser import (
-    Facts,
     OpenAIEDMDenoiser,
-    UNetNetwork,
-    facts,
+    describe,
     make_denoiser,
 )
 from disback_plugin.pretrained.consistency.opening import convert_checkpoint, open_checkpoint
@@ -15,12 +13,10 @@ from disback_plugin.pretrained.consistency.unet import build_unet
 
 __all__ = [
     "Architecture",
-    "Facts",
     "OpenAIEDMDenoiser",
-    "UNetNetwork",
     "build_unet",
     "convert_checkpoint",
-    "facts",
+    "describe",
     "infer_architecture",
     "load_pipeline",
     "make_denoiser",

@@ -1,42 +1,19 @@
 """OpenAI's scalings around the U-Net, and what can be said about the model."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.diffusion import ConsistencyDenoiser, EDMDenoiser, PreconditionedDenoiser
-from disback_plugin.diffusion.condition import class_ids
-from disback_plugin.diffusion.preconditioned import Scalings
-from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
-
-
-class UNetNetwork(nn.Module):
-    """A UNet2DModel as `network(x, c_noise, labels)`, labels ids or one-hot rows."""
-
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-        self.num_classes = int(self.config.num_class_embeds or 0)
-        if self.config.out_channels != self.config.in_channels:
-            raise CheckpointError(
-                f"the U-Net makes {self.config.out_channels} channels of {self.config.in_channels} "
-                "('out.2.weight'): with a learned variance it is no consistency model"
-            )
-
-    @property
-    def config(self) -> Any:
-        """The settings of the UNet2DModel."""
-        return self.unet.config
-
-    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), c_noise (B,), labels (B,) or (B, num_classes) -> (B, C, H, W)."""
-        if labels is not None:
-            labels = class_ids(labels, self.num_classes)
-        elif self.num_classes:
-            raise DisBackError(f"the model needs labels: ids from 0 to {self.num_classes - 1}")
-        return self.unet(x, c_noise, labels).sample
+from disback_plugin.diffusion import (
+    ConsistencyDenoiser,
+    Description,
+    EDMDenoiser,
+    PreconditionedDenoiser,
+    Scalings,
+)
+from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.pretrained.image_unet import ImageUNet
 
 
 class OpenAIEDMDenoiser(EDMDenoiser):
@@ -67,29 +44,28 @@ def make_denoiser(
         raise ConfigError(
             f"parametrisation must be {' or '.join(PARAMETRISATIONS)}, not {parametrisation!r}"
         )
-    return PARAMETRISATIONS[parametrisation](UNetNetwork(unet), sigma_data, sigma_min, sigma_max)
+    network = ImageUNet(unet)
+    channels, answered = network.config.in_channels, network.config.out_channels
+    if answered != channels:
+        raise CheckpointError(
+            f"the U-Net makes {answered} channels of {channels} ('out.2.weight'): with a learned "
+            "variance it is no consistency model"
+        )
+    denoiser = PARAMETRISATIONS[parametrisation](network, sigma_data, sigma_min, sigma_max)
+    denoiser.description = describe(denoiser)
+    return denoiser
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of a model; data_shape (C, H, W), num_classes 0 without conditioning."""
-
-    architecture: str
-    num_parameters: int
-    data_shape: tuple[int, int, int]
-    num_classes: int
-    parametrisation: str
-
-
-def facts(denoiser: PreconditionedDenoiser) -> Facts:
-    """Describe a denoiser of this package; its sigma range is on the denoiser itself."""
+def describe(denoiser: PreconditionedDenoiser) -> Description:
+    """What a denoiser of this package is."""
     network = denoiser.network
-    assert isinstance(network, UNetNetwork), "a denoiser of another package"
+    assert isinstance(network, ImageUNet), "a denoiser of another package"
     config = network.config
     size = config.sample_size
-    return Facts(
+    return Description.of(
+        denoiser,
+        source="cm",
         architecture=_architecture(config),
-        num_parameters=sum(weight.numel() for weight in network.parameters()),
         data_shape=(config.in_channels, size, size),
         num_classes=network.num_classes,
         parametrisation="consistency" if isinstance(denoiser, ConsistencyDenoiser) else "edm",

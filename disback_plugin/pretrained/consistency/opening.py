@@ -1,18 +1,28 @@
-"""The one entry point: an OpenAI file, a diffusers folder or a repository's name -> a denoiser."""
+"""`cm:FILE`: OpenAI's consistency models and EDM teachers, and diffusers' folders of them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from disback_plugin.diffusion import PreconditionedDenoiser
+from disback_plugin.diffusion import Denoiser, Description, PreconditionedDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.pretrained.consistency.architecture import infer_architecture
 from disback_plugin.pretrained.consistency.checkpoint import read_openai_checkpoint
-from disback_plugin.pretrained.consistency.denoiser import Facts, facts, make_denoiser
+from disback_plugin.pretrained.consistency.denoiser import make_denoiser
 from disback_plugin.pretrained.consistency.pipeline import load_pipeline, save_pipeline
 from disback_plugin.pretrained.consistency.unet import build_unet
+from disback_plugin.pretrained.formats import register_format, take_options
 
 PREFIXES = {"cd_": "consistency", "ct_": "consistency", "edm_": "edm"}
+OPTIONS = {"num_head_channels": None, "resolution": None, "parametrisation": None}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?<!\.pt)(?<!\.pth)")
+
+
+@register_format("cm")
+def open_cm(location: str, options: Mapping[str, Any]) -> Denoiser:
+    """A `.pt` file of OpenAI's, or a folder of diffusers' ConsistencyModelPipeline."""
+    return open_checkpoint(location, **take_options(options, "cm", OPTIONS))
 
 
 def open_checkpoint(
@@ -54,13 +64,14 @@ def convert_checkpoint(
     num_head_channels: int | None = None,
     resolution: int | None = None,
     force: bool = False,
-) -> Facts:
+) -> Description:
     """Write OpenAI's `cd_*.pt` or `ct_*.pt` as a folder of diffusers; returns what it held."""
     if not file.is_file():
         raise CheckpointError(f"no such checkpoint: {file}")
     kind = "edm" if file.name.startswith("edm_") else "consistency"
     denoiser = open_checkpoint(file, num_head_channels, resolution, kind)
-    found = facts(denoiser)
+    found = denoiser.description
+    assert found is not None
     trained = file.name.startswith("ct_")  # counts the scales of its last stage, one more than N
     num_timesteps = 40 if not trained else 201 if found.data_shape[1] <= 64 else 151
     save_pipeline(denoiser, folder, num_timesteps, force)

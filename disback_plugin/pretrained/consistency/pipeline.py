@@ -8,8 +8,9 @@ from safetensors import SafetensorError
 
 from disback_plugin.diffusion import ConsistencyDenoiser, PreconditionedDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
-from disback_plugin.pretrained.consistency.denoiser import UNetNetwork, make_denoiser
+from disback_plugin.pretrained.consistency.denoiser import make_denoiser
 from disback_plugin.pretrained.consistency.unet import import_diffusers
+from disback_plugin.pretrained.image_unet import ImageUNet
 
 PARTS = {"unet": "UNet2DModel", "scheduler": "CMStochasticIterativeScheduler"}
 
@@ -25,7 +26,7 @@ def save_pipeline(
     express, and for a folder that holds files, unless `force` writes over them.
     """
     network = denoiser.network
-    if not isinstance(denoiser, ConsistencyDenoiser) or not isinstance(network, UNetNetwork):
+    if not isinstance(denoiser, ConsistencyDenoiser) or not isinstance(network, ImageUNet):
         raise ConfigError(
             "ConsistencyModelPipeline takes consistency models only; open an EDM teacher from its "
             ".pt file, as cm:FILE"

@@ -1,6 +1,7 @@
 """Parts of a diffusers folder or hub repository: safetensors only, every tensor accounted for."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,18 @@ import transformers
 from torch import Tensor, nn
 
 from disback_plugin.errors import CheckpointError
+from disback_plugin.pretrained.formats import take_options
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
+OPTIONS: dict[str, Any] = {
+    "variant": None,
+    "revision": None,
+    "nearest_t": True,  # these models know whole timesteps only
+    "lcm": None,  # default: where the scheduler is LCM's
+    "lora": None,
+    "guidance_scale": 1.0,
+    "negative_prompt": None,  # default: the pipeline's own
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,3 +166,9 @@ class Repository:
         raise CheckpointError(
             f"{self.location} has no {part}: neither {part}/{file} nor {file} is there"
         )
+
+
+def make_repository(location: str, options: Mapping[str, Any]) -> Repository:
+    """The repository that location and options name."""
+    given = take_options(options, "diffusers", OPTIONS)
+    return Repository(location=location, variant=given["variant"], revision=given["revision"])

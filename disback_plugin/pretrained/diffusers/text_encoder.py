@@ -1,13 +1,12 @@
 """The frozen text encoders of a Stable Diffusion pipeline, asked as the pipeline asks them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from disback_plugin.diffusion import TextCondition
-from disback_plugin.errors import ConfigError
-from disback_plugin.pretrained.spec import split_spec
+from disback_plugin.pretrained.diffusers.files import make_repository
 
 
 class TextEncoder:
@@ -47,24 +46,6 @@ class TextEncoder:
         return TextCondition(answer[1], answer[3] if len(answer) == 4 else None)
 
 
-def load_text_encoder(spec: str, **options: Any) -> TextEncoder:
-    """The text encoder of `diffusers:REPO_OR_DIR`, or of a run whose teacher came from there.
-
-    Options are those of `load_denoiser`. Raises ConfigError, CheckpointError where there is none.
-    """
-    from disback_plugin.pretrained.diffusers.models import make_repository
-
-    kind, location = split_spec(spec)
-    if kind == "run":
-        from disback_plugin.lab.trainer.run_format import teacher_of
-
-        checkpoint, its_options = teacher_of(location)
-        return load_text_encoder(checkpoint, **its_options)
-    if kind != "diffusers":
-        raise ConfigError(f"only diffusers pipelines have text encoders, {spec} has none")
-    return read_text_encoder(make_repository(location, options))
-
-
-def read_text_encoder(repository: Any) -> TextEncoder:
-    """The text encoder of an opened repository; CheckpointError where there is none."""
-    return TextEncoder(repository.text_pipeline())
+def open_text_encoder(location: str, options: Mapping[str, Any]) -> TextEncoder:
+    """The text encoder of a pipeline; CheckpointError where there is none."""
+    return TextEncoder(make_repository(location, options).text_pipeline())

@@ -1,6 +1,6 @@
 """EDM's networks and preconditionings, with the tensor names of NVlabs/edm's checkpoints."""
 
-from disback_plugin.pretrained.edm.build import Facts, build_edm, describe
+from disback_plugin.pretrained.edm.build import build_edm, describe
 from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
 from disback_plugin.pretrained.edm.preconditioning import (
     EDMPrecond,
@@ -14,7 +14,6 @@ from disback_plugin.pretrained.edm.song_unet import SongUNet
 __all__ = [
     "DhariwalUNet",
     "EDMPrecond",
-    "Facts",
     "Precond",
     "SongUNet",
     "VEPrecond",

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, create_model
 from torch import nn
 
 from disback_plugin.config_base import StrictModel, parse_settings
+from disback_plugin.diffusion import Description
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
 from disback_plugin.pretrained.edm.preconditioning import (
@@ -35,19 +36,6 @@ class _Arguments(StrictModel):
     """In checkpoints a number is a number: nothing is converted."""
 
     model_config = ConfigDict(strict=True)
-
-
-class Facts(TypedDict):
-    """The fields of a loaded model's description."""
-
-    architecture: str
-    num_parameters: int
-    data_shape: tuple[int, ...]
-    num_classes: int
-    parametrisation: str
-    sigma_min: float
-    sigma_max: float
-    condition: str
 
 
 def build_edm(class_name: str, init_kwargs: Mapping[str, Any]) -> Precond:
@@ -80,18 +68,16 @@ def build_edm(class_name: str, init_kwargs: Mapping[str, Any]) -> Precond:
     return precond(model, precision=precision, **{key: value[key] for key in _own(precond)})
 
 
-def describe(denoiser: Precond) -> Facts:
-    """What a denoiser is, for reports; num_parameters counts buffers out."""
+def describe(denoiser: Precond, source: str) -> Description:
+    """What a denoiser is, for reports."""
     size = denoiser.img_resolution
-    return Facts(
+    return Description.of(
+        denoiser,
+        source=source,
         architecture=denoiser.model.architecture,
-        num_parameters=sum(parameter.numel() for parameter in denoiser.parameters()),
         data_shape=(denoiser.img_channels, size, size),
         num_classes=denoiser.label_dim,
         parametrisation=denoiser.parametrisation,
-        sigma_min=denoiser.sigma_min,
-        sigma_max=denoiser.sigma_max,
-        condition="class" if denoiser.label_dim else "none",
     )
 
 

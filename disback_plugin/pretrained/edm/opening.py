@@ -1,6 +1,7 @@
-"""EDM denoisers from files: the published pickles, and what `disback convert` makes of them."""
+"""`edm-pkl:FILE`: EDM denoisers from the published pickles, and what `disback convert` makes."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,31 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from disback_plugin.counting import count
+from disback_plugin.diffusion import Denoiser
 from disback_plugin.errors import CheckpointError
-from disback_plugin.pretrained.edm.build import build_edm
+from disback_plugin.pretrained.edm.build import build_edm, describe
 from disback_plugin.pretrained.edm.checkpoint import EDMCheckpoint, read_edm_safetensors
 from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
 from disback_plugin.pretrained.edm.preconditioning import Precond
+from disback_plugin.pretrained.formats import register_format, take_options
+
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # of EDM's own sampler, where the network names no limits
+
+
+@register_format("edm-pkl")
+def open_edm_pickle(location: str, options: Mapping[str, Any]) -> Denoiser:
+    """The network `key` of the file; `ema`, the averaged weights, unless told otherwise."""
+    given = take_options(options, "edm-pkl", {"key": "ema"})
+    return described(load_edm_pickle(location, given["key"]), "edm-pkl")
+
+
+def described(denoiser: Precond, source: str) -> Precond:
+    """The denoiser, told what it is; where it has no limits of sigma, it gets the sampler's."""
+    denoiser.sigma_min = denoiser.sigma_min or SIGMA_MIN
+    if math.isinf(denoiser.sigma_max):
+        denoiser.sigma_max = SIGMA_MAX
+    denoiser.description = describe(denoiser, source)
+    return denoiser
 
 
 def load_edm_pickle(file: str | Path, key: str = "ema") -> Precond:

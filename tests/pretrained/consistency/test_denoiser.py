@@ -6,13 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from disback_plugin.diffusion import EDMDenoiser, PreconditionedDenoiser
+from disback_plugin.diffusion import Description, EDMDenoiser, PreconditionedDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.pretrained.consistency import (
-    Facts,
     OpenAIEDMDenoiser,
     build_unet,
-    facts,
     infer_architecture,
     make_denoiser,
 )
@@ -49,7 +47,7 @@ def test_labels_are_ids_or_one_hot_rows() -> None:
     by_id = denoiser(x, sigma, labels)
     assert torch.equal(by_id, denoiser(x, sigma, torch.eye(10)[labels]))
     assert not torch.allclose(by_id, denoiser(x, sigma, labels.flip(0)), atol=1e-3)
-    with pytest.raises(DisBackError, match="needs labels: ids from 0 to 9"):
+    with pytest.raises(DisBackError, match="needs class labels, 0 to 9"):
         denoiser(x, sigma)
     with pytest.raises(DisBackError, match="labels reach from 1 to 10, .* 0 to 9"):
         denoiser(x, sigma, torch.tensor([1, 10]))
@@ -69,14 +67,17 @@ def test_half_precision_stays_near_float32(dtype: torch.dtype, tolerance: float)
     assert 0 < (half - whole).abs().max() <= tolerance * whole.abs().max()
 
 
-def test_facts_tell_what_the_file_did_not() -> None:
-    assert facts(make(CASES["mixed"], "edm")) == Facts(
+def test_its_description_tells_what_the_file_did_not() -> None:
+    assert make(CASES["mixed"], "edm").description == Description(
+        source="cm",
         architecture="UNet2DModel of 32-96-64-64 channels, 1 blocks a level, attention at 8, 2 "
         "with heads of 32, scale-shift conditioning, conv resampling",
         num_parameters=sum(value.numel() for value in fill(shapes(CASES["mixed"])).values()),
         data_shape=(2, 8, 8),
         num_classes=0,
         parametrisation="edm",
+        sigma_min=0.002,
+        sigma_max=80.0,
     )
 
 

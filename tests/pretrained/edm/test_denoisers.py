@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from disback_plugin.diffusion import TextCondition
+from disback_plugin.diffusion import Description, TextCondition
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained.edm import Precond, build_edm, describe
 from disback_plugin.pretrained.edm.blocks import AttentionBlock
@@ -155,22 +155,23 @@ def test_the_forward_pass_is_one_graph():
 
 
 def test_the_description_says_what_was_built():
-    facts = describe(build_edm("training.networks.EDMPrecond", CASES[KINDS[2]].init_kwargs))
-    assert facts == {
-        "architecture": "ADM",
-        "num_parameters": 2362531,
-        "data_shape": (3, 8, 8),
-        "num_classes": 5,
-        "parametrisation": "edm",
-        "sigma_min": 0.0,
-        "sigma_max": float("inf"),
-        "condition": "class",
-    }
-    plain = describe(build_edm("VEPrecond", CASES["song-skip-skip"].init_kwargs))
-    found = {key: plain[key] for key in ("architecture", "parametrisation", "condition")}
-    assert found == {"architecture": "NCSN++", "parametrisation": "ve", "condition": "none"}
-    assert (plain["sigma_min"], plain["sigma_max"]) == (0.02, 100)
-    assert describe(built(CASES["ddpmpp-vp"]))["architecture"] == "DDPM++"
+    adm = build_edm("training.networks.EDMPrecond", CASES[KINDS[2]].init_kwargs)
+    assert describe(adm, "edm-pkl") == Description(
+        source="edm-pkl",
+        architecture="ADM",
+        num_parameters=2362531,
+        data_shape=(3, 8, 8),
+        num_classes=5,
+        parametrisation="edm",
+        sigma_min=0.0,
+        sigma_max=float("inf"),
+        condition="class",
+    )
+    plain = describe(build_edm("VEPrecond", CASES["song-skip-skip"].init_kwargs), "safetensors")
+    found = (plain.source, plain.architecture, plain.parametrisation, plain.condition)
+    assert found == ("safetensors", "NCSN++", "ve", "none")
+    assert (plain.sigma_min, plain.sigma_max) == (0.02, 100)
+    assert describe(built(CASES["ddpmpp-vp"]), "edm-pkl").architecture == "DDPM++"
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_networks_of_the_published_sizes_have_the_names_and_shapes_of_the_source
         theirs = nvlabs_denoiser("EDMPrecond", arguments)
     assert names_digest(ours) == names_digest(theirs)
     assert [key for key, _ in ours.named_parameters()] == [k for k, _ in theirs.named_parameters()]
-    assert describe(ours)["num_parameters"] / 1e6 == pytest.approx(millions, abs=0.05)
+    assert describe(ours, "edm-pkl").num_parameters / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_a_loaded_network_is_a_copy():
