@@ -7,10 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from disback_plugin.counting import count
 from disback_plugin.diffusion import Condition
 from disback_plugin.diffusion.description import Description
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.config.networks import (
     DigitsConfig,
     GaussiansConfig,
