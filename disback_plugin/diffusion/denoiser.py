@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from disback_plugin.counting import count
 from disback_plugin.diffusion.condition import Condition
 from disback_plugin.diffusion.conversions import per_sample, working_dtype
-from disback_plugin.errors import ConfigError, DisBackError
+from disback_plugin.errors import ConfigError, DisBackError, count
 
 
 class Denoiser(nn.Module, ABC):

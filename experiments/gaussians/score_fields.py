@@ -22,7 +22,7 @@ from disback_plugin.lab.problems.problems import make_problem
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import read_config, run_folder
 from disback_plugin.lab.trainer.teacher import load_teacher
-from disback_plugin.lab.trainer.weights import load_weights
+from disback_plugin.tensors import load_weights
 
 GRID = 21
 DATA_COLOUR, STUDENT_COLOUR = "0.6", "#D55E00"

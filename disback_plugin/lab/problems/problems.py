@@ -7,9 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from disback_plugin.counting import count
 from disback_plugin.diffusion import Condition, Description
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.config.networks import (
     DigitsConfig,
     GaussiansConfig,

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.diffusion import Denoiser, OneStepStudent
-from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.errors import CheckpointError, ConfigError, RunError
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
 from disback_plugin.lab.trainer.teacher_file import read_header, read_teacher
 from disback_plugin.lab.trainer.teacher_files import load_again
-from disback_plugin.lab.trainer.weights import load_weights, read_weights
 from disback_plugin.pretrained import describe, load_text_encoder
 from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
 from disback_plugin.pretrained.formats import TextEncoder, register_format, take_options
+from disback_plugin.tensors import load_weights
 
 
 @register_format("safetensors")
@@ -103,7 +104,7 @@ def _student(folder: Path, weights: str) -> Denoiser:
     file = folder / "student.safetensors"
     tensors = {
         name.removeprefix(f"{weights}."): value
-        for name, value in read_weights(file).items()
+        for name, value in read_tensors(file, RunError)[0].items()
         if name.startswith(f"{weights}.")
     }
     load_weights(student, tensors, str(file))
