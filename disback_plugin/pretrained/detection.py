@@ -21,13 +21,22 @@ def detect(location: Path) -> str | None:
     """A key of MEANING; None where the content is none of them."""
     if location.is_dir():
         return _detect_folder(location)
-    with location.open("rb") as stream:
-        start = stream.read(16)
+    start = _first_bytes(location)
     if start.startswith((ZIP, LEGACY_TORCH)):
         return "cm"
     if start.startswith(PICKLE):
         return "edm-pkl"
     return "safetensors" if start[8:9] == SAFETENSORS else None
+
+
+def starts_as_zip(file: Path) -> bool:
+    """Whether it is an archive, as torch.save writes since 1.6; its end may be cut off."""
+    return _first_bytes(file).startswith(ZIP)
+
+
+def _first_bytes(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(16)
 
 
 def _detect_folder(folder: Path) -> str | None:

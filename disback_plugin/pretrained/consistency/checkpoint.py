@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from disback_plugin.errors import CheckpointError
+from disback_plugin.pretrained.detection import detect, starts_as_zip
 
-ZIP = b"PK\x03\x04"
-BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch.save before 1.6
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -51,23 +50,19 @@ def _refuse_other_formats(file: Path) -> None:
     """Clear words for what is often given by mistake; torch's own are about its internals."""
     if not file.is_file():
         raise CheckpointError(f"no such checkpoint: {file}")
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    if head.startswith(ZIP):
-        if not _is_whole_zip(file):
-            size = file.stat().st_size
-            raise CheckpointError(
-                f"{file} is incomplete or damaged ({size:,} bytes): fetch it anew"
-            )
-    elif head[8:9] == b"{":
+    found = detect(file)
+    if found == "safetensors":
         raise CheckpointError(
             f"{file} is a safetensors file, not OpenAI's .pt; for a diffusers repository give its "
             "folder"
         )
-    elif not head.startswith(BEFORE_ZIP):
+    if found != "cm":
         raise CheckpointError(
             f"{file} was not written by torch.save; an official EDM pickle is edm-pkl:FILE"
         )
+    if starts_as_zip(file) and not _is_whole_zip(file):
+        size = file.stat().st_size
+        raise CheckpointError(f"{file} is incomplete or damaged ({size:,} bytes): fetch it anew")
 
 
 def _is_whole_zip(file: Path) -> bool:

@@ -1,10 +1,8 @@
 """Folders of diffusers' ConsistencyModelPipeline: written for it, and read from it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
 
 from disback_plugin.diffusion import ConsistencyDenoiser, PreconditionedDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
@@ -55,44 +53,29 @@ def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
     if isinstance(source, Path) and not (source / "model_index.json").is_file():
         raise CheckpointError(f"{source} is no folder of a diffusers pipeline: no model_index.json")
     diffusers = import_diffusers()
+    from disback_plugin.pretrained.diffusers.files import Repository
+
+    repository = Repository(location=str(source))
+    _check_parts(repository.read_json("model_index.json") or {}, source)
+    unet = repository.unet([PARTS["unet"]])
+    for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
+        weight.data = weight.data.clone()
     try:
-        return _load(diffusers, str(source))
+        scheduler = diffusers.CMStochasticIterativeScheduler.from_config(repository.scheduler())
+        said = scheduler.config
+        return make_denoiser(unet, "consistency", said.sigma_data, said.sigma_min, said.sigma_max)
     except DisBackError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"{source} cannot be opened as a consistency model: {reason}") from (
+    except (TypeError, ValueError) as error:  # settings of other types
+        raise CheckpointError(f"{source} cannot be opened as a consistency model: {error}") from (
             error
         )
 
 
-def _load(diffusers: Any, source: str) -> PreconditionedDenoiser:
-    index = diffusers.ConsistencyModelPipeline.load_config(source)
-    if index.get("_class_name") != "ConsistencyModelPipeline":
-        raise CheckpointError(
-            f"{source} holds a {index.get('_class_name')}, not a ConsistencyModelPipeline"
-        )
+def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
+    name = index.get("_class_name")
+    if name != "ConsistencyModelPipeline":
+        raise CheckpointError(f"{source} holds a {name}, not a ConsistencyModelPipeline")
     for part, kind in PARTS.items():
         if index.get(part, [None])[-1] != kind:
             raise CheckpointError(f"{source}: its {part} is {index.get(part)}, not a {kind}")
-    scheduler = diffusers.CMStochasticIterativeScheduler.from_pretrained(
-        source, subfolder="scheduler"
-    ).config
-    unet, loading = diffusers.UNet2DModel.from_pretrained(
-        source,
-        subfolder="unet",
-        use_safetensors=True,
-        torch_dtype=torch.float32,
-        output_loading_info=True,
-    )
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        if loading[what]:  # diffusers only warns, and fills what is missing at random
-            raise CheckpointError(
-                f"{source}: the weights do not fit unet/config.json: {what.replace('_', ' ')} "
-                f"{sorted(map(str, loading[what]))[:3]}"
-            )
-    for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
-        weight.data = weight.data.clone()
-    return make_denoiser(
-        unet, "consistency", scheduler.sigma_data, scheduler.sigma_min, scheduler.sigma_max
-    )

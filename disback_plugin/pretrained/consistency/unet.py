@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.consistency.architecture import NUM_GROUPS, Architecture
 from disback_plugin.pretrained.consistency.naming import Source, sources
+from disback_plugin.tensors import misfit
 
 
 def import_diffusers() -> ModuleType:
@@ -33,7 +34,9 @@ def build_unet(tensors: Mapping[str, Tensor], architecture: Architecture) -> nn.
         unet = import_diffusers().UNet2DModel(**unet_settings(architecture))
     targets = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
     origin = _origins(sources(architecture), targets)
-    _check(tensors, {name: _source_shape(*origin[name], targets[name]) for name in targets}, origin)
+    due = {origin[name][0]: _source_shape(*origin[name], targets[name]) for name in targets}
+    if problem := misfit(due, tensors):
+        raise CheckpointError(f"the tensors do not make one model: {problem}")
     state = {}
     for target, (name, third) in origin.items():
         tensor = tensors[name] if third is None else tensors[name].chunk(3)[third]
@@ -84,22 +87,3 @@ def _source_shape(name: str, third: int | None, target: tuple[int, ...]) -> tupl
     if name.endswith((".qkv.weight", ".proj_out.weight")):
         target = (*target, 1, 1)
     return target if third is None else (3 * target[0], *target[1:])
-
-
-def _check(
-    tensors: Mapping[str, Tensor],
-    shapes: Mapping[str, tuple[int, ...]],
-    origin: Mapping[str, tuple[str, int | None]],
-) -> None:
-    needed = {origin[target][0]: shape for target, shape in shapes.items()}
-    for name, shape in needed.items():
-        if name not in tensors:
-            raise CheckpointError(f"the checkpoint has no tensor {name!r}, shape {shape}")
-        if tuple(tensors[name].shape) != shape:
-            raise CheckpointError(
-                f"tensor {name!r} has shape {tuple(tensors[name].shape)}, but {shape} is what "
-                "goes with the other tensors"
-            )
-    for name in tensors:
-        if name not in needed:
-            raise CheckpointError(f"tensor {name!r} has no place in the model the others make")

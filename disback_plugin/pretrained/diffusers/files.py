@@ -1,7 +1,7 @@
 """Parts of a diffusers folder or hub repository: safetensors only, every tensor accounted for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,13 @@ class Repository:
     variant: str | None = None
     revision: str | None = None
 
-    def unet(self) -> nn.Module:
+    def unet(self, kinds: Sequence[str] = UNETS) -> nn.Module:
         """The U-Net; CheckpointError for another class, missing weights or weights left over."""
         folder, config = self._find("unet", "config.json")
         name = config.get("_class_name")
-        if name not in UNETS:
+        if name not in kinds:
             raise CheckpointError(
-                f"{self.location} holds a {name}, no {' or '.join(UNETS)} of diffusers"
+                f"{self.location} holds a {name}, no {' or '.join(kinds)} of diffusers"
             )
         load = getattr(diffusers, name).from_pretrained
         try:
@@ -58,7 +58,7 @@ class Repository:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise CheckpointError(f"the {name} in {self.location} does not load: {error}") from None
         self._refuse_misfits(name, found)
         return unet.eval()
@@ -90,7 +90,7 @@ class Repository:
 
         Raises CheckpointError for one that is no discrete VP diffusion.
         """
-        _, config = self._find("scheduler", "scheduler_config.json")
+        config = self.scheduler()
         kind = getattr(diffusers, str(config.get("_class_name")), None)
         if kind is None:
             raise CheckpointError(f"diffusers has no scheduler {config.get('_class_name')!r}")
@@ -102,6 +102,10 @@ class Repository:
                 "variance-preserving diffusion"
             )
         return bars, dict(scheduler.config)
+
+    def scheduler(self) -> dict[str, Any]:
+        """The scheduler's config; CheckpointError where there is none."""
+        return self._find("scheduler", "scheduler_config.json")[1]
 
     def read_json(self, file: str, folder: str = "") -> dict[str, Any] | None:
         """A JSON file of the repository; None where there is no such file."""

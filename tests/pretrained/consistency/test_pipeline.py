@@ -107,8 +107,8 @@ def test_an_edm_teacher_is_no_consistency_pipeline(released: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"conv_in.weight": None}, r"do not fit unet/config.json: missing keys \['conv_in.weight'"),
-        ({"more": torch.ones(1)}, r"do not fit unet/config.json: unexpected keys \['more'\]"),
+        ({"conv_in.weight": None}, r"do not fit its UNet2DModel: missing_keys: \['conv_in.weight'"),
+        ({"more": torch.ones(1)}, r"do not fit its UNet2DModel: unexpected_keys: \['more'\]"),
         ({"conv_in.bias": torch.ones(3)}, "conv_in.bias expected shape"),
     ],
 )
@@ -125,11 +125,31 @@ def test_weights_load_strictly(
 def test_pickled_and_damaged_weights_are_refused(folder: Path) -> None:
     weights = {name: value.clone() for name, value in load_file(folder / WEIGHTS).items()}
     (folder / WEIGHTS).write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="cannot be opened as a consistency model"):
+    with pytest.raises(CheckpointError, match=r"UNet2DModel in .* does not load"):
         load_pipeline(folder)
     (folder / WEIGHTS).unlink()
     torch.save(weights, folder / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(CheckpointError, match="no file named diffusion_pytorch_model.safetensors"):
+        load_pipeline(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "setting", "message"),
+    [
+        ("unet/config.json", {"block_out_channels": 3}, "UNet2DModel in .* does not load"),
+        (
+            "scheduler/scheduler_config.json",
+            {"sigma_min": "low"},
+            "cannot be opened as a consistency model",
+        ),
+    ],
+)
+def test_settings_of_another_type_are_refused(
+    folder: Path, file: str, setting: dict[str, object], message: str
+) -> None:
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**config, **setting}))
+    with pytest.raises(CheckpointError, match=message):
         load_pipeline(folder)
 
 
