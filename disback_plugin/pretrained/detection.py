@@ -1,10 +1,13 @@
 """Which format a file or folder has, told from its first bytes or its files, never its name."""
 
 import json
+import re
 from pathlib import Path
 
 ZIP, PICKLE, SAFETENSORS = b"PK\x03\x04", b"\x80", b"{"
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # of a repository, owner/name
 
 # what is found -> the kind of spec that reads it
 MEANING = {

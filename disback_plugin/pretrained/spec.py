@@ -2,14 +2,13 @@
 
 import importlib
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 from disback_plugin.config_base import nearest
 from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.detection import MEANING, detect
+from disback_plugin.pretrained.detection import HUB_NAME, MEANING, detect
 from disback_plugin.pretrained.formats import FORMATS, Format, TextEncoder
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,6 @@ _MODULES = {
     "safetensors": "disback_plugin.lab.trainer.run_format",
 }
 KINDS = tuple(_MODULES)
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # what a kind reads besides the content that is detected as itself
 _ALSO = {("cm", "cm-diffusers"), ("cm", "diffusers")}
 
@@ -93,7 +91,7 @@ def _found_kind(spec: str) -> tuple[str, str]:
     """The kind of what lies at a bare path."""
     path = Path(spec)
     if not path.exists():
-        hint = f"; a repository on the hub is diffusers:{spec}" if _HUB_ID.fullmatch(spec) else ""
+        hint = f"; a repository on the hub is diffusers:{spec}" if HUB_NAME.fullmatch(spec) else ""
         raise ConfigError(f"no such file or folder: {spec}{hint}")
     found = detect(path)
     if found is None:
@@ -107,7 +105,7 @@ def _check_content(kind: str, location: str) -> None:
     """Refuse a location that is missing, or whose content is clearly another kind's."""
     path = Path(location)
     if not path.exists():
-        if kind in ("diffusers", "cm") and _HUB_ID.fullmatch(location):
+        if kind in ("diffusers", "cm") and HUB_NAME.fullmatch(location):
             return
         raise CheckpointError(f"no such file or folder: {location}")
     found = detect(path)

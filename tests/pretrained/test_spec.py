@@ -1,6 +1,8 @@
 """One way in: what a spec says, what lies there, and what is said where they disagree."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ from safetensors.torch import save_file
 import disback_plugin
 from disback_plugin.cli.main import main
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained import describe, load_denoiser
+from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from disback_plugin.pretrained.formats import FORMATS, register_format
+from tests.pretrained.diffusers.pipelines import save_ddpm
 from tests.pretrained.files import (
     OPENAI_OPTIONS,
     tiny_edm,
@@ -19,7 +22,6 @@ from tests.pretrained.files import (
     write_edm_pickle,
     write_openai,
 )
-from tests.pretrained.pipelines import save_ddpm
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,25 @@ def test_a_kind_registers_once(tmp_path: Path) -> None:
     load_denoiser(f"diffusers:{tmp_path}")  # fills the table
     with pytest.raises(ConfigError, match="format 'diffusers' is already registered"):
         register_format("diffusers")(FORMATS["diffusers"].open)
+
+
+def test_kinds_are_known_before_anything_that_reads_them_is_imported() -> None:
+    asked = (
+        "import sys, disback_plugin.pretrained as p; print(*p.KINDS); "
+        "print(*[name for name in sys.modules if name in ('diffusers', 'transformers', 'peft') "
+        "or name.startswith(('disback_plugin.lab', 'disback_plugin.pretrained.'))])"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    kinds, imported = said.stdout.splitlines()
+    assert kinds == "edm-pkl cm diffusers run safetensors"
+    own = {"detection", "formats", "spec"}
+    assert set(imported.split()) == {f"disback_plugin.pretrained.{name}" for name in own}
+
+
+def test_only_pipelines_of_text_models_have_a_text_encoder(folder: Path) -> None:
+    for spec in (f"edm-pkl:{folder}/edm.pkl", f"cm:{folder}/cd_tiny.pt"):
+        with pytest.raises(ConfigError, match=f"only diffusers .* encoders, {spec} has none"):
+            load_text_encoder(spec)
 
 
 def test_an_edm_pickle_is_the_network_in_it(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """`cm:FILE`: OpenAI's consistency models and EDM teachers, and diffusers' folders of them."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from disback_plugin.pretrained.consistency.checkpoint import read_openai_checkpo
 from disback_plugin.pretrained.consistency.denoiser import make_denoiser
 from disback_plugin.pretrained.consistency.pipeline import load_pipeline, save_pipeline
 from disback_plugin.pretrained.consistency.unet import build_unet
+from disback_plugin.pretrained.detection import HUB_NAME
 from disback_plugin.pretrained.formats import register_format, take_options
 
 PREFIXES = {"cd_": "consistency", "ct_": "consistency", "edm_": "edm"}
 OPTIONS = {"num_head_channels": None, "resolution": None, "parametrisation": None}
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?<!\.pt)(?<!\.pth)")
 
 
 @register_format("cm")
@@ -40,7 +39,8 @@ def open_checkpoint(
     apply.
     """
     path = Path(source)
-    if not path.is_dir() and (path.exists() or not HUB_NAME.fullmatch(str(source))):
+    on_hub = HUB_NAME.fullmatch(str(source)) and path.suffix not in (".pt", ".pth")
+    if not path.is_dir() and (path.exists() or not on_hub):
         kind = _parametrisation(path, parametrisation)
         tensors = read_openai_checkpoint(path)
         try:

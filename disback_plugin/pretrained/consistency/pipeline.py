@@ -57,7 +57,7 @@ def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
 
     repository = Repository(location=str(source))
     _check_parts(repository.read_json("model_index.json") or {}, source)
-    unet = repository.unet([PARTS["unet"]])
+    unet = repository.unet((PARTS["unet"],))
     for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
         weight.data = weight.data.clone()
     try:

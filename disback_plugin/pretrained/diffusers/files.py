@@ -1,7 +1,7 @@
 """Parts of a diffusers folder or hub repository: safetensors only, every tensor accounted for."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ class Repository:
     variant: str | None = None
     revision: str | None = None
 
-    def unet(self, kinds: Sequence[str] = UNETS) -> nn.Module:
+    def unet(self, kinds: tuple[str, ...] = UNETS) -> nn.Module:
         """The U-Net; CheckpointError for another class, missing weights or weights left over."""
         folder, config = self._find("unet", "config.json")
-        name = config.get("_class_name")
+        name = str(config.get("_class_name"))
         if name not in kinds:
             raise CheckpointError(
                 f"{self.location} holds a {name}, no {' or '.join(kinds)} of diffusers"

@@ -9,14 +9,14 @@ from disback_plugin.diffusion import TextCondition
 from disback_plugin.pretrained.diffusers.files import make_repository
 
 
-class TextEncoder:
+class PipelineTextEncoder:
     """Prompts -> TextCondition. SDXL has two encoders, and pooled embeddings besides."""
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.device = torch.device("cpu")
 
-    def to(self, device: torch.device) -> "TextEncoder":
+    def to(self, device: torch.device) -> "PipelineTextEncoder":
         """This encoder, moved."""
         self.pipeline.to(device)
         self.device = device
@@ -46,6 +46,6 @@ class TextEncoder:
         return TextCondition(answer[1], answer[3] if len(answer) == 4 else None)
 
 
-def open_text_encoder(location: str, options: Mapping[str, Any]) -> TextEncoder:
+def open_text_encoder(location: str, options: Mapping[str, Any]) -> PipelineTextEncoder:
     """The text encoder of a pipeline; CheckpointError where there is none."""
-    return TextEncoder(make_repository(location, options).text_pipeline())
+    return PipelineTextEncoder(make_repository(location, options).text_pipeline())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from disback_plugin.diffusion import GuidedNetwork, TextCondition
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained.diffusers.files import Repository
-from disback_plugin.pretrained.diffusers.text_encoder import TextEncoder
+from disback_plugin.pretrained.diffusers.text_encoder import PipelineTextEncoder
 
 VAE_FACTOR = 8  # pixels a latent, of all Stable Diffusion models: SDXL is told the size in pixels
 
@@ -76,7 +76,7 @@ def make_text_network(
     network = TextUNet(unet)
     if guidance_scale == 1:
         return network
-    encoder = TextEncoder(repository.text_pipeline())
+    encoder = PipelineTextEncoder(repository.text_pipeline())
     return GuidedNetwork(network, encoder.negative(negative_prompt), guidance_scale)
 
 

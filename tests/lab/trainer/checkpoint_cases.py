@@ -9,10 +9,10 @@ import torch
 
 from disback_plugin.lab.config.experiment import ExperimentConfig, parse_config
 from disback_plugin.lab.data import write_image_lmdb
+from tests.pretrained.diffusers.pipelines import save_ddpm
+from tests.pretrained.diffusers.test_text import save_lora
+from tests.pretrained.diffusers.text_pipelines import save_sd, save_sdxl, text_unet
 from tests.pretrained.files import OPENAI_OPTIONS, write_edm_pickle, write_openai
-from tests.pretrained.pipelines import save_ddpm
-from tests.pretrained.test_diffusers_text import save_lora
-from tests.pretrained.text_pipelines import save_sd, save_sdxl, text_unet
 
 STEPS: dict[str, Any] = {
     "name": "checkpoint",

@@ -10,7 +10,7 @@ from torch import Tensor
 from disback_plugin.diffusion import OneStepStudent, VPDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.pretrained import describe, load_denoiser
-from tests.pretrained.pipelines import save_ddim, save_ddpm, tiny_unet
+from tests.pretrained.diffusers.pipelines import save_ddim, save_ddpm, tiny_unet
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:

@@ -19,9 +19,9 @@ from disback_plugin.diffusion import (
 )
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
-from tests.pretrained.pipelines import save_ddpm
-from tests.pretrained.test_diffusers_images import at, close
-from tests.pretrained.text_pipelines import save_sd, save_sdxl
+from tests.pretrained.diffusers.pipelines import save_ddpm
+from tests.pretrained.diffusers.test_images import at, close
+from tests.pretrained.diffusers.text_pipelines import save_sd, save_sdxl
 
 PROMPTS = ["a cat", "two dogs in a row"]
 
@@ -236,7 +236,7 @@ def test_a_model_without_text_has_no_text_encoder(tmp_path: Path) -> None:
 def test_u_nets_that_need_more_than_text_are_refused(
     config: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    from tests.pretrained.text_pipelines import text_unet
+    from tests.pretrained.diffusers.text_pipelines import text_unet
 
     text_unet(16, **config).save_pretrained(tmp_path / "unet")
     DDPMScheduler().save_pretrained(tmp_path / "scheduler")
