@@ -11,7 +11,6 @@ from disback_plugin.trainer.accelerate_setup import make_accelerator
 from disback_plugin.trainer.checkpoint import CheckpointFolder
 from disback_plugin.trainer.config import ExperimentConfig
 from disback_plugin.trainer.distill_job import (
-    RECORDED_STUDENT,
     DistillJob,
     attach,
     make_drawer,
@@ -35,7 +34,6 @@ _UNSAVED = (
     "checkpoints",
     "samples",
     "metrics.jsonl",
-    RECORDED_STUDENT,
     STUDENT,
     "run.json",
 )
