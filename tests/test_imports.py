@@ -17,7 +17,7 @@ ORDER = [
     {"config", "real_score"},
     {"judge", "turn"},
     {"recorder"},
-    {"adapter", "midway", "reuse", "session_checks"},
+    {"adapter", "reuse", "session_checks"},
     {"session_state", "session"},
     {"adapters", "testing"},
     {"trainer", "pretrained"},
