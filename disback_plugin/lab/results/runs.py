@@ -195,7 +195,7 @@ def _mark(record: Record, node: int | None = None) -> Mark:
 
 
 def _recording(records: Sequence[Record]) -> tuple[Mark, Mark] | None:
-    """From the run's start, unless it began in mid-run, to the last node."""
+    """From the run's start, or where an earlier version recorded in mid-run, to the last node."""
     begun = [_mark(record) for record in records if record["kind"] == "recording"]
     recorded = [
         _mark(record)

@@ -54,7 +54,7 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     config = tmp_path / "tiny.yaml"
     config.write_text(tiny_config("evaluation.thresholds=[2.0, 1.5]").to_yaml())
     out = tmp_path / "out"
-    arms = ("fixed", "path", "adaptive", "lr-warmup", "long-steps")
+    arms = ("fixed", "path", "adaptive", "lr-warmup")
     arguments = ["compare", str(config), "--arms", ",".join(arms)]
     arguments += ["--lrs", "1e-3,2e-3", "--seeds", "3", "--out", str(out)]
     assert main(arguments) == 0
@@ -65,7 +65,7 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     assert (out / "comparison.png").stat().st_size > 5_000
     summary = json.loads((out / "summary.json").read_text())
     assert (out / "summary.md").read_text(encoding="utf-8") == sweep_markdown(summary)
-    assert len(summary["arms"]) == 10
+    assert len(summary["arms"]) == 8
     # recording is counted: 6 steps of 4 passes, 10 of 9, before 16 of 9 for `fixed`
     passes = {row["arm"]: row["passes"] for row in summary["arms"]}
     assert (passes["fixed"], passes["lr-warmup"], passes["path"]) == (144, 144, 6 * 4 + 10 * 9)
@@ -77,6 +77,9 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     ("more", "message"),
     [
         (["--arms", "fixed,wram"], "unknown arm 'wram'; did you mean 'warm'"),
+        (["--arms", "fixed,long-steps"], "arm 'long-steps' was removed, with the long steps"),
+        (["--arms", "adaptive-warm"], "arm 'adaptive-warm' was removed"),
+        (["--arms", "adaptive-path"], "arm 'adaptive-path' was removed"),
         (["--lrs", "1e-3,fast"], "--lrs takes positive numbers with commas between"),
         (["--lrs", "-1"], "--lrs takes positive numbers with commas between"),
         ([], "compare needs evaluation.thresholds"),
