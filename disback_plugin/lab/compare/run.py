@@ -101,9 +101,9 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
     seconds, num_steps = 0.0, config.distill.num_steps
 
     def record(step: int) -> None:
-        for lane, value in enumerate(evaluate(run.ema)):
-            passes = float(run.passes[lane])
-            points[lane].append(CurvePoint(step, seconds / num, passes, value))
+        for index, value in enumerate(evaluate(run.ema)):
+            passes = float(run.passes[index])
+            points[index].append(CurvePoint(step, seconds / num, passes, value))
 
     record(0)
     for step in range(num_steps):
@@ -118,11 +118,11 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
             arm=plan.name,
             seed=drawer.noise.seed,
             metric=config.evaluation.primary,
-            points=tuple(points[lane]),
+            points=tuple(points[index]),
             student_lr=student_lr,
-            num_nodes=len(run.courses[lane].kept) if records else None,
+            num_nodes=len(run.lanes[index].kept) if records else None,
         )
-        for lane, drawer in enumerate(bench.drawers)
+        for index, drawer in enumerate(bench.drawers)
     ]
 
 
