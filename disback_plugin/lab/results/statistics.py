@@ -9,7 +9,9 @@ import numpy as np
 from disback_plugin.errors import DisBackError
 
 MIN_SEEDS = 3  # below, Student's t is so wide (12.7 standard errors) that no interval is given
-MANY_SEEDS = 10  # from here on seeds are resampled: nothing is taken for granted of their spread
+# from here on seeds are resampled, which takes no shape of their spread for granted; where it is
+# normal, such an interval holds the truth in 88 of 100 cases at 10 seeds, in 91 at 18, 95 at 36
+MANY_SEEDS = 10
 LEVEL = 0.95
 NUM_RESAMPLES = 10_000
 
