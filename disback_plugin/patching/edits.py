@@ -17,7 +17,8 @@ Result: TypeAlias = "cst.CSTNode | cst.FlattenSentinel[cst.BaseStatement]"
 class Edit(Shape):
     """A change within `function` (`Class.method`; "" is the module's own level) of each `file`.
 
-    It must find its place exactly `times` times, else nothing of its patch set is applied.
+    As a shape it is that of its place, which must be there exactly `times` times, else nothing of
+    its patch set is applied.
     """
 
     file: str | tuple[str, ...]
