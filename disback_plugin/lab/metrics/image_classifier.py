@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from disback_plugin.config_base import StrictModel
 from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.files import write_tensors
-from disback_plugin.lab.data.augmentation import mirror_half
+from disback_plugin.lab.data import mirror_half
 
 logger = logging.getLogger("disback")
 

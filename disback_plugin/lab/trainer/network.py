@@ -6,7 +6,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
 from disback_plugin.lab.trainer.ema import make_ema
 from disback_plugin.lab.trainer.weights import load_weights

@@ -15,7 +15,7 @@ from disback_plugin.lab.metrics import (
     frechet_distance,
     sliced_wasserstein,
 )
-from disback_plugin.lab.metrics.sliced_wasserstein import projections
+from disback_plugin.lab.metrics.distances import projections
 
 DISTANCES = [frechet_distance, sliced_wasserstein, energy_distance]
 
