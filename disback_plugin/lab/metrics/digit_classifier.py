@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disback_plugin.errors import RunError
+from disback_plugin.lab.data import digits_dataset
 
 FORMAT_VERSION = "1"
 NUM_EPOCHS = 24
@@ -95,16 +96,14 @@ def train_digit_classifier(seed: int = 0) -> DigitClassifier:
 
 
 def digits_split() -> DigitsSplit:
-    """scikit-learn's 1,797 digits, scaled from 0..16 to [-1, 1], in one fixed split."""
-    from sklearn.datasets import load_digits  # heavy, and only this function needs it
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
-    targets = torch.as_tensor(labels, dtype=torch.int64)
+    """scikit-learn's 1,797 digits in one fixed split."""
+    digits = digits_dataset()
+    images, labels = digits.samples, digits.labels
+    assert labels is not None
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     num_held_out = int(HELD_OUT_SHARE * len(images))
     held_out, fitted = order[:num_held_out], order[num_held_out:]
-    return DigitsSplit(images[fitted], targets[fitted], images[held_out], targets[held_out])
+    return DigitsSplit(images[fitted], labels[fitted], images[held_out], labels[held_out])
 
 
 def _without_weights() -> DigitClassifier:
