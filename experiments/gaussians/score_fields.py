@@ -20,7 +20,7 @@ from disback_plugin.diffusion import Denoiser, score
 from disback_plugin.errors import RunError
 from disback_plugin.lab.trainer.run_folder import read_config, run_folder
 from disback_plugin.lab.trainer.teacher import load_teacher
-from disback_plugin.lab.trainer.weights import load_weights
+from disback_plugin.tensors import load_weights
 
 GRID = 21
 DATA_COLOUR, STUDENT_COLOUR = "0.6", "#D55E00"

@@ -1,16 +1,14 @@
 """A small classifier of scikit-learn's digits whose features carry `fd_feature`."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disback_plugin.errors import RunError
+from disback_plugin.files import read_tensors, write_tensors
 from disback_plugin.lab.data import digits_dataset
 
 FORMAT_VERSION = "1"
@@ -123,19 +121,16 @@ def _initialised(generator: torch.Generator) -> DigitClassifier:
 
 def _write(classifier: DigitClassifier, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    save_file(classifier.state_dict(), partial, metadata={"accuracy": repr(classifier.accuracy)})
-    os.replace(partial, file)
+    write_tensors(file, classifier.state_dict(), {"accuracy": repr(classifier.accuracy)})
 
 
 def _read(file: Path) -> DigitClassifier:
     classifier = _without_weights()
     try:
-        with safe_open(file, framework="pt") as stored:
-            accuracy = float(stored.metadata()["accuracy"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(file, RunError)
+        accuracy = float(metadata["accuracy"])
         classifier.load_state_dict(tensors, strict=True, assign=True)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RunError(
             f"cached classifier {file} is damaged ({reason}); "

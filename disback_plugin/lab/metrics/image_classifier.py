@@ -2,17 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disback_plugin.config_base import StrictModel
 from disback_plugin.errors import ConfigError, RunError
-from disback_plugin.files import write_tensors
+from disback_plugin.files import read_tensors, write_tensors
 from disback_plugin.lab.data import mirror_half
 
 logger = logging.getLogger("disback")
@@ -177,12 +175,10 @@ def _augmented(images: Tensor, rows: torch.Generator) -> Tensor:
 
 def _read(file: Path, classifier: ImageClassifier) -> ImageClassifier:
     try:
-        with safe_open(file, framework="pt") as stored:
-            metadata: dict[str, Any] = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(file, RunError)
         classifier.load_state_dict(tensors, strict=True)
         classifier.accuracy = float(metadata["accuracy"])
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RunError(
             f"{file} is not the classifier of these settings ({reason}); delete it to train anew"

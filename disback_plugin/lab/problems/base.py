@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from disback_plugin.config_base import StrictModel
-from disback_plugin.counting import count
 from disback_plugin.diffusion import Condition
 from disback_plugin.diffusion.description import Description
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.data import SampleSource
 from disback_plugin.lab.noise import generator
 

@@ -10,6 +10,7 @@ import torch
 from disback_plugin.adaptive import AutoRecord, PullSums, Start, TeacherPull
 from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
 from disback_plugin.lab.trainer.diagnostics import probe_levels
@@ -18,8 +19,8 @@ from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_
 from disback_plugin.lab.trainer.residuals import residual
 from disback_plugin.lab.trainer.run_folder import CONFIG, read_config
 from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
-from disback_plugin.lab.trainer.weights import load_weights, read_weights
 from disback_plugin.path import DegradationPath
+from disback_plugin.tensors import load_weights
 
 NUM_SAMPLES = 2000
 VERDICTS: dict[Start, str] = {
@@ -72,7 +73,7 @@ def probe_path(folder: Path) -> PathProbe:
     student = config.student.make(teacher, problem.data_shape, seed)
     if path.begun_at is not None:
         file = run / RECORDED_STUDENT
-        load_weights(student, read_weights(file), str(file))
+        load_weights(student, read_tensors(file, RunError)[0], str(file))
     shape = (
         (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
     )

@@ -14,7 +14,8 @@ from disback_plugin.diffusion import (
     heun_sample,
 )
 from disback_plugin.distributed import on_main
-from disback_plugin.files import write_json, write_tensors
+from disback_plugin.errors import RunError
+from disback_plugin.files import read_tensors, write_json, write_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import OptimizerSettings, TeacherTraining
 from disback_plugin.lab.data import DataSet, mirror_half
@@ -40,7 +41,7 @@ from disback_plugin.lab.trainer.teacher_files import (
     read_source,
     write_source,
 )
-from disback_plugin.lab.trainer.weights import load_weights, read_weights
+from disback_plugin.tensors import load_weights
 
 FOLDER = "teacher"
 WEIGHTS = "teacher.safetensors"
@@ -66,7 +67,7 @@ def ensure_teacher(
     problem, training = load_problem(config, out), config.teacher.training
     if training is None:
         assert config.teacher.file is not None
-        weights = read_weights(config.teacher.file)
+        weights = read_tensors(config.teacher.file, RunError)[0]
         load_weights(config.teacher.make(problem), weights, str(config.teacher.file))
     else:
         checkpoint = CheckpointFolder(folder / "checkpoints").latest()
@@ -91,7 +92,7 @@ def load_teacher(config: ExperimentConfig, problem: Problem, out: Path) -> Denoi
         return load_again(config.teacher, out / FOLDER).requires_grad_(False)
     teacher = config.teacher.make(problem)
     file = out / FOLDER / WEIGHTS
-    load_weights(teacher, read_weights(file), str(file))
+    load_weights(teacher, read_tensors(file, RunError)[0], str(file))
     return teacher.requires_grad_(False).eval()
 
 

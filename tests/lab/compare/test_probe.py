@@ -78,7 +78,7 @@ def test_a_path_from_mid_run_is_probed_on_the_student_it_was_recorded_for(
     assert f"samples of the student at step {begun_at} the teacher" in capsys.readouterr().out
     (path.parent / "recorded_student.safetensors").unlink()
     assert main(["path", "show", str(path), "--probe"]) == 2
-    assert "no such weights file" in capsys.readouterr().err
+    assert "recorded_student.safetensors is missing" in capsys.readouterr().err
 
 
 def test_a_path_alone_cannot_be_probed(
