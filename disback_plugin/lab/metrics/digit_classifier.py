@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from disback_plugin.errors import RunError
-from disback_plugin.files import read_tensors, write_tensors
 from disback_plugin.lab.data import digits_dataset
+from disback_plugin.lab.metrics.classifier import Classifier
 
 FORMAT_VERSION = "1"
 NUM_EPOCHS = 24
@@ -18,14 +17,13 @@ LEARNING_RATE = 2e-3
 HELD_OUT_SHARE = 0.2
 
 
-class DigitClassifier(nn.Module):
-    """Images (n, 1, 8, 8) in [-1, 1] -> logits (n, 10); `accuracy` is on images it never saw."""
+class DigitClassifier(Classifier):
+    """Images (n, 1, 8, 8) in [-1, 1] -> logits (n, 10)."""
 
     num_classes = 10
 
-    def __init__(self, accuracy: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.accuracy = accuracy
         self.body = nn.Sequential(
             nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -66,9 +64,13 @@ def digit_classifier(cache_dir: Path | None = None, seed: int = 0) -> DigitClass
         return train_digit_classifier(seed)
     file = Path(cache_dir) / f"digits-classifier-v{FORMAT_VERSION}-seed{seed}.safetensors"
     if file.exists():
-        return _read(file)
+        return _without_weights().load(
+            file,
+            f"cached classifier {file} is damaged",
+            "delete it: training anew takes seconds",
+        )
     classifier = train_digit_classifier(seed)
-    _write(classifier, file)
+    classifier.save(file)
     return classifier
 
 
@@ -117,24 +119,3 @@ def _initialised(generator: torch.Generator) -> DigitClassifier:
         else:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
     return classifier
-
-
-def _write(classifier: DigitClassifier, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(file, classifier.state_dict(), {"accuracy": repr(classifier.accuracy)})
-
-
-def _read(file: Path) -> DigitClassifier:
-    classifier = _without_weights()
-    try:
-        tensors, metadata = read_tensors(file, RunError)
-        accuracy = float(metadata["accuracy"])
-        classifier.load_state_dict(tensors, strict=True, assign=True)
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"cached classifier {file} is damaged ({reason}); "
-            "delete it: training anew takes seconds"
-        ) from None
-    classifier.accuracy = accuracy
-    return classifier.eval().requires_grad_(False)
