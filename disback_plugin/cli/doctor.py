@@ -8,9 +8,9 @@ from typing import Any
 
 import disback_plugin
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 
-REQUIRED = ("torch", "numpy", "safetensors", "pydantic", "PyYAML")
+REQUIRED = ("torch", "numpy", "filelock", "safetensors", "pydantic", "PyYAML")
 OPTIONAL = {
     "accelerate": ("reference trainer", "train"),
     "scikit-learn": ("digits experiment and demo", "train"),

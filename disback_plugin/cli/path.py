@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
   disback path verify runs/digits-ddpm/runs/disback-seed0/path
