@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
-from disback_plugin.counting import count
-from disback_plugin.errors import DataError
-from disback_plugin.lab.data.optional import needed
+from disback_plugin.errors import DataError, count
 
 EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
   disback data lmdb photos/ photos_lmdb --resolution 64 --labels none
@@ -105,6 +103,8 @@ def _refuse_image_options(args: argparse.Namespace) -> None:
 
 def _bar(rows: Iterable[Any], num: int) -> Any:
     """The rows, counted on the screen; `with` ends its line before an error gets one."""
+    from disback_plugin.lab.data.optional import needed
+
     return needed("tqdm", "a progress bar").tqdm(rows, total=num, unit="sample")
 
 

@@ -11,7 +11,7 @@ from disback_plugin.lab.compare.arms import ArmPlan, make_arm
 from disback_plugin.lab.compare.evaluation import LaneEvaluator, Metric, primary_metric
 from disback_plugin.lab.compare.training import BatchedDistillation
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.problems import Problem, make_evaluator
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.batches import Drawer
@@ -130,7 +130,7 @@ def _bench(config: ExperimentConfig, out: Path, num_seeds: int) -> Bench:
     problem = load_problem(config, out)
     teacher = load_teacher(config, problem, out)
     accelerator = make_accelerator(config)
-    evaluator = make_evaluator(problem, config.evaluation.num_samples, out / TEACHER_FOLDER)
+    evaluator = problem.evaluator(config.evaluation.num_samples, out / TEACHER_FOLDER)
     return Bench(
         config=config,
         problem=problem,

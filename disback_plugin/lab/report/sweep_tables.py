@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 from disback_plugin.lab.report.formatting import INTERVALS, mean_std, speed
 from disback_plugin.lab.results.statistics import MIN_SEEDS
 from disback_plugin.lab.results.sweep_summary import BASELINE

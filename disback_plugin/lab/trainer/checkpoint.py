@@ -5,7 +5,6 @@ manifest with every file's SHA-256 last, then renamed. Nothing is pickled.
 """
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -13,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from disback_plugin.errors import RunError
-from disback_plugin.files import sha256, write_json, write_tensors
+from disback_plugin.files import read_tensors, sha256, sync, write_json, write_tensors
 
 VERSION = 1
 _NAME = re.compile(r"step_(\d{6,})")
@@ -53,7 +51,7 @@ class CheckpointFolder:
         manifest = {"version": VERSION, "step": checkpoint.step, "files": files}
         write_json(temporary / "manifest.json", manifest)
         temporary.rename(final)
-        _sync_folder(self.folder)
+        sync(self.folder)
         self._prune()
         return final
 
@@ -91,14 +89,6 @@ def _fingerprint(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _manifest(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 
@@ -132,6 +122,9 @@ def _load(folder: Path) -> Checkpoint:
                 f" {folder} to resume from the checkpoint before it"
             )
     names = [name for name in manifest["files"] if name.endswith(".safetensors")]
-    tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
+    tensors = {
+        name.removesuffix(".safetensors"): read_tensors(folder / name, RunError)[0]
+        for name in names
+    }
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return Checkpoint(manifest["step"], state, tensors)

@@ -6,11 +6,10 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
 from disback_plugin.lab.trainer.ema import make_ema
-from disback_plugin.lab.trainer.weights import load_weights
-from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
+from disback_plugin.tensors import load_weights, pack_optimizer, unpack_optimizer
 
 Tensors = dict[str, dict[str, Tensor]]
 

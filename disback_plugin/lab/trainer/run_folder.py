@@ -4,16 +4,16 @@ import json
 import platform
 import shutil
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.errors import RunError
-from disback_plugin.files import write_json
+from disback_plugin.files import write_json, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.schedule import without_removed
 
@@ -63,9 +63,7 @@ def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
     """Make `out`, and dump settings and versions into it."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / VERSIONS, _versions(config, device))
-    temporary = out / f".{CONFIG}"
-    temporary.write_text(config.to_yaml(), encoding="utf-8")
-    temporary.replace(out / CONFIG)
+    write_text(out / CONFIG, config.to_yaml())
 
 
 def read_config(out: Path) -> ExperimentConfig:
@@ -100,23 +98,16 @@ def discard_untrained(out: Path, teacher: str) -> None:
         out.rmdir()
 
 
-def lock(folder: Path) -> IO[str]:
-    """Keep a second process from writing `folder` until the result is closed, or we are killed.
+def lock(folder: Path) -> AcquireReturnProxy:
+    """Keep a second process from writing `folder` within the context, or until we are killed.
 
-    Raises RunError where another process holds it. On Windows nothing is locked.
+    Raises RunError where another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / ".lock").open("w")
-    if sys.platform == "win32":
-        return stream
-    import fcntl
-
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
         raise RunError(f"{folder} is being written by another process; wait for it") from None
-    return stream
 
 
 def _check_same(saved: ExperimentConfig, now: ExperimentConfig, out: Path) -> None:
