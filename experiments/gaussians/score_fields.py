@@ -18,8 +18,6 @@ from torch import Tensor
 
 from disback_plugin.diffusion import Denoiser, score
 from disback_plugin.errors import RunError
-from disback_plugin.lab.problems.problems import make_problem
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import read_config, run_folder
 from disback_plugin.lab.trainer.teacher import load_teacher
 from disback_plugin.tensors import load_weights
@@ -42,12 +40,12 @@ def main() -> None:
 def draw(out: Path, arm: str, seed: int, sigma: float) -> Path:
     """Draw one row a checkpoint; returns the file."""
     config = read_config(out)
-    problem = make_problem(config.problem)
+    problem = config.problem.load()
     teacher = load_teacher(config, problem, out)
     folders = sorted((run_folder(out, arm, seed) / "checkpoints").glob("step_*"))
     if not folders:
         raise RunError(f"{run_folder(out, arm, seed)} has no checkpoint: run the experiment first")
-    student = make_student(config.student, teacher, problem.data_shape, seed)
+    student = config.student.make(teacher, problem.data_shape, seed)
     fake_score = load_teacher(config, problem, out)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(500, 2, generator=generator)

@@ -8,11 +8,10 @@ from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.files import write_json, write_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.problems import Problem, make_evaluator
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.checkpoint import CheckpointFolder
 from disback_plugin.lab.trainer.distill_job import (
-    RECORDED_STUDENT,
     DistillJob,
     attach,
     make_drawer,
@@ -35,7 +34,6 @@ _UNSAVED = (
     "checkpoints",
     "samples",
     "metrics.jsonl",
-    RECORDED_STUDENT,
     STUDENT,
     "run.json",
 )
@@ -103,8 +101,8 @@ def _make_job(
     )
     evaluator = None
     if is_main():
-        evaluator = make_evaluator(
-            problem, config.evaluation.num_samples, out / TEACHER_FOLDER, accelerator.device
+        evaluator = problem.evaluator(
+            config.evaluation.num_samples, out / TEACHER_FOLDER, accelerator.device
         )
     return DistillJob(config, problem, seed, folder, accelerator, loop, evaluator, measure)
 

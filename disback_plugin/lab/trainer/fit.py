@@ -3,9 +3,6 @@
 from disback_plugin.errors import RunError
 from disback_plugin.files import read_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.problems import make_problem
-from disback_plugin.lab.trainer.build import make_student
-from disback_plugin.lab.trainer.teacher import new_teacher
 from disback_plugin.lab.trainer.teacher_files import load_source
 from disback_plugin.tensors import load_weights
 
@@ -18,12 +15,12 @@ def check_fit(config: ExperimentConfig) -> None:
     """
     if config.teacher.checkpoint is not None:
         teacher, source = load_source(config.teacher)
-        problem = make_problem(config.problem, source)
+        problem = config.problem.load(source)
     else:
-        problem = make_problem(config.problem)
-        teacher = new_teacher(config, problem)
+        problem = config.problem.load()
+        teacher = config.teacher.make(problem)
         if config.teacher.file is not None:
             load_weights(
                 teacher, read_tensors(config.teacher.file, RunError)[0], str(config.teacher.file)
             )
-    make_student(config.student, teacher, problem.data_shape, seed=0)
+    config.student.make(teacher, problem.data_shape, seed=0)

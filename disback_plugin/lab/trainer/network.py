@@ -6,7 +6,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
 from disback_plugin.lab.trainer.ema import make_ema
 from disback_plugin.tensors import load_weights, pack_optimizer, unpack_optimizer
@@ -50,10 +50,6 @@ class Trainee:
             self.ema.update_parameters(self.raw)
         assert norm is not None
         return norm.detach()
-
-    def forget(self) -> None:
-        """Let the optimizer start again."""
-        self.optimizer.optimizer.state.clear()
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         """Plain data and groups of tensors, all named after this trainee."""

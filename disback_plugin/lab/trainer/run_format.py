@@ -8,7 +8,6 @@ from typing import Any
 from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.files import read_tensors
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
 from disback_plugin.lab.trainer.teacher_file import read_header, read_teacher
 from disback_plugin.lab.trainer.teacher_files import load_again
@@ -99,7 +98,7 @@ def _student(folder: Path, weights: str) -> Denoiser:
         )
     teacher = _teacher(out)
     found = describe(teacher)
-    student = make_student(config.student, teacher, found.data_shape, seed=0)
+    student = config.student.make(teacher, found.data_shape, seed=0)
     assert isinstance(student, OneStepStudent)
     file = folder / "student.safetensors"
     tensors = {

@@ -16,12 +16,12 @@ from disback_plugin.diffusion import (
 from disback_plugin.distributed import on_main
 from disback_plugin.errors import RunError
 from disback_plugin.files import read_tensors, write_json, write_tensors
-from disback_plugin.lab.config.experiment import ExperimentConfig, TeacherTraining
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.config.training import OptimizerSettings, TeacherTraining
 from disback_plugin.lab.data import DataSet, mirror_half
-from disback_plugin.lab.noise import generator, make_noise
-from disback_plugin.lab.problems.problems import Problem, make_evaluator, make_problem
-from disback_plugin.lab.trainer.build import make_teacher
+from disback_plugin.lab.noise import make_noise
+from disback_plugin.lab.problems import Problem
+from disback_plugin.lab.problems.base import reference_rows
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
 from disback_plugin.lab.trainer.evaluation import (
@@ -68,7 +68,7 @@ def ensure_teacher(
     if training is None:
         assert config.teacher.file is not None
         weights = read_tensors(config.teacher.file, RunError)[0]
-        load_weights(new_teacher(config, problem), weights, str(config.teacher.file))
+        load_weights(config.teacher.make(problem), weights, str(config.teacher.file))
     else:
         checkpoint = CheckpointFolder(folder / "checkpoints").latest()
         if checkpoint is None:
@@ -83,14 +83,14 @@ def ensure_teacher(
 
 def load_problem(config: ExperimentConfig, out: Path) -> Problem:
     """The experiment's problem; one that depends on a checkpoint needs it found before."""
-    return make_problem(config.problem, read_source(out / FOLDER))
+    return config.problem.load(read_source(out / FOLDER))
 
 
 def load_teacher(config: ExperimentConfig, problem: Problem, out: Path) -> Denoiser:
     """The finished teacher in `out`, frozen, in eval mode, on the CPU."""
     if config.teacher.checkpoint is not None:
         return load_again(config.teacher, out / FOLDER).requires_grad_(False)
-    teacher = new_teacher(config, problem)
+    teacher = config.teacher.make(problem)
     file = out / FOLDER / WEIGHTS
     load_weights(teacher, read_tensors(file, RunError)[0], str(file))
     return teacher.requires_grad_(False).eval()
@@ -114,7 +114,7 @@ class TeacherJob:
         data = problem.dataset
         assert data is not None
         self.data = data.to(accelerator.device) if isinstance(data, DataSet) else data
-        module = speed_up(new_teacher(config, problem), config)
+        module = speed_up(config.teacher.make(problem), config)
         optimizer = OptimizerSettings(training.betas, training.weight_decay)
         self.trainee = Trainee("teacher", module, accelerator, optimizer, training.ema_decay)
         self._last: Line = {}
@@ -168,15 +168,6 @@ class TeacherJob:
         return noise.share(x0).to(device), cond, noise.share(sigma).to(device), eps.to(device)
 
 
-def new_teacher(config: ExperimentConfig, problem: Problem) -> Denoiser:
-    """The teacher that the settings describe, not trained yet."""
-    teacher, training = config.teacher, config.teacher.training
-    assert teacher.denoiser is not None
-    assert teacher.network is not None
-    seed = 0 if training is None else training.seed
-    return make_teacher(teacher.denoiser, teacher.network, problem, seed)
-
-
 def _finish(
     config: ExperimentConfig,
     problem: Problem,
@@ -187,7 +178,7 @@ def _finish(
     """Write the weights, multi-step samples and how good these are."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, weights, teacher_metadata(config, problem))
-    teacher = new_teacher(config, problem)
+    teacher = config.teacher.make(problem)
     load_weights(teacher, weights, WEIGHTS)
     _sample(config, problem, folder, teacher, device)
 
@@ -220,7 +211,7 @@ def _sample(
     )
     tensors = {"samples": samples}
     if problem.dataset is not None:
-        tensors["data"], _ = problem.dataset.batch(len(z), generator(0, 0, "evaluation/data"))
+        tensors["data"], _ = problem.dataset.batch(len(z), reference_rows())
     write_tensors(folder / "samples.safetensors", tensors)
-    evaluator = make_evaluator(problem, chosen.num_samples, folder, device)
+    evaluator = problem.evaluator(chosen.num_samples, folder, device)
     write_json(folder / REFERENCE, choose_metrics(evaluator(samples), chosen.metrics))

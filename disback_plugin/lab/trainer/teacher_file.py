@@ -9,9 +9,8 @@ from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import CheckpointError, RunError
 from disback_plugin.files import read_metadata, read_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig
-from disback_plugin.lab.problems.problems import Problem
-from disback_plugin.lab.trainer.build import make_teacher
+from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
+from disback_plugin.lab.problems import Problem
 from disback_plugin.pretrained.edm.checkpoint import HEADER
 from disback_plugin.tensors import load_weights
 
@@ -53,8 +52,7 @@ def read_teacher(file: Path) -> Denoiser:
     """The teacher in a file that has such a header; CheckpointError, RunError."""
     header = parse_settings(TeacherHeader, read_header(file), str(file))
     shape, num_classes = header.data_shape, header.num_classes
-    problem = Problem(kind="", data_shape=shape, num_classes=num_classes)
-    denoiser = make_teacher(header.denoiser, header.network, problem, seed=0)
+    denoiser = make_teacher(header.denoiser, header.network, shape, num_classes, seed=0)
     load_weights(denoiser, read_tensors(file, RunError)[0], str(file))
     denoiser.description = Description.of(
         denoiser,

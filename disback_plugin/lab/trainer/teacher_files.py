@@ -16,7 +16,7 @@ from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import RunError
 from disback_plugin.files import write_json
 from disback_plugin.lab.config.experiment import ExperimentConfig, TeacherConfig
-from disback_plugin.lab.problems.base import TeacherSource
+from disback_plugin.lab.problems import TeacherSource
 from disback_plugin.path.reference import tensor_hash
 from disback_plugin.pretrained import describe, load_denoiser
 from disback_plugin.pretrained.spec import split_spec

@@ -10,7 +10,6 @@ from torch import nn
 
 from disback_plugin.diffusion import GaussianMixtureDenoiser
 from disback_plugin.files import read_tensors
-from disback_plugin.lab.problems.problems import make_problem
 from disback_plugin.lab.trainer import clock, distill_job, run_experiment
 from disback_plugin.lab.trainer.diagnostics import ScoreProbe
 from disback_plugin.lab.trainer.distill_job import make_drawer
@@ -43,7 +42,7 @@ class Gaussian(nn.Module):
 @pytest.fixture
 def probe(accelerator: Accelerator) -> ScoreProbe:
     config = tiny_config()
-    problem = make_problem(config.problem, None)
+    problem = config.problem.load()
     return ScoreProbe(config, problem, make_drawer(config, problem, 0, accelerator), accelerator)
 
 

@@ -1,0 +1,125 @@
+"""Run folders are read as written; what is no run, or is damaged, is a clear error."""
+
+import json
+
+import pytest
+
+from disback_plugin.errors import RunError
+from disback_plugin.lab.results.curves import Curve
+from disback_plugin.lab.results.runs import Mark, read_metrics, read_runs
+
+
+def test_a_run_is_read_as_written(make_experiment) -> None:
+    experiment = make_experiment()
+    experiment.add("disback", 3, {0: 90.0, 20: 40.0, 40: 4.0}, others={"fd_feature": 7.0})
+    (run,) = read_runs([experiment.out])
+    assert (run.experiment, run.arm, run.seed, run.num_steps) == ("toy", "disback", 3, 40)
+    assert (run.primary, run.thresholds, run.complete) == ("fd_pixel", (50.0, 10.0, 5.0), True)
+    assert run.name == "disback-seed3"
+    assert run.out == experiment.out
+    assert run.curve("fd_pixel") == Curve(
+        arm="disback",
+        seed=3,
+        metric="fd_pixel",
+        points=((0, 0, 0, 90.0), (20, 10.0, 160, 40.0), (40, 20.0, 320, 4.0)),
+    )
+    assert run.curve("fd_feature", up_to=20).points == ((0, 0, 0, 7.0), (20, 10.0, 160, 7.0))
+    assert run.curve("energy_distance").points == ()
+    assert run.switches == (
+        Mark(step=20, seconds=10.0, passes=160, node=1),
+        Mark(step=30, seconds=15.0, passes=240, node=0),
+    )
+    assert run.recording == (
+        Mark(step=0, seconds=0.0, passes=0.0),
+        Mark(step=20, seconds=10.0, passes=160),
+    )
+
+
+def test_a_recording_in_mid_run_by_an_earlier_version_has_its_own_start(make_experiment) -> None:
+    experiment = make_experiment()
+    folder = experiment.add("disback", 0, {0: 90.0, 20: 40.0, 40: 4.0})
+    line = {"kind": "recording", "step": 12, "seconds": 6.0, "passes": 96}
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    (run,) = read_runs([experiment.out])
+    assert run.recording == (
+        Mark(step=12, seconds=6.0, passes=96),
+        Mark(step=20, seconds=10.0, passes=160),
+    )
+
+
+def test_out_its_runs_folder_and_single_runs_are_all_accepted_and_counted_once(make_experiment):
+    experiment = make_experiment()
+    folder = experiment.add("fixed", 0, {0: 9.0})
+    experiment.add("disback", 0, {0: 9.0})
+    both = ["disback-seed0", "fixed-seed0"]
+    assert [run.name for run in read_runs([experiment.out])] == both
+    assert [run.name for run in read_runs([experiment.out / "runs"])] == both
+    assert [run.name for run in read_runs([folder])] == ["fixed-seed0"]
+    assert [run.name for run in read_runs([folder, experiment.out])] == both
+    assert read_runs([folder])[0].recording is None
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_that_is_no_run_says_what_was_looked_for(tmp_path, exists: bool) -> None:
+    folder = tmp_path / "nothing"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(RunError, match=r"no run in .*nothing: looked for run.json.*--out"):
+        read_runs([folder])
+
+
+def test_one_arm_and_seed_from_two_folders_is_refused(make_experiment) -> None:
+    experiments = [make_experiment(), make_experiment()]
+    for experiment in experiments:
+        experiment.add("fixed", 1, {0: 9.0})
+    with pytest.raises(RunError, match="fixed-seed1 of toy comes twice"):
+        read_runs([experiment.out for experiment in experiments])
+
+
+def test_a_torn_last_line_is_left_out(make_experiment) -> None:
+    folder = make_experiment().add("fixed", 0, {0: 9.0, 10: 5.0})
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "eval", "step": 20, "sec')
+    (run,) = read_runs([folder])
+    assert run.last_step == 10
+
+
+def test_a_damaged_line_before_the_last_is_an_error_that_names_it(make_experiment) -> None:
+    folder = make_experiment().add("fixed", 0, {0: 9.0, 10: 5.0})
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text("\n".join([lines[0][:20], lines[1]]))
+    with pytest.raises(RunError, match=r"metrics.jsonl, line 1, is damaged"):
+        read_runs([folder])
+
+
+def test_after_a_resume_the_later_record_of_a_step_holds(tmp_path) -> None:
+    records = [
+        {"kind": "eval", "step": 0, "value": 1}, {"kind": "eval", "step": 10, "value": 2},
+        {"kind": "train", "step": 10, "value": 3}, {"kind": "eval", "step": 20, "value": 4},
+        {"kind": "eval", "step": 10, "value": 5},
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    read = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(record["kind"], record["step"], record["value"]) for record in read] == [
+        ("eval", 0, 1), ("eval", 10, 5), ("train", 10, 3), ("eval", 20, 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("{", "not valid JSON"),
+        ('{"arm": "fixed"}', "lacks experiment, seed"),
+        (
+            '{"experiment": "toy", "arm": "fixed", "seed": 0, "num_steps": 1, "primary": "x", '
+            '"thresholds": 5, "status": "complete"}',
+            "wrong kind",
+        ),
+    ],
+)
+def test_a_damaged_run_json_is_a_clear_error(make_experiment, damage: str, message: str) -> None:
+    folder = make_experiment().add("fixed", 0, {0: 9.0})
+    (folder / "run.json").write_text(damage)
+    with pytest.raises(RunError, match=message):
+        read_runs([folder])
