@@ -45,7 +45,9 @@ def test_names_ranges_and_outputs_are_those_of_nvlabs_edm(name):
     case, recorded = CASES[name], RECORDED[name]
     denoiser = built(case)
     assert names_digest(denoiser) == recorded["names"]
-    assert [denoiser.sigma_min, denoiser.sigma_max] == recorded["sigma_range"]
+    # the last bit of a float32 cumulative product is the processor's
+    sigmas = [denoiser.sigma_min, denoiser.sigma_max]
+    assert sigmas == pytest.approx(recorded["sigma_range"], rel=2**-22)
     assert relative(answer(denoiser, case), torch.tensor(recorded["output"])) <= 1e-5
 
 
