@@ -15,14 +15,14 @@ from disback_plugin.lab.compare.optimizer import make_stacked
 from disback_plugin.lab.compare.stack import Stack, Stacked
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems.problems import Problem
-from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.loop import (
     FAKE_TURN_PASSES,
     STUDENT_TURN_PASSES,
-    make_record_drawer,
+    make_record_sampler,
 )
-from disback_plugin.lab.trainer.residuals import answer_passes, measure_draw, noisy, residual
+from disback_plugin.lab.trainer.residuals import answer_passes, noisy, residual, residual_batch
 
 
 class BatchedDistillation:
@@ -37,13 +37,13 @@ class BatchedDistillation:
         config: ExperimentConfig,
         problem: Problem,
         teacher: Denoiser,
-        drawers: Sequence[Drawer],
+        drawers: Sequence[BatchSampler],
         plan: ArmPlan,
         student_lr: float | None = None,
     ) -> None:
         self.distill, self.plan = plan.distill(config.distill, student_lr), plan
         self.drawers = drawers
-        self._record_drawers = [make_record_drawer(drawer, self.distill) for drawer in drawers]
+        self._record_drawers = [make_record_sampler(drawer, self.distill) for drawer in drawers]
         self.sigma_data = config.teacher.sigma_data
         num, distill = len(drawers), self.distill
         students = [
@@ -194,7 +194,7 @@ class BatchedDistillation:
     @torch.no_grad()
     def _measure(self, lane: int, weights: Stacked) -> tuple[Tensor, Tensor]:
         """Residuals and samples of one lane's student, counted in its passes."""
-        draw = measure_draw(self.drawers[lane], self.distill)
+        draw = residual_batch(self.drawers[lane], self.distill)
         passes, labels = answer_passes(draw, self.drawers[lane]), label_tensor(draw.cond)
         if lane not in self._samples:
             call = self.student.call_lane
@@ -212,7 +212,7 @@ class BatchedDistillation:
 
     @staticmethod
     def _draw(
-        drawers: Sequence[Drawer],
+        drawers: Sequence[BatchSampler],
         updates: Sequence[int],
         streams: Sequence[str],
         sigmas: SigmaSampler,

@@ -5,7 +5,6 @@ manifest with every file's SHA-256 last, then renamed. Nothing is pickled.
 """
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from disback_plugin.errors import RunError
-from disback_plugin.files import sha256, write_json, write_tensors
+from disback_plugin.files import sha256, sync, write_json, write_tensors
 
 VERSION = 1
 _NAME = re.compile(r"step_(\d{6,})")
@@ -53,7 +52,7 @@ class CheckpointFolder:
         manifest = {"version": VERSION, "step": checkpoint.step, "files": files}
         write_json(temporary / "manifest.json", manifest)
         temporary.rename(final)
-        _sync_folder(self.folder)
+        sync(self.folder)
         self._prune()
         return final
 
@@ -89,14 +88,6 @@ def _step_of(folder: Path) -> int:
 
 def _fingerprint(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256(file)}
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

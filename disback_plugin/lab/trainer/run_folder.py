@@ -13,7 +13,7 @@ import torch
 
 from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.errors import RunError
-from disback_plugin.files import write_json
+from disback_plugin.files import write_json, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.schedule import without_removed
 
@@ -63,9 +63,7 @@ def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
     """Make `out`, and dump settings and versions into it."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / VERSIONS, _versions(config, device))
-    temporary = out / f".{CONFIG}"
-    temporary.write_text(config.to_yaml(), encoding="utf-8")
-    temporary.replace(out / CONFIG)
+    write_text(out / CONFIG, config.to_yaml())
 
 
 def read_config(out: Path) -> ExperimentConfig:

@@ -10,8 +10,7 @@ from disback_plugin.diffusion.description import Description
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
-from disback_plugin.lab.trainer.teacher_file import read_header, read_teacher
-from disback_plugin.lab.trainer.teacher_files import load_again
+from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
 from disback_plugin.lab.trainer.weights import load_weights, read_weights
 from disback_plugin.pretrained.edm.opening import load_edm_safetensors
 from disback_plugin.pretrained.edm.registration import with_limits
@@ -79,7 +78,7 @@ def _teacher(out: Path) -> tuple[Denoiser, Description]:
         if config.teacher.training is None:
             weights = f"weights of {config.teacher.file}"
     else:
-        teacher = load_again(config.teacher, folder)
+        teacher, _ = load_again(config.teacher, folder)
         found, weights = describe(teacher), config.teacher.checkpoint
     return teacher, replace(found, source="run", role=f"the teacher, {weights}")
 

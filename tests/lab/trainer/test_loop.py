@@ -11,10 +11,10 @@ from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.config import Arm
 from disback_plugin.lab.problems.problems import make_problem
 from disback_plugin.lab.trainer.build import make_teacher
-from disback_plugin.lab.trainer.distill_job import attach, make_drawer, make_networks
 from disback_plugin.lab.trainer.loop import Distillation, Networks
-from disback_plugin.lab.trainer.network import Trainee
-from disback_plugin.lab.trainer.residuals import Measure
+from disback_plugin.lab.trainer.network import TrainedNetwork
+from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
 from tests.lab.trainer.conftest import same_bits, tiny_config
 
 
@@ -25,17 +25,17 @@ def _loop(
     problem = make_problem(config.problem)
     teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
     networks = make_networks(config, teacher.requires_grad_(False).eval(), problem, 0, accelerator)
-    drawer = make_drawer(config, problem, 0, accelerator)
-    measure = Measure(networks.student, drawer, config.distill, accelerator)
+    sampler = make_sampler(config, problem, 0, accelerator)
+    measure = Residuals(networks.student, sampler, config.distill, accelerator)
     disback = attach(config, arm, networks, path, measure)
-    return Distillation(networks, config, drawer, accelerator, disback)
+    return Distillation(networks, config, sampler, accelerator, disback)
 
 
 def _tensors(networks: Networks) -> dict[str, Tensor]:
     """Everything that training changes, copied: networks, EMA and optimizers."""
     found = {f"teacher.{k}": v.clone() for k, v in networks.teacher.state_dict().items()}
-    for trainee in (networks.student, networks.fake_score):
-        _, groups = trainee.state()
+    for trained in (networks.student, networks.fake_score):
+        _, groups = trained.state()
         for group, tensors in groups.items():
             found.update({f"{group}.{name}": value.clone() for name, value in tensors.items()})
     return found
@@ -180,8 +180,8 @@ def test_recording_may_take_smaller_batches_and_is_counted_as_such(
     assert shapes == [2] * 6 + [8] * 2  # the student's turn asks the fake score as well
 
 
-def _lr_of(trainee: Trainee) -> float:
-    return trainee.optimizer.param_groups[0]["lr"]
+def _lr_of(trained: TrainedNetwork) -> float:
+    return trained.optimizer.param_groups[0]["lr"]
 
 
 def test_gradients_are_clipped_after_their_norm_is_read(accelerator: Accelerator) -> None:

@@ -9,9 +9,9 @@ from disback_plugin.diffusion import EDMDenoiser
 from disback_plugin.lab.networks import ResidualMLP
 from disback_plugin.lab.problems.problems import make_problem
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.distill_job import make_drawer
-from disback_plugin.lab.trainer.network import Trainee
-from disback_plugin.lab.trainer.residuals import Measure
+from disback_plugin.lab.trainer.network import TrainedNetwork
+from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.roles import make_sampler
 from tests.lab.trainer.conftest import tiny_config
 
 
@@ -27,11 +27,13 @@ class Dropping(nn.Module):
         return self.dropout(x) + self.shift
 
 
-def make_measure(student: nn.Module, accelerator: Accelerator, batch_size: int = 8) -> Measure:
+def make_measure(student: nn.Module, accelerator: Accelerator, batch_size: int = 8) -> Residuals:
     config = tiny_config(f"distill.batch_size={batch_size}")
-    drawer = make_drawer(config, make_problem(config.problem), 0, accelerator)
-    trainee = Trainee("student", student, accelerator, config.distill.student_optimizer_settings)
-    return Measure(trainee, drawer, config.distill, accelerator)
+    sampler = make_sampler(config, make_problem(config.problem), 0, accelerator)
+    trained = TrainedNetwork(
+        "student", student, accelerator, config.distill.student_optimizer_settings
+    )
+    return Residuals(trained, sampler, config.distill, accelerator)
 
 
 @pytest.mark.parametrize(

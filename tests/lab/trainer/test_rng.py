@@ -3,7 +3,7 @@ import torch
 
 from disback_plugin.diffusion import LogNormal
 from disback_plugin.lab.noise import Noise, seed_of
-from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
 
 
 def test_seeds_are_the_same_in_every_process_and_version() -> None:
@@ -39,7 +39,9 @@ def test_the_global_seed_of_a_step_differs_by_rank_but_not_by_history() -> None:
 def test_ranks_together_draw_what_one_process_draws(num_classes: int) -> None:
     def draw(rank: int, num_ranks: int) -> list[torch.Tensor]:
         noise, device = Noise(4, rank, num_ranks), torch.device("cpu")
-        drawn = Drawer(noise, 8, (3,), (1, 2, 2), num_classes, device).draw(9, "s", LogNormal())
+        drawn = BatchSampler(noise, 8, (3,), (1, 2, 2), num_classes, device).draw(
+            9, "s", LogNormal()
+        )
         cond = [] if drawn.cond is None else [drawn.cond]
         return [drawn.z, drawn.eps, drawn.sigma, *cond]
 
@@ -50,8 +52,8 @@ def test_ranks_together_draw_what_one_process_draws(num_classes: int) -> None:
 
 
 def test_parts_for_accumulation_are_the_batch_in_order() -> None:
-    drawer = Drawer(Noise(0), 6, (2,), (2,), 3, torch.device("cpu"))
-    whole = drawer.draw(0, "s", LogNormal())
+    sampler = BatchSampler(Noise(0), 6, (2,), (2,), 3, torch.device("cpu"))
+    whole = sampler.draw(0, "s", LogNormal())
     parts = whole.split(3)
     assert [len(part.z) for part in parts] == [2, 2, 2]
     assert torch.equal(torch.cat([part.sigma for part in parts]), whole.sigma)
