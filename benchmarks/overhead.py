@@ -18,9 +18,7 @@ import torch
 from disback_plugin import DegradationPath
 from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.lab.networks import SmallUNet
-from disback_plugin.lab.problems.problems import make_problem
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.build import make_teacher
 from disback_plugin.lab.trainer.loop import Distillation
 from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
 
@@ -48,8 +46,8 @@ CONFIG = {
 def make_loop(arm: str, folder: Path) -> Distillation:
     """The reference trainer's loop, with or without a session."""
     config = parse_config(CONFIG, "overhead")
-    problem, accelerator = make_problem(config.problem), make_accelerator(config)
-    teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
+    problem, accelerator = config.problem.load(), make_accelerator(config)
+    teacher = config.teacher.make(problem)
     teacher.requires_grad_(False).eval()
     networks = make_networks(config, teacher, problem, 0, accelerator)
     sampler = make_sampler(config, problem, 0, accelerator)

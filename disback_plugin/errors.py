@@ -1,4 +1,7 @@
-"""What a user can cause: each error is a ValueError that says what was seen and what to do."""
+"""What a user can cause: each error is a ValueError that says what was seen and what to do.
+
+`count` puts numbers into such sentences.
+"""
 
 
 class DisBackError(ValueError):
@@ -35,3 +38,8 @@ class CheckpointError(DisBackError):
 
 class DataError(DisBackError):
     """A data set is missing, damaged, of another format, or must not be overwritten."""
+
+
+def count(num: int, noun: str, plural: str | None = None) -> str:
+    """`1 seed`, `2 seeds`, `1,234 nodes`; `plural` where it is not the noun with an s."""
+    return f"{num:,} {noun if num == 1 else plural or noun + 's'}"

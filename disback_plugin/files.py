@@ -3,12 +3,16 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from disback_plugin.errors import DisBackError, PathError
 
 TEMP_PREFIX = ".tmp-"
 
@@ -61,6 +65,37 @@ def write_tensors(
     size, digest = temp.stat().st_size, sha256(temp)
     _commit(temp, file)
     return size, digest
+
+
+def read_tensors(
+    file: Path, error: type[DisBackError] = PathError, *, digest: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; `error` where it is missing or not whole.
+
+    digest: its SHA-256 when it was written, as `write_tensors` gave it.
+    """
+    if digest is not None and file.is_file() and sha256(file) != digest:
+        raise error(f"{file} is damaged: its SHA-256 is not the one it was written with")
+    with _opened(file, error) as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        return tensors, stream.metadata() or {}
+
+
+def read_metadata(file: Path, error: type[DisBackError] = PathError) -> dict[str, str]:
+    """Metadata alone of a safetensors file: no tensor is read."""
+    with _opened(file, error) as stream:
+        return stream.metadata() or {}
+
+
+@contextmanager
+def _opened(file: Path, error: type[DisBackError]) -> Iterator[Any]:
+    if not file.is_file():
+        raise error(f"{file} is missing")
+    try:
+        with safe_open(file, framework="pt") as stream:
+            yield stream
+    except SafetensorError as problem:
+        raise error(f"{file} is no whole safetensors file: {problem}") from None
 
 
 def sha256(file: Path) -> str:

@@ -5,8 +5,7 @@ import logging
 from torch import nn
 
 from disback_plugin.config import DisBackConfig
-from disback_plugin.counting import count
-from disback_plugin.errors import ConfigError, SessionError
+from disback_plugin.errors import ConfigError, SessionError, count
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
 from disback_plugin.recorder import parameters_checksum

@@ -13,7 +13,6 @@ from disback_plugin.distributed import gather, is_main, on_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.measure import Judge
 from disback_plugin.path import DegradationPath, NodeEntry
-from disback_plugin.path.inspection import remove_strays
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
@@ -104,7 +103,7 @@ class Recorder:
                     f"the checkpoint was made after {keep} nodes, but {path.folder} holds "
                     f"{len(path)}: restore the folder, or start again"
                 )
-            remove_strays(path)
+            path.remove_strays()
             if num_done >= self.num_steps and not path.complete:
                 path.finish()
 

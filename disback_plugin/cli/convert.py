@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
-from disback_plugin.counting import count
-from disback_plugin.errors import CheckpointError
+from disback_plugin.errors import CheckpointError, count
 
 EXAMPLES = """  disback convert edm-pkl edm-imagenet-64x64-cond-adm.pkl imagenet.safetensors
   disback convert cm cd_imagenet64_l2.pt cd_imagenet64_l2

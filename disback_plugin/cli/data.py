@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
-from disback_plugin.counting import count
-from disback_plugin.errors import DataError
+from disback_plugin.errors import DataError, count
 from disback_plugin.lab.data.optional import needed
 
 EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb

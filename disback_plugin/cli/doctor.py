@@ -9,10 +9,10 @@ from typing import Any
 import disback_plugin
 from disback_plugin import list_adapters
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 from disback_plugin.schedule import list_schedules
 
-REQUIRED = ("torch", "numpy", "safetensors", "pydantic", "PyYAML")
+REQUIRED = ("torch", "numpy", "filelock", "safetensors", "pydantic", "PyYAML")
 OPTIONAL = {
     "accelerate": ("reference trainer", "train"),
     "scikit-learn": ("digits experiment and demo", "train"),

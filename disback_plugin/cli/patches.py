@@ -11,8 +11,7 @@ from typing import Any
 
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.config_base import nearest
-from disback_plugin.counting import count
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, count
 
 
 @dataclass(frozen=True)

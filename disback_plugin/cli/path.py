@@ -7,7 +7,7 @@ from typing import Any
 
 from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 from disback_plugin.path import DegradationPath
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ all arms of a seed, see the same noise at the same step, on any device.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,14 @@ def generator(
 ) -> torch.Generator:
     """A fresh generator for one stream of one step."""
     return torch.Generator(device).manual_seed(seed_of(seed, step, stream))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, torch's global generator is seeded, for weights made there; then it is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)

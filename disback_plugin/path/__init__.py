@@ -4,7 +4,7 @@ from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
 from disback_plugin.path.degradation_path import DegradationPath
 from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
 from disback_plugin.path.precision import NodePrecision, cast, measure_precision, rounding_error
-from disback_plugin.path.reference import TeacherReference, check_tensors
+from disback_plugin.path.reference import TeacherReference
 
 __all__ = [
     "DegradationPath",
@@ -15,7 +15,6 @@ __all__ = [
     "TeacherEntry",
     "TeacherReference",
     "cast",
-    "check_tensors",
     "get_codec",
     "measure_precision",
     "register_codec",

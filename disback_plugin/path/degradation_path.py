@@ -21,9 +21,9 @@ from disback_plugin.path.manifest import (
     read_manifest,
     write_manifest,
 )
-from disback_plugin.path.node_file import read_node, read_tensors
 from disback_plugin.path.precision import NodePrecision, measure_precision
-from disback_plugin.path.reference import TeacherReference, check_tensors, describe_difference
+from disback_plugin.path.reference import TeacherReference, check_tensors
+from disback_plugin.tensors import describe_difference
 
 
 class DegradationPath:
@@ -89,9 +89,8 @@ class DegradationPath:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        if teacher is None and manifest.teacher.file:
-            file = folder / manifest.teacher.file
-            teacher = read_tensors(file, manifest.teacher.sha256)
+        if teacher is None:
+            teacher = inspection.read_teacher(folder, manifest)
         if teacher is not None and not isinstance(teacher, TeacherReference):
             teacher = TeacherReference.of(teacher)
         path = cls(folder, manifest, teacher)
@@ -136,7 +135,7 @@ class DegradationPath:
             return dict(self._teacher_tensors("node 0"))
         if not 1 <= index <= len(self):
             raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
-        stored = read_node(self.folder, self.nodes[index - 1], self.manifest.tensors)
+        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1])
         needs_teacher = self.manifest.codec != "full"
         teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
         return get_codec(self.manifest.codec).decode(stored, teacher)
@@ -149,15 +148,16 @@ class DegradationPath:
 
     def check_files(self) -> None:
         """Raise PathError unless every node's file is there in its size; reads no tensor."""
-        inspection.check_files(self)
+        for problem in self.wrong_sizes().values():
+            raise PathError(problem)
 
     def wrong_sizes(self) -> dict[int, str]:
         """What is wrong with a node by index, as far as sizes tell: cheap, unlike `verify`."""
-        return inspection.wrong_sizes(self)
+        return inspection.wrong_sizes(self.folder, self.manifest)
 
     def verify(self) -> list[str]:
         """Every problem found, as sentences; an empty list means that the path is whole."""
-        return inspection.find_problems(self)
+        return inspection.find_problems(self.folder, self.manifest)
 
     # -- writing --------------------------------------------------------------------------------
     def append(
@@ -222,7 +222,16 @@ class DegradationPath:
         Returns what was dropped. Damage to any other node is an error: the path must be recorded
         again from there (`truncate`). For the writing process only.
         """
-        return inspection.repair(self)
+        dropped = self.remove_strays()
+        torn = inspection.torn_last_node(self.folder, self.manifest)
+        if torn is not None:
+            self.truncate(len(self) - 1)
+            dropped.append(torn)
+        return dropped
+
+    def remove_strays(self) -> list[str]:
+        """Delete temp files and unlisted nodes of a killed writer; returns what was dropped."""
+        return inspection.remove_strays(self.folder, self.manifest)
 
     # -- helpers --------------------------------------------------------------------------------
     def _replace(self, **changes: Any) -> None:

@@ -1,85 +1,103 @@
-"""Is a path whole, and what of it can be saved after a crash."""
-
-from __future__ import annotations
+"""A path's files against its manifest: read with every check, searched for damage, cleaned up."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from disback_plugin.counting import count
-from disback_plugin.errors import PathError
-from disback_plugin.files import leftover_temps
-from disback_plugin.path.node_file import check_file, read_node, read_tensors
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from disback_plugin.path.degradation_path import DegradationPath
+from disback_plugin.errors import PathError, count
+from disback_plugin.files import leftover_temps, read_tensors
+from disback_plugin.path.manifest import Manifest, NodeEntry
+from disback_plugin.tensors import misfit
 
 
-def find_problems(path: DegradationPath) -> list[str]:
-    """Damaged or missing files and leftovers of a killed writer, one sentence each."""
-    problems = list(_damaged_nodes(path).values())
-    teacher = path.manifest.teacher
-    if teacher.file:
-        try:
-            read_tensors(path.folder / teacher.file, teacher.sha256)
-        except PathError as error:
-            problems.append(str(error))
-    return problems + [f"{file}: left behind by a killed writer" for file in _strays(path)]
+def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> dict[str, Tensor]:
+    """The stored tensors of a node, with exactly the names and shapes of the manifest's table."""
+    file = folder / entry.file
+    stored = _read(file, entry.sha256, entry.bytes)
+    due = {name: tensor["shape"] for name, tensor in manifest.tensors.items()}
+    if problem := misfit(due, stored):
+        raise PathError(f"{file} does not fit the manifest: {problem}")
+    return stored
 
 
-def check_files(path: DegradationPath) -> None:
-    """See `DegradationPath.check_files`: damage is found now, not when a node is due."""
-    for problem in wrong_sizes(path).values():
-        raise PathError(problem)
+def read_teacher(folder: Path, manifest: Manifest) -> dict[str, Tensor] | None:
+    """The teacher's tensors where they are kept in the folder, else None."""
+    teacher = manifest.teacher
+    return _read(folder / teacher.file, teacher.sha256) if teacher.file else None
 
 
-def wrong_sizes(path: DegradationPath) -> dict[int, str]:
+def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
     """See `DegradationPath.wrong_sizes`."""
     wrong = {}
-    for entry in path.nodes:
+    for entry in manifest.nodes:
         try:
-            check_file(path.folder / entry.file, entry.bytes)
+            _check_size(folder / entry.file, entry.bytes)
         except PathError as error:
             wrong[entry.index] = str(error)
     return wrong
 
 
-def remove_strays(path: DegradationPath) -> list[str]:
+def find_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Damaged or missing files and leftovers of a killed writer, one sentence each."""
+    problems = list(_damaged_nodes(folder, manifest).values())
+    try:
+        read_teacher(folder, manifest)
+    except PathError as error:
+        problems.append(str(error))
+    return problems + [_left(str(file)) for file in _strays(folder, manifest)]
+
+
+def remove_strays(folder: Path, manifest: Manifest) -> list[str]:
     """Delete temp files and unlisted nodes of a killed writer; returns what was dropped."""
     dropped = []
-    for file in _strays(path):
+    for file in _strays(folder, manifest):
         file.unlink()
-        dropped.append(f"{file.name}: left behind by a killed writer")
+        dropped.append(_left(file.name))
     return dropped
 
 
-def repair(path: DegradationPath) -> list[str]:
-    """See `DegradationPath.repair`."""
-    dropped = remove_strays(path)
-    damaged = _damaged_nodes(path)
+def torn_last_node(folder: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the last node; PathError where an earlier one is damaged too."""
+    damaged = _damaged_nodes(folder, manifest)
     first = min(damaged, default=None)
-    if first is not None and first != len(path):
+    if first is None:
+        return None
+    if first != len(manifest.nodes):
         raise PathError(
             f"{damaged[first]}. Only a torn last node can be dropped; record again, or keep the "
             f"{count(first - 1, 'node')} before it, in Python: "
             f"DegradationPath.open(folder).truncate({first - 1})"
         )
-    if first is not None:
-        dropped.append(damaged[first])
-        path.truncate(len(path) - 1)
-    return dropped
+    return damaged[first]
 
 
-def _damaged_nodes(path: DegradationPath) -> dict[int, str]:
+def _read(file: Path, digest: str | None, size: int | None = None) -> dict[str, Tensor]:
+    _check_size(file, size)
+    return read_tensors(file, digest=digest)[0]
+
+
+def _check_size(file: Path, size: int | None) -> None:
+    if not file.exists():
+        raise PathError(f"{file} is missing, though the manifest lists it")
+    if size is not None and file.stat().st_size != size:
+        raise PathError(f"{file} is torn: {file.stat().st_size} bytes, the manifest says {size}")
+
+
+def _damaged_nodes(folder: Path, manifest: Manifest) -> dict[int, str]:
     damaged = {}
-    for entry in path.nodes:
+    for entry in manifest.nodes:
         try:
-            read_node(path.folder, entry, path.manifest.tensors)
+            read_node(folder, manifest, entry)
         except PathError as error:
             damaged[entry.index] = str(error)
     return damaged
 
 
-def _strays(path: DegradationPath) -> list[Path]:
-    listed = {entry.file for entry in path.nodes}
-    nodes = [file for file in path.folder.glob("node_*.safetensors") if file.name not in listed]
-    return sorted([*nodes, *leftover_temps(path.folder)])
+def _strays(folder: Path, manifest: Manifest) -> list[Path]:
+    listed = {entry.file for entry in manifest.nodes}
+    nodes = [file for file in folder.glob("node_*.safetensors") if file.name not in listed]
+    return sorted([*nodes, *leftover_temps(folder)])
+
+
+def _left(name: str) -> str:
+    return f"{name}: left behind by a killed writer"

@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from disback_plugin.errors import InstallError
 from disback_plugin.path import NodePrecision, TeacherReference, cast, measure_precision
+from disback_plugin.tensors import misfit
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,6 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(part, FullyShardedDataParallel) for part in module.modules())
 
 
-def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """CPU copies of everything a module saves: parameters and persistent buffers."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-
-
 @torch.no_grad()
 def copy_tensors(
     target: Mapping[str, Tensor], source: Mapping[str, Tensor], rounding: str, seed: str
@@ -100,18 +96,8 @@ def copy_tensors(
 
     Names and shapes must match exactly; nothing is copied unless all do.
     """
-    missing, extra = sorted(set(target) - set(source)), sorted(set(source) - set(target))
-    if missing or extra:
-        raise InstallError(
-            f"the node's tensors are not the network's: missing {missing[:3]} ({len(missing)} in "
-            f"all), unexpected {extra[:3]} ({len(extra)} in all)"
-        )
-    for name, own in target.items():
-        if own.shape != source[name].shape:
-            raise InstallError(
-                f"tensor {name!r}: the node has shape {tuple(source[name].shape)}, the network "
-                f"{tuple(own.shape)}"
-            )
+    if problem := misfit(target, source):
+        raise InstallError(f"the node's tensors are not the network's: {problem}")
     changed = 0
     for name, own in target.items():  # cast on the CPU: the device needs no memory for it
         value = cast(source[name].cpu(), own.dtype, rounding, f"{seed}/{name}")

@@ -30,6 +30,7 @@ from disback_plugin.real_score.lora_layers import (
     show_node,
     single_adapter,
 )
+from disback_plugin.tensors import snapshot
 
 
 class LoRAAdapter(Installation):
@@ -59,8 +60,7 @@ class LoRAAdapter(Installation):
         remove_node_adapter(self.model)
 
     def read_fake_score(self) -> dict[str, Tensor]:
-        own = self._adapter_tensors(self.trained)
-        return {name: value.detach().cpu().clone() for name, value in own.items()}
+        return snapshot(self._adapter_tensors(self.trained))
 
     def check_start(self) -> None:
         distance, _ = self._merged(self.trained)

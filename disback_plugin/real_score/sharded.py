@@ -20,6 +20,7 @@ from torch.distributed.fsdp import (
 from disback_plugin.errors import InstallError
 from disback_plugin.path import TeacherReference, cast
 from disback_plugin.real_score.installation import Installation, InstallReport
+from disback_plugin.tensors import misfit, snapshot, under
 
 _WRAPPER = "_fsdp_wrapped_module."
 Piece = tuple[Tensor, tuple[int, int]]  # a flat part, and its place in the whole flat tensor
@@ -54,11 +55,7 @@ class ShardedInPlace(Installation):
             self.root, StateDictType.FULL_STATE_DICT, policy
         ):
             state = module.state_dict()
-        return {
-            name.removeprefix(prefix): value.detach().clone()
-            for name, value in state.items()
-            if name.startswith(prefix)
-        }
+        return snapshot(under(prefix, state))
 
     def check_start(self) -> None:
         """Not checked: shards are compared when the first node is written, by its distance."""
@@ -80,20 +77,15 @@ class ShardedInPlace(Installation):
         self, role: str, tensors: Mapping[str, Tensor], rounding: str, seed: str
     ) -> InstallReport:
         pieces = dict(self._pieces(role))
-        missing, extra = sorted(set(pieces) - set(tensors)), sorted(set(tensors) - set(pieces))
-        if missing or extra:
-            raise InstallError(
-                f"the node's tensors are not those of the sharded {role}: missing {missing[:3]} "
-                f"({len(missing)} in all), unexpected {extra[:3]} ({len(extra)} in all)"
-            )
+        shapes = {name: self.reference.tensors[name] for name in pieces}
+        if problem := misfit(shapes, tensors):
+            raise InstallError(f"the node's tensors are not those of the sharded {role}: {problem}")
         names = sorted(pieces)
         changed = torch.zeros(len(names), dtype=torch.float64)
         sums = torch.zeros(4, dtype=torch.float64)
         for position, name in enumerate(names):
             own, (start, stop) = pieces[name]
             full, base = tensors[name], self.reference.tensors[name]
-            if full.shape != base.shape:
-                raise InstallError(f"tensor {name!r}: {tuple(full.shape)}, not {tuple(base.shape)}")
             # cast whole, then cut: every rank count draws the same rounding
             value = cast(full, own.dtype, rounding, f"{seed}/{name}").flatten()[start:stop]
             teacher = base.to(own.dtype).flatten()[start:stop].double()

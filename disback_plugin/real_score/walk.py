@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from disback_plugin.adaptive import Walk
-from disback_plugin.counting import count
-from disback_plugin.errors import InstallError
+from disback_plugin.errors import InstallError, count
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score.installation import Installation
 from disback_plugin.schedule import Adaptive, Schedule

@@ -14,9 +14,9 @@ from disback_plugin.real_score.installation import (
     Installation,
     InstallReport,
     copy_tensors,
-    snapshot,
     unwrap,
 )
+from disback_plugin.tensors import misfit, snapshot
 
 
 def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
@@ -87,19 +87,16 @@ class _WholeNetwork(Installation):
             live_tensors(self.fake_score, "fake score"),
         )
         self._dtypes = {name: value.dtype for name, value in own.items()}
-        missing, extra = sorted(set(own) - set(fake)), sorted(set(fake) - set(own))
-        reshaped = [name for name in own if name in fake and own[name].shape != fake[name].shape]
-        if missing or extra or reshaped:
+        if problem := misfit(own, fake):
             raise InstallError(
-                "teacher and fake score have different architectures: "
-                f"{len(missing)} of {len(own)} tensors are missing in the fake score "
-                f"(first: {missing[:3]}), {len(extra)} are only there (first: {extra[:3]}), "
-                f"{len(reshaped)} have another shape (first: {reshaped[:3]})"
+                f"teacher and fake score have different architectures: in the fake score, {problem}"
             )
         self.reference = reference or finest_reference(own, fake)
 
     def read_fake_score(self) -> dict[str, Tensor]:
-        return snapshot(self.fake_score) if is_main() else {}  # rank 0 alone writes nodes
+        if not is_main():
+            return {}  # rank 0 alone writes nodes
+        return snapshot(self.fake_score.state_dict())
 
     def check_start(self) -> None:
         own, fake = self.reference.tensors, live_tensors(self.fake_score, "fake score")

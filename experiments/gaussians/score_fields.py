@@ -19,17 +19,16 @@ from torch import Tensor
 
 from disback_plugin.diffusion import Denoiser, score
 from disback_plugin.errors import RunError
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.run_folder import read_config, run_folder
-from disback_plugin.lab.trainer.weights import load_weights
+from disback_plugin.tensors import load_weights
 
 GRID = 21
 DATA_COLOUR, STUDENT_COLOUR = "0.6", "#D55E00"
 
 
 def main() -> None:
-    """Batch the figure."""
+    """Draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="experiment folder")
     parser.add_argument("--arm", default="disback", choices=["disback", "fixed", "warm"])
@@ -40,14 +39,14 @@ def main() -> None:
 
 
 def draw(out: Path, arm: str, seed: int, sigma: float) -> Path:
-    """Batch one row a checkpoint; returns the file."""
+    """Draw one row a checkpoint; returns the file."""
     config = read_config(out)
     experiment = Experiment(config, out)
     problem, teacher = experiment.problem, experiment.teacher
     folders = sorted((run_folder(out, arm, seed) / "checkpoints").glob("step_*"))
     if not folders:
         raise RunError(f"{run_folder(out, arm, seed)} has no checkpoint: run the experiment first")
-    student = make_student(config.student, teacher, problem.data_shape, seed)
+    student = config.student.make(teacher, problem.data_shape, seed)
     fake_score = copy.deepcopy(teacher)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(500, 2, generator=generator)

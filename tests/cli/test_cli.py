@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from disback_plugin.cli import demo, doctor, main
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.path import DegradationPath
 

@@ -206,6 +206,6 @@ def test_the_published_key_layout_is_refused_never_loaded_as_a_no_op(
     before = tensors(model)
     with pytest.raises(InstallError, match=rf"missing \['0\.bias.*unexpected \['{prefix}0\.bias"):
         installation.install(1, node)
-    with pytest.raises(PathError, match="tensor names do not match"):
+    with pytest.raises(PathError, match="tensors do not match: missing"):
         DegradationPath.create(tmp_path / "other", host.teacher).append(node, 1)
     assert same(before, tensors(model))

@@ -11,8 +11,7 @@ from PIL import Image
 
 from disback_plugin.cli import main
 from disback_plugin.lab.config.experiment import load_config
-from disback_plugin.lab.problems.problems import Problem
-from disback_plugin.lab.trainer.build import make_teacher
+from disback_plugin.lab.config.networks import make_teacher
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "cifar10"
 CONFIGS = sorted(EXPERIMENT.glob("*.yaml"))
@@ -88,8 +87,8 @@ def test_the_settings_are_those_that_the_readme_describes(config: Path) -> None:
         *("bf16", True),
         True,
     )
-    problem = Problem(kind="images", data_shape=(3, 32, 32), num_classes=10)
-    teacher = make_teacher(settings.teacher.denoiser, settings.teacher.network, problem, 0)
+    own = settings.teacher
+    teacher = make_teacher(own.denoiser, own.network, (3, 32, 32), num_classes=10, seed=0)
     num = sum(value.numel() for value in teacher.parameters())
     assert f"{num / 1e6:.1f} M parameters" in (EXPERIMENT / "README.md").read_text()
 

@@ -42,12 +42,10 @@ def test_a_shipped_config_records_and_walks_back_to_the_teacher(config, tmp_path
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
 def test_a_shipped_network_has_under_a_million_parameters(config):
-    from disback_plugin.lab.problems.problems import make_problem
-    from disback_plugin.lab.trainer.build import make_teacher
 
     settings = load_config(config)
-    problem = make_problem(settings.problem)
-    teacher = make_teacher(settings.teacher.denoiser, settings.teacher.network, problem, 0)
+    problem = settings.problem.load()
+    teacher = settings.teacher.make(problem)
     assert sum(value.numel() for value in teacher.parameters()) < 1_000_000
 
 

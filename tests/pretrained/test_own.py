@@ -11,7 +11,6 @@ from disback_plugin.cli import main
 from disback_plugin.diffusion import OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.trainer import run_experiment
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.run_folder import read_config
 from disback_plugin.pretrained import describe, load_denoiser
@@ -66,7 +65,7 @@ def test_a_student_is_the_denoiser_that_the_run_ended_with(weights: str, out: Pa
     run = out / "runs" / "fixed-seed0"
     denoiser = load_denoiser(f"run:{run}", weights=weights)
     config = read_config(out)
-    student = make_student(config.student, Experiment(config, out).teacher, (2,), 0)
+    student = config.student.make(Experiment(config, out).teacher, (2,), 0)
     tensors = load_file(run / "student.safetensors")
     own = {k.removeprefix(f"{weights}."): v for k, v in tensors.items() if k.startswith(weights)}
     student.load_state_dict(own)

@@ -183,9 +183,11 @@ def test_fixed_teacher_never_switches_and_brings_the_teacher_back_after_a_checkp
 
 
 def test_different_architectures_are_refused_with_names(kind):
-    with pytest.raises(InstallError, match=r"8 have another shape|\d have another shape"):
+    with pytest.raises(
+        InstallError, match=r"different architectures.*'0.weight' has shape .*7 in all"
+    ):
         kind(network(1), network(1, width=6), "nearest")
-    with pytest.raises(InstallError, match=r"missing in the fake score.*only there"):
+    with pytest.raises(InstallError, match=r"missing .*9 in all., unexpected .*2 in all"):
         kind(network(1), nn.Linear(4, 4), "nearest")
 
 
@@ -195,7 +197,7 @@ def test_a_node_with_other_tensors_is_refused_before_anything_is_copied(kind):
     node = moved(tensors_of(host.teacher), 0.1)
     node["3.bias"] = torch.zeros(7)
     before = tensors_of(host.teacher)
-    with pytest.raises(InstallError, match=r"'3.bias': the node has shape \(7,\)"):
+    with pytest.raises(InstallError, match=r"'3.bias' has shape \(7,\)"):
         installation.install(1, node)
     node.pop("3.bias")
     with pytest.raises(InstallError, match=r"missing \['3.bias'\]"):

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from disback_plugin.adapters.overlay.base import Overlay
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
-from disback_plugin.files import write_tensors
-from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
+from disback_plugin.files import read_tensors, write_tensors
+from disback_plugin.tensors import pack_optimizer, under, unpack_optimizer
 
 FILE_NAME = "disback-state.safetensors"
 VERSION = 1
@@ -65,13 +64,13 @@ class TrainingState:
                 f"{total_kimg} thousand is over: give a longer --duration"
             )
         for name, module in self._modules.items():
-            module.load_state_dict(self._under(f"module/{name}"))
+            module.load_state_dict(under(f"module/{name}/", self._tensors))
         for number, optimizer in enumerate(self._optimizers):
             plain = self._plain["optimizers"][number]
-            unpack_optimizer(optimizer, self._under(f"optimizer/{number}"), plain)
+            unpack_optimizer(optimizer, under(f"optimizer/{number}/", self._tensors), plain)
         assert self._run.session is not None
         self._run.session.load_state_dict(self._plain["session"])
-        random = self._under(f"random/{rank()}")
+        random = under(f"random/{rank()}/", self._tensors)
         torch.set_rng_state(random["torch"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state(random["cuda"])
@@ -103,14 +102,6 @@ class TrainingState:
         file, metadata = Path(folder or "") / FILE_NAME, {"disback": json.dumps(plain)}
         on_main(lambda: write_tensors(file, tensors, metadata), "saving the training state")
 
-    def _under(self, prefix: str) -> dict[str, Tensor]:
-        prefix += "/"
-        return {
-            name.removeprefix(prefix): value
-            for name, value in self._tensors.items()
-            if name.startswith(prefix)
-        }
-
     def _read(self, place: Path) -> None:
         file = place / FILE_NAME if place.is_dir() else place
         if not file.exists():
@@ -118,11 +109,10 @@ class TrainingState:
                 f"{place} has no {FILE_NAME}: it is written with every snapshot of a run with "
                 "--disback; give that run's output folder"
             )
+        self._tensors, metadata = read_tensors(file, SessionError)
         try:
-            with safe_open(file, framework="pt") as stream:
-                self._plain = json.loads(stream.metadata()["disback"])
-                self._tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            self._plain = json.loads(metadata["disback"])
+        except (KeyError, json.JSONDecodeError) as error:
             raise SessionError(f"{file} is no training state of --disback: {error}") from None
         for name, now in self._fixed.items():
             saved = self._plain.get(name)

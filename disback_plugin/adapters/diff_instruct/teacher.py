@@ -8,6 +8,7 @@ import click
 from torch import Tensor, nn
 
 from disback_plugin.errors import ConfigError
+from disback_plugin.tensors import misfit
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,16 +39,11 @@ def check(source: nn.Module, network: nn.Module) -> None:
     Tensors are copied by name, and those without a namesake stay random without a word.
     """
     given, wanted = _tensors(source), _tensors(network)
-    wrong = [
-        name
-        for name, value in wanted.items()
-        if name not in given or given[name].shape != value.shape
-    ]
-    if wrong:
+    if problem := misfit(wanted, {name: given[name] for name in wanted if name in given}):
         raise ConfigError(
-            f"the network pickle lacks {len(wrong)} of {len(wanted)} tensors of the network that "
-            f"the options describe, or has them in another shape ({', '.join(wrong[:3])}): give "
-            "the --arch, --cbase, --cres, --cond and --augment it was made with"
+            f"the network pickle does not hold the {len(wanted)} tensors of the network that the "
+            f"options describe ({problem}): give the --arch, --cbase, --cres, --cond and --augment "
+            "it was made with"
         )
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from disback_plugin.errors import PathError
-from disback_plugin.path.degradation_path import DegradationPath
+from disback_plugin.files import read_tensors
+from disback_plugin.path import DegradationPath
+from disback_plugin.tensors import misfit
 
 FILES = ("pytorch_model_1.bin", "model_1.safetensors")
 PREFIXES = ("module.fake_unet.", "fake_unet.")
@@ -75,12 +75,10 @@ def read_published(folder: Path, teacher: Mapping[str, Tensor]) -> dict[str, Ten
             f"{file} has no tensor under {' or '.join(PREFIXES)}; its names begin with "
             f"{sorted({name.split('.')[0] for name in tensors})[:5]}"
         )
-    unmatched = sorted(set(teacher) ^ set(node))
-    if unmatched:
-        matched = len(set(teacher) & set(node))
+    if problem := misfit(teacher, node):
         raise PathError(
-            f"{file}: {matched} of the teacher's {len(teacher)} tensors match; not matching: "
-            f"{unmatched[:3]}: is this the teacher that was recorded from?"
+            f"{file} does not hold the teacher's {len(teacher)} tensors ({problem}): is this the "
+            "teacher that was recorded from?"
         )
     return node
 
@@ -108,11 +106,11 @@ def read_teacher(source: Path) -> dict[str, Tensor]:
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """A state dict from safetensors, or from a torch file restricted to weights."""
+    if file.suffix == ".safetensors":
+        return read_tensors(file)[0]
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
         data = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise PathError(f"{file} cannot be read as weights: {reason}") from None
     wrong = not isinstance(data, dict) or not all(

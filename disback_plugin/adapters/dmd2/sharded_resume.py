@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
-from disback_plugin.files import write_json, write_tensors
-from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
-from disback_plugin.path.node_file import read_tensors
+from disback_plugin.files import read_tensors, write_json, write_tensors
 from disback_plugin.real_score.sharded import buffer_pieces, shard_pieces
+from disback_plugin.tensors import misfit, pack_optimizer, under, unpack_optimizer
 
 # file of the whole weights, module, optimizer, learning-rate schedule
 _PARTS = (
@@ -52,14 +51,10 @@ def load(trainer: Any, folder: Path) -> None:
             "number of processes, without the repair exact-resume, or on disks that ranks do not "
             "share. --ckpt_only_path goes on from its weights"
         )
-    tensors, plain = read_tensors(files[0], None), json.loads(files[1].read_text())
+    (tensors, _), plain = read_tensors(files[0]), json.loads(files[1].read_text())
     for file, module, optimizer, schedule in _PARTS:
         load_whole_weights(trainer.model.get_submodule(module), folder / file)
-        own = {
-            name.removeprefix(f"{optimizer}/"): value
-            for name, value in tensors.items()
-            if name.startswith(f"{optimizer}/")
-        }
+        own = under(f"{optimizer}/", tensors)
         unpack_optimizer(getattr(trainer, optimizer).optimizer, own, plain[optimizer])
         getattr(trainer, schedule).load_state_dict(plain[schedule])
 
@@ -76,12 +71,9 @@ def load_whole_weights(root: nn.Module, file: Path) -> None:
         raise SessionError(f"{file} cannot be read (a save cut short?): {error}") from None
     pieces = dict(shard_pieces(root))
     pieces |= {name: piece for name, piece in buffer_pieces(root) if name in state}
-    missing, extra = sorted(set(pieces) - set(state)), sorted(set(state) - set(pieces))
-    if missing or extra:
-        raise SessionError(
-            f"{file} is not of this model: missing {missing[:3]} ({len(missing)} in all), "
-            f"unexpected {extra[:3]} ({len(extra)} in all)"
-        )
+    names = dict.fromkeys(pieces, ())
+    if problem := misfit(names, dict.fromkeys(state, ())):
+        raise SessionError(f"{file} is not of this model: {problem}")
     for name, (own, (start, stop)) in pieces.items():
         own.copy_(state[name].flatten()[start:stop])
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
-from disback_plugin.counting import count
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.path.manifest import FILE_NAME, read_manifest
 
 

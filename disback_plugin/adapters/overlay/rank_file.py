@@ -4,11 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from disback_plugin.counting import count
 from disback_plugin.distributed import gather, rank
-from disback_plugin.errors import SessionError
-from disback_plugin.files import write_tensors
-from disback_plugin.path.node_file import read_tensors
+from disback_plugin.errors import SessionError, count
+from disback_plugin.files import read_tensors, write_tensors
+from disback_plugin.tensors import under
 
 
 def write(file: Path, states: list[dict[str, Tensor]]) -> None:
@@ -24,7 +23,7 @@ def write(file: Path, states: list[dict[str, Tensor]]) -> None:
 
 def read_own(file: Path) -> dict[str, Tensor]:
     """This rank's tensors, on every rank; SessionError where there were more or fewer ranks."""
-    tensors = read_tensors(file, None)
+    tensors = read_tensors(file)[0]
     num_saved = 1 + max(int(name.split("/")[0]) for name in tensors)
     num_ranks = len(gather(rank()))
     if num_saved != num_ranks:
@@ -33,9 +32,4 @@ def read_own(file: Path) -> dict[str, Tensor]:
             f"{file.parent} was made by {saved}, this run has {num_ranks}: resume "
             f"with as many, or remove {file} to resume in the trainer's own way"
         )
-    prefix = f"{rank()}/"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+    return under(f"{rank()}/", tensors)

@@ -12,7 +12,7 @@ from torch import nn
 
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError, SessionError
-from disback_plugin.path.node_file import read_tensors
+from disback_plugin.files import read_tensors
 from disback_plugin.real_score.installation import copy_tensors
 from disback_plugin.real_score.lora_layers import adapter_tensors
 
@@ -51,7 +51,7 @@ def loading(hook: Hook, unet: nn.Module, teacher_lora: nn.Module) -> Hook:
         models.clear()  # accelerate loads what is left
         own = adapter_tensors(teacher_lora, TRAINED)
         try:
-            copy_tensors(own, read_tensors(file, None), "nearest", FOLDER)
+            copy_tensors(own, read_tensors(file)[0], "nearest", FOLDER)
         except InstallError as error:
             raise SessionError(f"{file}: not the LoRA of --lora_rank now: {error}") from None
 

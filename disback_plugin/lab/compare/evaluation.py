@@ -9,8 +9,7 @@ from disback_plugin.lab.compare.lane_draws import label_tensor
 from disback_plugin.lab.compare.stack import Stack
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import SlicedWasserstein
-from disback_plugin.lab.problems.evaluator import Evaluator
-from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.problems import Evaluator, Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.evaluation import CHUNK, evaluation_labels, evaluation_noise
 

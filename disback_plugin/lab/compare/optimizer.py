@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from disback_plugin.lab.compare.stack import Stack, Stacked
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.training import OptimizerSettings
 
 EPS = 1e-8  # torch's default
 

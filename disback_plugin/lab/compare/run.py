@@ -11,7 +11,7 @@ from disback_plugin.lab.compare.arms import ArmPlan, make_arm
 from disback_plugin.lab.compare.evaluation import LaneEvaluator, Metric, primary_metric
 from disback_plugin.lab.compare.training import BatchedDistillation
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.problems import Problem, make_evaluator
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.results.curves import Curve, read_curves, write_curves
 from disback_plugin.lab.results.thresholds import CurvePoint
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
@@ -128,7 +128,7 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
 def _bench(experiment: Experiment, num_seeds: int) -> Bench:
     config, problem = experiment.config, experiment.problem
     accelerator = make_accelerator(config)
-    evaluator = make_evaluator(problem, config.evaluation.num_samples, experiment.teacher_folder)
+    evaluator = problem.evaluator(config.evaluation.num_samples, experiment.teacher_folder)
     return Bench(
         config=config,
         problem=problem,

@@ -14,9 +14,8 @@ from disback_plugin.lab.compare.lane_draws import LaneDraws, label_tensor
 from disback_plugin.lab.compare.optimizer import make_stacked
 from disback_plugin.lab.compare.stack import Stack, Stacked
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.loop import (
     FAKE_TURN_PASSES,
     STUDENT_TURN_PASSES,
@@ -47,7 +46,7 @@ class BatchedDistillation:
         self.sigma_data = config.teacher.sigma_data
         num, distill = len(drawers), self.distill
         students = [
-            make_student(config.student, teacher, problem.data_shape, drawer.noise.seed)
+            config.student.make(teacher, problem.data_shape, drawer.noise.seed)
             for drawer in drawers
         ]
         self.student, self.ema = Stack(students, trainable=True), Stack(students)

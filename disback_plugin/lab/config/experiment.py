@@ -15,15 +15,12 @@ from disback_plugin.config_base import (
     parse_settings,
     read_yaml,
 )
-from disback_plugin.diffusion import STUDENT_GRADIENTS
-from disback_plugin.lab.config.networks import (
-    DenoiserConfig,
-    NetworkConfig,
-    ProblemConfig,
-    StudentConfig,
-)
+from disback_plugin.diffusion import STUDENT_GRADIENTS, Denoiser
+from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
 from disback_plugin.lab.config.overrides import apply_overrides
+from disback_plugin.lab.config.students import StudentConfig
 from disback_plugin.lab.config.training import DistillConfig, TeacherTraining
+from disback_plugin.lab.problems import Problem, ProblemConfig
 from disback_plugin.schedule import FixedInterval
 
 
@@ -57,6 +54,14 @@ class TeacherConfig(StrictModel):
         if self.checkpoint is None and self.options:
             raise ValueError("'options' are the checkpoint's: they need 'checkpoint'")
         return self
+
+    def make(self, problem: Problem) -> Denoiser:
+        """A teacher with its own `denoiser` and `network`, before training."""
+        assert self.denoiser is not None
+        assert self.network is not None
+        seed = 0 if self.training is None else self.training.seed
+        shape, num_classes = problem.data_shape, problem.num_classes
+        return make_teacher(self.denoiser, self.network, shape, num_classes, seed)
 
     @property
     def sigma_data(self) -> float:

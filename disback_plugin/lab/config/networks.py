@@ -1,112 +1,44 @@
-"""Settings of what is trained: problem, denoiser, network, student. Chosen in YAML by `kind`."""
+"""Settings of a teacher's denoiser and of the network within; chosen in YAML by `kind`."""
 
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
+from torch import nn
 
 from disback_plugin.config_base import StrictModel
-from disback_plugin.diffusion.vp import NUM_TIMESTEPS, ScheduleName
-from disback_plugin.lab.metrics import ClassifierSettings
+from disback_plugin.diffusion import (
+    ConsistencyDenoiser,
+    Denoiser,
+    EDMDenoiser,
+    EpsDenoiser,
+    VDenoiser,
+    alphas_cumprod,
+)
+from disback_plugin.diffusion.vp import ScheduleName
+from disback_plugin.lab.networks import LabelledSongUNet, ResidualMLP, SmallUNet
+from disback_plugin.lab.noise import seed_of, seeded
+
+_SCALED = {"edm": EDMDenoiser, "consistency": ConsistencyDenoiser}
+_VP = {"eps": EpsDenoiser, "v": VDenoiser}
 
 
-class GaussiansConfig(StrictModel):
-    """A 2-D mixture of isotropic Gaussians (paper E.1): given `means`, or drawn from `seed`.
+class ScaledDenoiserConfig(StrictModel):
+    """EDM preconditioning or consistency-model scalings; sigma_data: the data's std."""
 
-    Drawn means lie in [-extent, extent]^2. No `weights` means equal ones.
-    """
-
-    kind: Literal["gaussians"] = "gaussians"
-    std: float = Field(default=0.08, gt=0)
-    means: tuple[tuple[float, ...], ...] | None = None
-    weights: tuple[float, ...] | None = None
-    num_components: int = Field(default=8, gt=0)
-    extent: float = Field(default=1.0, gt=0)
-    seed: int = 0
-
-    metric_names: ClassVar = ("sliced_wasserstein", "energy_distance", "mode_coverage")
-
-    @model_validator(mode="after")
-    def _check(self) -> "GaussiansConfig":
-        if self.means is None:
-            if self.weights is not None:
-                raise ValueError("'weights' needs 'means'")
-            return self
-        if not self.means or len({len(mean) for mean in self.means}) != 1:
-            raise ValueError("'means' needs points, all with the same number of coordinates")
-        if self.weights is not None and len(self.weights) != len(self.means):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.means)} means")
-        if self.weights is not None and (min(self.weights) <= 0 or sum(self.weights) <= 0):
-            raise ValueError(f"weights must be positive: {list(self.weights)}")
-        return self
-
-
-class DigitsConfig(StrictModel):
-    """scikit-learn's digits, 8x8, in [-1, 1]; `conditional` trains on their labels."""
-
-    kind: Literal["digits"] = "digits"
-    conditional: bool = False
-
-    metric_names: ClassVar = ("fd_pixel", "fd_feature", "class_coverage")
-
-
-class ImagesConfig(StrictModel):
-    """Images in an LMDB of DMD2's layout (`disback data lmdb`).
-
-    conditional: whether networks are told class labels. Default: as the teacher's checkpoint is;
-    not, where the teacher is trained here. in_memory: read all of it once; training then draws on
-    its device. classifier: one is trained on the images' labels, for the metric `fd_classifier`.
-    """
-
-    kind: Literal["images"] = "images"
-    lmdb: Path
-    conditional: bool | None = None
-    in_memory: bool = False
-    classifier: ClassifierSettings | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> "ImagesConfig":
-        if self.classifier is not None and not self.in_memory:
-            raise ValueError("'classifier' needs in_memory: true")
-        return self
+    kind: Literal["edm", "consistency"]
+    sigma_data: float = Field(default=0.5, gt=0)
+    sigma_min: float = Field(default=0.002, gt=0)
+    sigma_max: float = Field(default=80.0, gt=0)
 
     @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Of `fd_classifier` only with a classifier."""
-        return ("fd_pixel",) if self.classifier is None else ("fd_pixel", "fd_classifier")
+    def noise_range(self) -> float:
+        """The extent of the noise level that its network is told."""
+        return _SCALED[self.kind].noise_range
 
-
-class PromptsConfig(StrictModel):
-    """Prompts alone, for a teacher that takes text; judged against the teacher's own samples.
-
-    `column`, `split`: of a table or a data set; `trust_pickle`: read a .pkl (nothing in it is run).
-    """
-
-    kind: Literal["prompts"] = "prompts"
-    file: str
-    column: str | None = None
-    split: str | None = None
-    trust_pickle: bool = False
-
-    metric_names: ClassVar = ("energy_distance",)
-
-
-class EDMDenoiserConfig(StrictModel):
-    """EDM preconditioning; sigma_data is the standard deviation of the data."""
-
-    kind: Literal["edm"] = "edm"
-    sigma_data: float = Field(default=0.5, gt=0)
-    sigma_min: float = Field(default=0.002, gt=0)
-    sigma_max: float = Field(default=80.0, gt=0)
-
-
-class ConsistencyDenoiserConfig(StrictModel):
-    """Consistency-model scalings."""
-
-    kind: Literal["consistency"] = "consistency"
-    sigma_data: float = Field(default=0.5, gt=0)
-    sigma_min: float = Field(default=0.002, gt=0)
-    sigma_max: float = Field(default=80.0, gt=0)
+    def make(self, network: nn.Module) -> Denoiser:
+        """The denoiser around `network`."""
+        return _SCALED[self.kind](network, self.sigma_data, self.sigma_min, self.sigma_max)
 
 
 class VPDenoiserConfig(StrictModel):
@@ -117,6 +49,15 @@ class VPDenoiserConfig(StrictModel):
     nearest_t: bool = False
     sigma_data: float = Field(default=0.5, gt=0)
 
+    @property
+    def noise_range(self) -> float:
+        """The extent of the noise level that its network is told."""
+        return _VP[self.kind].noise_range
+
+    def make(self, network: nn.Module) -> Denoiser:
+        """The denoiser around `network`."""
+        return _VP[self.kind](network, alphas_cumprod(self.schedule), self.nearest_t)
+
 
 class ResidualMLPConfig(StrictModel):
     """Residual MLP for low-dimensional data; `input_skip` suits an eps-prediction."""
@@ -126,6 +67,18 @@ class ResidualMLPConfig(StrictModel):
     num_blocks: int = Field(default=3, gt=0)
     zero_output: bool = False
     input_skip: bool = False
+
+    def make(self, data_shape: Sequence[int], num_classes: int, noise_range: float) -> ResidualMLP:
+        """The network for such data, with random weights."""
+        return ResidualMLP(
+            data_shape,
+            self.hidden,
+            self.num_blocks,
+            num_classes=num_classes,
+            noise_range=noise_range,
+            zero_output=self.zero_output,
+            input_skip=self.input_skip,
+        )
 
 
 class SmallUNetConfig(StrictModel):
@@ -138,6 +91,19 @@ class SmallUNetConfig(StrictModel):
     attention: bool = True
     zero_output: bool = False
 
+    def make(self, data_shape: Sequence[int], num_classes: int, noise_range: float) -> SmallUNet:
+        """The network for such data, with random weights."""
+        return SmallUNet(
+            data_shape,
+            self.channels,
+            self.multipliers,
+            self.num_blocks,
+            self.attention,
+            num_classes=num_classes,
+            noise_range=noise_range,
+            zero_output=self.zero_output,
+        )
+
 
 class SongUNetConfig(StrictModel):
     """DDPM++ (EDM's SongUNet) in any size, for square images; attention at `attn_resolutions`."""
@@ -149,48 +115,35 @@ class SongUNetConfig(StrictModel):
     attn_resolutions: tuple[int, ...] = (16,)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
-
-class DenoiserStudentConfig(StrictModel):
-    """One-step student, asked at `sigma` or (VP) at `timestep`.
-
-    It starts as its teacher, or as the `checkpoint`, a spec of `load_denoiser` with its `options`.
-    """
-
-    kind: Literal["denoiser"] = "denoiser"
-    checkpoint: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    sigma: float | None = Field(default=None, gt=0)
-    timestep: int | None = Field(default=None, ge=0, lt=NUM_TIMESTEPS)
-
-    @model_validator(mode="after")
-    def _check(self) -> "DenoiserStudentConfig":
-        if (self.sigma is None) == (self.timestep is None):
-            raise ValueError("give exactly one of 'sigma' and 'timestep'")
-        if self.options and self.checkpoint is None:
-            raise ValueError("'options' are the checkpoint's: they need 'checkpoint'")
-        return self
+    def make(
+        self, data_shape: Sequence[int], num_classes: int, noise_range: float
+    ) -> LabelledSongUNet:
+        """The network for such data, with random weights; it takes the noise level as it is."""
+        return LabelledSongUNet(
+            data_shape,
+            self.channels,
+            self.multipliers,
+            self.num_blocks,
+            self.attn_resolutions,
+            self.dropout,
+            num_classes,
+        )
 
 
-class GeneratorStudentConfig(StrictModel):
-    """MLP from a latent z, started elsewhere: its last layer times `scale`, then `offset` added."""
-
-    kind: Literal["generator"] = "generator"
-    latent_dim: int = Field(default=2, gt=0)
-    hidden: int = Field(default=128, gt=0)
-    num_layers: int = Field(default=3, gt=0)
-    scale: float = Field(default=1.0, gt=0)
-    offset: tuple[float, ...] | None = None
-
-
-ProblemConfig = Annotated[
-    GaussiansConfig | DigitsConfig | ImagesConfig | PromptsConfig, Field(discriminator="kind")
-]
-DenoiserConfig = Annotated[
-    EDMDenoiserConfig | ConsistencyDenoiserConfig | VPDenoiserConfig, Field(discriminator="kind")
-]
+DenoiserConfig = Annotated[ScaledDenoiserConfig | VPDenoiserConfig, Field(discriminator="kind")]
 NetworkConfig = Annotated[
     ResidualMLPConfig | SmallUNetConfig | SongUNetConfig, Field(discriminator="kind")
 ]
-StudentConfig = Annotated[
-    DenoiserStudentConfig | GeneratorStudentConfig, Field(discriminator="kind")
-]
+
+
+def make_teacher(
+    denoiser: DenoiserConfig,
+    network: NetworkConfig,
+    data_shape: Sequence[int],
+    num_classes: int,
+    seed: int,
+) -> Denoiser:
+    """The denoiser with weights initialised from `seed`; the global generator is left alone."""
+    with seeded(seed_of(seed, 0, "teacher/init")):
+        inner = network.make(data_shape, num_classes, denoiser.noise_range)
+    return denoiser.make(inner)

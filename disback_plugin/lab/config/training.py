@@ -1,15 +1,56 @@
-"""Settings of the training loops: the teacher's own, and distillation."""
+"""Settings of the training loops, the teacher's own and distillation, with optimizers and rates."""
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
 
 from disback_plugin.config_base import StrictModel, known_name
 from disback_plugin.diffusion import WEIGHTINGS, LogNormal, SigmaSampler
-from disback_plugin.lab.config.lr import LRSchedule
-from disback_plugin.lab.config.optimizer import OptimizerSettings
 
 Betas = tuple[float, float]
+
+
+class LRSchedule(StrictModel):
+    """Linear warm-up, then `constant`, or `linear` / `cosine` decay to `final` times the peak."""
+
+    kind: Literal["constant", "linear", "cosine"] = "constant"
+    num_warmup_steps: int = Field(default=0, ge=0)
+    final: float = Field(default=0.0, ge=0, le=1)
+
+    def factor(self, step: int, num_steps: int) -> float:
+        """What the peak learning rate is multiplied by at `step` in [0, num_steps)."""
+        if step < self.num_warmup_steps:
+            return (step + 1) / (self.num_warmup_steps + 1)
+        if self.kind == "constant":
+            return 1.0
+        decay_steps = max(num_steps - self.num_warmup_steps, 1)
+        done = min((step - self.num_warmup_steps) / decay_steps, 1.0)
+        left = 1 - done if self.kind == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.final + (1 - self.final) * left
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with `betas`, unless `momentum` is given: then SGD with it, 0 for none.
+
+    weight_decay: decoupled in AdamW, whose 0 makes it Adam; in SGD a term of the gradient.
+    """
+
+    betas: tuple[float, float]
+    weight_decay: float = 0.0
+    momentum: float | None = None
+
+    def make(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """Of torch, as one fused kernel: a small network's step is all overhead."""
+        decay, params = self.weight_decay, list(parameters)
+        if self.momentum is None:
+            return AdamW(params, betas=self.betas, weight_decay=decay, fused=True)
+        return SGD(params, momentum=self.momentum, weight_decay=decay, fused=True)
 
 
 class TeacherTraining(StrictModel):

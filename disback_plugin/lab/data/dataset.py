@@ -1,11 +1,38 @@
-"""Samples held in memory, with their labels."""
+"""Data to train on: what is asked of it, and samples held in memory with their labels."""
 
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from disback_plugin.errors import ConfigError
+
+Cond = TypeVar("Cond", covariant=True)
+
+
+class SampleSource(Protocol[Cond]):
+    """Samples with what they are conditioned on: labels (a Tensor or None) or prompts (list[str]).
+
+    `DataSet` and `ImageLMDB` are SampleSource[Tensor | None], `LatentLMDB` is
+    SampleSource[list[str]].
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def num_classes(self) -> int:
+        """0 where there are no labels."""
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, num: int, generator: torch.Generator) -> tuple[Tensor, Cond]:
+        """`num` samples (num, *data_shape) float32 drawn with replacement by a CPU generator."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,3 +84,10 @@ class DataSet:
             labels=None if self.labels is None else self.labels.to(device),
             num_classes=self.num_classes,
         )
+
+
+def mirror_half(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, ..., W), each mirrored left to right with probability one half; CPU generator."""
+    draw = torch.rand(len(images), generator=generator).to(images.device)
+    chosen = (draw < 0.5).reshape(-1, *[1] * (images.ndim - 1))
+    return torch.where(chosen, images.flip(-1), images)

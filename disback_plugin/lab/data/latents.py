@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from disback_plugin.counting import count
-from disback_plugin.errors import DataError
+from disback_plugin.errors import DataError, count
 
 PROMPTS_FILE = "prompts.txt"
 TENSOR = "latents"

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from disback_plugin.counting import count
-from disback_plugin.errors import DataError
+from disback_plugin.errors import DataError, count
 from disback_plugin.lab.data.dataset import DataSet
 from disback_plugin.lab.data.lmdb_reader import LMDBReader
 

@@ -1,7 +1,7 @@
 """Prompt data sets for text-to-image distillation: the prompts alone, no images."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from disback_plugin.errors import DataError
-from disback_plugin.lab.data import prompt_tables
-from disback_plugin.lab.data.plain_pickle import read_plain_pickle
+from disback_plugin.lab.data import prompt_files
 
 HUB = "hf:"
 FORMATS = (
@@ -83,49 +82,21 @@ def load_prompts(
     """
     name = str(spec)
     if name.startswith(HUB):
-        return PromptSet(name, prompt_tables.read_hub(name.removeprefix(HUB), column, split))
+        return PromptSet(name, prompt_files.read_hub(name.removeprefix(HUB), column, split))
     path = Path(spec)
     if not path.exists():
         raise DataError(f"there are no prompts at {path}; known formats: {FORMATS}")
     if path.is_dir():
-        return PromptSet(name, prompt_tables.read_folder(path, column, split))
+        return PromptSet(name, prompt_files.read_folder(path, column, split))
     suffix = path.suffix.lower()
     if split is not None:
         raise DataError(f"{path} is one file without splits: leave split={split!r} out")
-    if suffix in prompt_tables.READERS:
-        return PromptSet(name, prompt_tables.READERS[suffix](path, column))
+    if suffix in prompt_files.READERS:
+        return PromptSet(name, prompt_files.READERS[suffix](path, column))
     if column is not None:
         raise DataError(f"{path} has no columns: leave column={column!r} out")
     if suffix == ".txt":
-        return PromptSet(name, _read_lines(path))
+        return PromptSet(name, prompt_files.read_lines(path))
     if suffix in (".pkl", ".pickle"):
-        return PromptSet(name, _read_pickle(path, trust_pickle))
+        return PromptSet(name, prompt_files.read_pickle(path, trust_pickle))
     raise DataError(f"{path}: prompts cannot be read from {suffix!r}; known formats: {FORMATS}")
-
-
-def _read_lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as stream:  # only "\n" ends a line: prompts may hold U+2028 and the like
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number} is not UTF-8 (byte {line[error.start]:#04x}); convert "
-                    "the file: iconv -f LATIN1 -t UTF-8"
-                ) from None
-
-
-def _read_pickle(path: Path, trusted: bool) -> list[str | None]:
-    if not trusted:
-        raise DataError(
-            f"{path} is a pickle, which could ask to run anything; convert it to .txt, or pass "
-            "--trust-pickle (trust_pickle=True): it is then read as a list of strings, and refused "
-            "if it needs more"
-        )
-    prompts = read_plain_pickle(path)
-    if not isinstance(prompts, list | tuple):
-        raise DataError(f"{path} holds a {type(prompts).__name__}, not a list of strings")
-    for number, prompt in enumerate(prompts):
-        if not isinstance(prompt, str | None):
-            raise DataError(f"{path}: entry {number} is a {type(prompt).__name__}, not a string")
-    return list(prompts)

@@ -1,23 +1,24 @@
-"""Distances between sample sets, coverage, time to thresholds and the statistics over seeds."""
+"""Distances between sample sets, coverage, mismatch, and what a node's pull is worth."""
 
 from disback_plugin.lab.metrics.coverage import class_coverage, mode_coverage
 from disback_plugin.lab.metrics.digit_classifier import DigitClassifier, digit_classifier
 from disback_plugin.lab.metrics.distances import (
     GaussianFit,
+    SlicedWasserstein,
+    all_finite,
+    energy_distance,
     fit_gaussian,
     frechet_between,
     frechet_distance,
+    sliced_wasserstein,
 )
-from disback_plugin.lab.metrics.energy_distance import energy_distance
 from disback_plugin.lab.metrics.health import Health, compare_pulls, node_health
 from disback_plugin.lab.metrics.image_classifier import (
     ClassifierSettings,
     ImageClassifier,
     image_classifier,
 )
-from disback_plugin.lab.metrics.mismatch import Mismatch, mismatch_degree
-from disback_plugin.lab.metrics.sliced_wasserstein import SlicedWasserstein, sliced_wasserstein
-from disback_plugin.lab.metrics.stable_target_field import stable_target
+from disback_plugin.lab.metrics.mismatch import Mismatch, mismatch_degree, stable_target
 
 __all__ = [
     "ClassifierSettings",
@@ -27,6 +28,7 @@ __all__ = [
     "ImageClassifier",
     "Mismatch",
     "SlicedWasserstein",
+    "all_finite",
     "class_coverage",
     "compare_pulls",
     "digit_classifier",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from disback_plugin.errors import DisBackError
-from disback_plugin.lab.metrics.sample_matrix import all_finite, sample_pair
+from disback_plugin.lab.metrics.distances import all_finite, sample_pair
 
 RADIUS_IN_STD = 3.0
 

@@ -1,37 +1,35 @@
 """A small classifier of scikit-learn's digits whose features carry `fd_feature`."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from disback_plugin.errors import RunError
+from disback_plugin.lab.data import digits_dataset
+from disback_plugin.lab.metrics.classifier import Classifier
 
 FORMAT_VERSION = "1"
-NUM_CLASSES = 10
 NUM_EPOCHS = 24
 BATCH_SIZE = 64
 LEARNING_RATE = 2e-3
 HELD_OUT_SHARE = 0.2
 
 
-class DigitClassifier(nn.Module):
-    """Images (n, 1, 8, 8) in [-1, 1] -> logits (n, 10); `accuracy` is on images it never saw."""
+class DigitClassifier(Classifier):
+    """Images (n, 1, 8, 8) in [-1, 1] -> logits (n, 10)."""
 
-    def __init__(self, accuracy: float = 0.0) -> None:
+    num_classes = 10
+
+    def __init__(self) -> None:
         super().__init__()
-        self.accuracy = accuracy
         self.body = nn.Sequential(
             nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Flatten(), nn.Linear(48 * 4, 64), nn.ReLU(),
         )  # fmt: skip
-        self.head = nn.Linear(64, NUM_CLASSES)
+        self.head = nn.Linear(64, self.num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.body(images.reshape(-1, 1, 8, 8)))
@@ -66,9 +64,13 @@ def digit_classifier(cache_dir: Path | None = None, seed: int = 0) -> DigitClass
         return train_digit_classifier(seed)
     file = Path(cache_dir) / f"digits-classifier-v{FORMAT_VERSION}-seed{seed}.safetensors"
     if file.exists():
-        return _read(file)
+        return _without_weights().load(
+            file,
+            f"cached classifier {file} is damaged",
+            "delete it: training anew takes seconds",
+        )
     classifier = train_digit_classifier(seed)
-    _write(classifier, file)
+    classifier.save(file)
     return classifier
 
 
@@ -94,16 +96,14 @@ def train_digit_classifier(seed: int = 0) -> DigitClassifier:
 
 
 def digits_split() -> DigitsSplit:
-    """scikit-learn's 1,797 digits, scaled from 0..16 to [-1, 1], in one fixed split."""
-    from sklearn.datasets import load_digits  # heavy, and only this function needs it
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
-    targets = torch.as_tensor(labels, dtype=torch.int64)
+    """scikit-learn's 1,797 digits in one fixed split."""
+    digits = digits_dataset()
+    images, labels = digits.samples, digits.labels
+    assert labels is not None
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     num_held_out = int(HELD_OUT_SHARE * len(images))
     held_out, fitted = order[:num_held_out], order[num_held_out:]
-    return DigitsSplit(images[fitted], targets[fitted], images[held_out], targets[held_out])
+    return DigitsSplit(images[fitted], labels[fitted], images[held_out], labels[held_out])
 
 
 def _without_weights() -> DigitClassifier:
@@ -119,27 +119,3 @@ def _initialised(generator: torch.Generator) -> DigitClassifier:
         else:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
     return classifier
-
-
-def _write(classifier: DigitClassifier, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    save_file(classifier.state_dict(), partial, metadata={"accuracy": repr(classifier.accuracy)})
-    os.replace(partial, file)
-
-
-def _read(file: Path) -> DigitClassifier:
-    classifier = _without_weights()
-    try:
-        with safe_open(file, framework="pt") as stored:
-            accuracy = float(stored.metadata()["accuracy"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        classifier.load_state_dict(tensors, strict=True, assign=True)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"cached classifier {file} is damaged ({reason}); "
-            "delete it: training anew takes seconds"
-        ) from None
-    classifier.accuracy = accuracy
-    return classifier.eval().requires_grad_(False)

@@ -2,18 +2,17 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disback_plugin.config_base import StrictModel
-from disback_plugin.errors import ConfigError, RunError
-from disback_plugin.files import write_tensors
-from disback_plugin.lab.data.augmentation import mirror_half
+from disback_plugin.errors import ConfigError
+from disback_plugin.lab.data import mirror_half
+from disback_plugin.lab.metrics.classifier import Classifier
+from disback_plugin.lab.noise import seeded
 
 logger = logging.getLogger("disback")
 
@@ -35,18 +34,17 @@ class ClassifierSettings(StrictModel):
     file: Path | None = None
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(Classifier):
     """Images (n, C, H, W) in [-1, 1] -> logits (n, num_classes); three levels, 4 x channels wide.
 
-    `accuracy` is on images it never saw; `scale` makes the total variance of their features 100, so
-    that distances have a meaning beforehand: 100 is that of a single point at the data's mean.
+    `scale` makes the total variance of the features of images it never saw 100, so that distances
+    have a meaning beforehand: 100 is that of a single point at the data's mean.
     """
 
     scale: Tensor
 
     def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.accuracy = 0.0
         self.register_buffer("scale", torch.ones(()))
         self.body = nn.Sequential(
             _convolution(in_channels, channels),
@@ -87,10 +85,14 @@ def image_classifier(
     """
     file = settings.file or folder / f"image-classifier-seed{settings.seed}.safetensors"
     if file.exists():
-        return _read(file, _untrained(images, labels, settings)).to(device)
+        classifier = _untrained(images, labels, settings).load(
+            file,
+            f"{file} is not the classifier of these settings",
+            "delete it to train anew",
+        )
+        return classifier.to(device)
     classifier = train_image_classifier(images, labels, settings, device)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(file, classifier.state_dict(), {"accuracy": repr(classifier.accuracy)})
+    classifier.save(file)
     logger.warning("%s: right on %.1f %% of held-out images", file, 100 * classifier.accuracy)
     return classifier
 
@@ -160,8 +162,7 @@ def _untrained(images: Tensor, labels: Tensor, settings: ClassifierSettings) -> 
             f"problem.classifier.batch_size={settings.batch_size} is more than nine tenths of the "
             f"{len(images)} images"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         num_classes = int(labels.max()) + 1
         return ImageClassifier(images.shape[1], settings.channels, num_classes)
 
@@ -173,18 +174,3 @@ def _augmented(images: Tensor, rows: torch.Generator) -> Tensor:
     down, right = torch.randint(2 * margin + 1, (2,), generator=rows).tolist()
     wide = F.pad(mirror_half(images, rows), [margin] * 4, mode="reflect")
     return wide[:, :, down : down + height, right : right + width]
-
-
-def _read(file: Path, classifier: ImageClassifier) -> ImageClassifier:
-    try:
-        with safe_open(file, framework="pt") as stored:
-            metadata: dict[str, Any] = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        classifier.load_state_dict(tensors, strict=True)
-        classifier.accuracy = float(metadata["accuracy"])
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"{file} is not the classifier of these settings ({reason}); delete it to train anew"
-        ) from None
-    return classifier.eval().requires_grad_(False)

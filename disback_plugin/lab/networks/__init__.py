@@ -4,5 +4,6 @@ from disback_plugin.lab.networks.conditioning import Conditioning
 from disback_plugin.lab.networks.mlp_generator import MLPGenerator
 from disback_plugin.lab.networks.residual_mlp import ResidualMLP
 from disback_plugin.lab.networks.small_unet import SmallUNet
+from disback_plugin.lab.networks.song_unet import LabelledSongUNet
 
-__all__ = ["Conditioning", "MLPGenerator", "ResidualMLP", "SmallUNet"]
+__all__ = ["Conditioning", "LabelledSongUNet", "MLPGenerator", "ResidualMLP", "SmallUNet"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from disback_plugin.counting import count
+from disback_plugin.errors import count
 from disback_plugin.lab.results.bootstrap import SpeedUp, speed_up
 from disback_plugin.lab.results.curves import Curve, by_arm
 from disback_plugin.lab.results.statistics import spread

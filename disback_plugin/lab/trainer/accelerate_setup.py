@@ -2,8 +2,7 @@
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from disback_plugin.counting import count
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer.log import check_wandb
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from disback_plugin.diffusion import Condition, SigmaSampler
 from disback_plugin.lab.noise import Noise
-from disback_plugin.lab.problems.problems import Conditioner, as_they_are
+from disback_plugin.lab.problems import Conditioner, as_they_are
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from disback_plugin.errors import RunError
-from disback_plugin.files import sha256, sync, write_json, write_tensors
+from disback_plugin.files import read_tensors, sha256, sync, write_json, write_tensors
 
 VERSION = 1
 _NAME = re.compile(r"step_(\d{6,})")
@@ -123,6 +122,9 @@ def _load(folder: Path) -> Checkpoint:
                 f" {folder} to resume from the checkpoint before it"
             )
     names = [name for name in manifest["files"] if name.endswith(".safetensors")]
-    tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
+    tensors = {
+        name.removesuffix(".safetensors"): read_tensors(folder / name, RunError)[0]
+        for name in names
+    }
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return Checkpoint(manifest["step"], state, tensors)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
-from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
 
 NUM_SAMPLES = 512

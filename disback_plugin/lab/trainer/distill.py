@@ -12,8 +12,7 @@ from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.files import write_json, write_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.evaluator import Evaluator
-from disback_plugin.lab.problems.problems import make_evaluator
+from disback_plugin.lab.problems import Evaluator
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
@@ -209,8 +208,7 @@ def _make_job(
     loop = Distillation(networks, config, sampler, accelerator, session)
     evaluator = None
     if is_main():
-        evaluator = make_evaluator(
-            problem,
+        evaluator = problem.evaluator(
             config.evaluation.num_samples,
             experiment.teacher_folder,
             accelerator.device,

@@ -9,7 +9,7 @@ from torch import Tensor
 from disback_plugin.diffusion import Condition
 from disback_plugin.files import write_tensors
 from disback_plugin.lab.noise import generator
-from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.problems import Problem
 
 CHUNK = 512  # samples per forward pass
 

@@ -4,12 +4,13 @@ from functools import cached_property
 from pathlib import Path
 
 from disback_plugin.diffusion import Denoiser
+from disback_plugin.errors import RunError
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.problems.base import TeacherSource
-from disback_plugin.lab.problems.problems import Problem, make_problem
-from disback_plugin.lab.trainer.build import make_student, make_teacher
 from disback_plugin.lab.trainer.teacher_files import load_again, load_source
-from disback_plugin.lab.trainer.weights import load_weights, read_weights
+from disback_plugin.tensors import load_weights
 
 TEACHER = "teacher"
 WEIGHTS = "teacher.safetensors"
@@ -31,7 +32,7 @@ class Experiment:
     @cached_property
     def problem(self) -> Problem:
         """What is to be learned; ConfigError where teacher and data do not fit each other."""
-        return make_problem(self.config.problem, self.source)
+        return self.config.problem.load(self.source)
 
     @cached_property
     def teacher(self) -> Denoiser:
@@ -46,8 +47,8 @@ class Experiment:
             own = self.teacher_folder / WEIGHTS
             file = own if own.exists() else self.config.teacher.file
             assert file is not None, "a trained teacher is asked for when it is finished"
-            teacher = self.new_teacher()
-            load_weights(teacher, read_weights(file), str(file))
+            teacher = self.config.teacher.make(self.problem)
+            load_weights(teacher, read_tensors(file, RunError)[0], str(file))
         return teacher.requires_grad_(False).eval()
 
     @property
@@ -65,18 +66,11 @@ class Experiment:
             load_again(teacher, self.teacher_folder) if self.has_teacher else load_source(teacher)
         )
 
-    def new_teacher(self) -> Denoiser:
-        """The teacher that the settings describe, not trained yet."""
-        teacher = self.config.teacher
-        assert teacher.denoiser is not None
-        assert teacher.network is not None
-        seed = 0 if teacher.training is None else teacher.training.seed
-        return make_teacher(teacher.denoiser, teacher.network, self.problem, seed)
-
     def check(self) -> None:
         """Do teacher, problem and student fit each other? ConfigError, CheckpointError, RunError.
 
         Seconds before anything is written, against a teacher trained for hours.
         """
-        teacher = self.teacher if self.config.teacher.training is None else self.new_teacher()
-        make_student(self.config.student, teacher, self.problem.data_shape, seed=0)
+        config, problem = self.config, self.problem
+        teacher = self.teacher if config.teacher.training is None else config.teacher.make(problem)
+        config.student.make(teacher, problem.data_shape, seed=0)

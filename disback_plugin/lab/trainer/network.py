@@ -11,10 +11,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from disback_plugin.diffusion import Denoiser
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
-from disback_plugin.lab.trainer.weights import load_weights
-from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
+from disback_plugin.tensors import load_weights, pack_optimizer, unpack_optimizer
 
 Tensors = dict[str, dict[str, Tensor]]
 

@@ -12,7 +12,6 @@ from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.diagnostics import probe_levels
 from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
@@ -67,7 +66,7 @@ def probe_path(folder: Path) -> PathProbe:
     experiment = Experiment(config, out)
     problem, teacher = experiment.problem, experiment.teacher
     path = DegradationPath.open(folder, teacher.state_dict())
-    student = make_student(config.student, teacher, problem.data_shape, seed)
+    student = config.student.make(teacher, problem.data_shape, seed)
     if path.student not in (None, parameters_checksum(student)):
         raise RunError(
             f"{folder} was not recorded for the initial student of its run (an earlier version "

@@ -9,9 +9,8 @@ from disback_plugin.config import Arm, DisBackConfig
 from disback_plugin.diffusion import Denoiser, without_guidance
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.noise import make_noise
-from disback_plugin.lab.problems.problems import Problem
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
-from disback_plugin.lab.trainer.build import latent_shape, make_student
 from disback_plugin.lab.trainer.loop import Networks
 from disback_plugin.lab.trainer.network import TrainedNetwork, speed_up
 from disback_plugin.lab.trainer.residuals import Residuals
@@ -30,7 +29,7 @@ def make_networks(
     Guidance is the teacher's alone (Eq. 8 with nodes too): what is trained answers to the prompt.
     """
     distill = config.distill
-    student = make_student(config.student, teacher, problem.data_shape, seed)
+    student = config.student.make(teacher, problem.data_shape, seed)
     fake_score = without_guidance(copy.deepcopy(teacher)).requires_grad_(True)
     for network in (teacher, fake_score, student):
         speed_up(network, config)
@@ -88,7 +87,7 @@ def make_sampler(
     return BatchSampler(
         noise=make_noise(seed, accelerator, config.draw_on_device),
         batch_size=config.distill.batch_size,
-        latent_shape=latent_shape(config.student, problem.data_shape),
+        latent_shape=config.student.latent_shape(problem.data_shape),
         data_shape=problem.data_shape,
         num_classes=problem.num_classes,
         device=accelerator.device,

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, get_args
+from typing import get_args
 
 import torch
 
@@ -136,13 +136,13 @@ def _checked(arms: Sequence[Arm]) -> Sequence[Arm]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock in the main process; where it is taken, every process raises."""
-    held: list[IO[str]] = []
-    on_main(lambda: held.append(lock(folder)), f"locking {folder}")
-    try:
+    with ExitStack() as held:
+
+        def take() -> None:
+            held.enter_context(lock(folder))
+
+        on_main(take, f"locking {folder}")
         yield
-    finally:
-        for stream in held:
-            stream.close()
 
 
 @contextmanager

@@ -4,12 +4,12 @@ import json
 import platform
 import shutil
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.errors import RunError
@@ -98,23 +98,16 @@ def discard_untrained(out: Path, teacher: str) -> None:
         out.rmdir()
 
 
-def lock(folder: Path) -> IO[str]:
-    """Keep a second process from writing `folder` until the result is closed, or we are killed.
+def lock(folder: Path) -> AcquireReturnProxy:
+    """Keep a second process from writing `folder` within the context, or until we are killed.
 
-    Raises RunError where another process holds it. On Windows nothing is locked.
+    Raises RunError where another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / ".lock").open("w")
-    if sys.platform == "win32":
-        return stream
-    import fcntl
-
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
         raise RunError(f"{folder} is being written by another process; wait for it") from None
-    return stream
 
 
 def _check_same(saved: ExperimentConfig, now: ExperimentConfig, out: Path) -> None:

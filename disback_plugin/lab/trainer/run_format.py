@@ -7,15 +7,15 @@ from typing import Any
 
 from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.diffusion.description import Description
-from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.lab.trainer.build import make_student
+from disback_plugin.errors import CheckpointError, ConfigError, RunError
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
 from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
-from disback_plugin.lab.trainer.weights import load_weights, read_weights
 from disback_plugin.pretrained.edm.opening import load_edm_safetensors
 from disback_plugin.pretrained.edm.registration import with_limits
 from disback_plugin.pretrained.formats import register_format, take_options
 from disback_plugin.pretrained.spec import describe
+from disback_plugin.tensors import load_weights
 
 
 @register_format("safetensors")
@@ -94,12 +94,12 @@ def _student(folder: Path, weights: str) -> tuple[Denoiser, Description]:
         )
     teacher, found = _teacher(out)
     teacher.description = found
-    student = make_student(config.student, teacher, found.data_shape, seed=0)
+    student = config.student.make(teacher, found.data_shape, seed=0)
     assert isinstance(student, OneStepStudent)
     file = folder / "student.safetensors"
     tensors = {
         name.removeprefix(f"{weights}."): value
-        for name, value in read_weights(file).items()
+        for name, value in read_tensors(file, RunError)[0].items()
         if name.startswith(f"{weights}.")
     }
     load_weights(student, tensors, str(file))

@@ -11,10 +11,10 @@ from disback_plugin.diffusion import denoising_score_matching, diffuse, heun_sam
 from disback_plugin.distributed import on_main
 from disback_plugin.files import write_json, write_tensors
 from disback_plugin.lab.config.experiment import TeacherTraining
-from disback_plugin.lab.config.optimizer import OptimizerSettings
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.data import DataSet, mirror_half
-from disback_plugin.lab.noise import generator, make_noise
-from disback_plugin.lab.problems.problems import make_evaluator
+from disback_plugin.lab.noise import make_noise
+from disback_plugin.lab.problems.base import reference_rows
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
 from disback_plugin.lab.trainer.evaluation import choose_metrics, draw_samples, evaluation_noise
@@ -78,7 +78,7 @@ class TeacherJob:
         data = problem.dataset
         assert data is not None
         self.data = data.to(accelerator.device) if isinstance(data, DataSet) else data
-        module = speed_up(experiment.new_teacher(), config)
+        module = speed_up(config.teacher.make(problem), config)
         optimizer = OptimizerSettings(training.betas, training.weight_decay)
         self.teacher = TrainedNetwork("teacher", module, accelerator, optimizer, training.ema_decay)
         self._last: Line = {}
@@ -146,7 +146,7 @@ def _finish(
         write_tensors(folder / WEIGHTS, weights, metadata)
     samples = _sample(experiment, device)
     write_tensors(folder / "samples.safetensors", samples)
-    evaluator = make_evaluator(experiment.problem, len(samples["samples"]), folder, device)
+    evaluator = experiment.problem.evaluator(len(samples["samples"]), folder, device)
     metrics = choose_metrics(evaluator(samples["samples"]), config.evaluation.metrics)
     write_json(folder / REFERENCE, metrics)
 
@@ -167,5 +167,5 @@ def _sample(experiment: Experiment, device: torch.device) -> dict[str, Tensor]:
     )
     tensors = {"samples": samples}
     if problem.dataset is not None:
-        tensors["data"], _ = problem.dataset.batch(len(z), generator(0, 0, "evaluation/data"))
+        tensors["data"], _ = problem.dataset.batch(len(z), reference_rows())
     return tensors

@@ -12,24 +12,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.diffusion import Denoiser
 from disback_plugin.diffusion.description import Description
 from disback_plugin.errors import CheckpointError, RunError
-from disback_plugin.files import write_json
+from disback_plugin.files import read_metadata, read_tensors, write_json
 from disback_plugin.lab.config.experiment import ExperimentConfig, TeacherConfig
-from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig
+from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
+from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.problems.base import TeacherSource
-from disback_plugin.lab.problems.problems import Problem
-from disback_plugin.lab.trainer.build import make_teacher
-from disback_plugin.lab.trainer.weights import load_weights, read_weights
 from disback_plugin.path.reference import tensor_hash
 from disback_plugin.pretrained import describe, load_denoiser
 from disback_plugin.pretrained.edm.checkpoint import HEADER
 from disback_plugin.pretrained.spec import split_spec
+from disback_plugin.tensors import load_weights
 
 FILE = "source.json"
 
@@ -119,10 +117,10 @@ def teacher_metadata(config: ExperimentConfig, problem: Problem) -> dict[str, st
 
 def read_header(file: Path) -> dict[str, object]:
     """The header's `disback` entry as plain data, empty where there is none."""
+    metadata = read_metadata(file, CheckpointError)
     try:
-        with safe_open(file, "pt") as stream:
-            return json.loads((stream.metadata() or {}).get(HEADER, "{}"))
-    except (SafetensorError, json.JSONDecodeError) as error:
+        return json.loads(metadata.get(HEADER, "{}"))
+    except json.JSONDecodeError as error:
         raise CheckpointError(f"{file} is no whole safetensors file: {error}") from None
 
 
@@ -130,9 +128,8 @@ def read_teacher(file: Path) -> tuple[Denoiser, Description]:
     """The teacher in a file that has such a header; CheckpointError, RunError."""
     header = parse_settings(TeacherHeader, read_header(file), str(file))
     shape, num_classes = header.data_shape, header.num_classes
-    problem = Problem(kind="", data_shape=shape, num_classes=num_classes)
-    denoiser = make_teacher(header.denoiser, header.network, problem, seed=0)
-    load_weights(denoiser, read_weights(file), str(file))
+    denoiser = make_teacher(header.denoiser, header.network, shape, num_classes, seed=0)
+    load_weights(denoiser, read_tensors(file, RunError)[0], str(file))
     return denoiser, Description(
         source="safetensors",
         architecture=header.network.kind,

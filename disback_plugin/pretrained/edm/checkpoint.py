@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from disback_plugin.config_base import StrictModel
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.files import write_tensors
+from disback_plugin.files import read_tensors, write_tensors
 from disback_plugin.pretrained.edm.build import PRECONDITIONINGS
 
 HEADER = "disback"  # key of our own data in the file's header
@@ -41,17 +40,15 @@ def write_edm_safetensors(checkpoint: EDMCheckpoint, file: Path) -> int:
 
 def read_edm_safetensors(file: str | Path) -> EDMCheckpoint:
     """The checkpoint that `write_edm_safetensors` wrote; CheckpointError for any other file."""
+    tensors, metadata = read_tensors(Path(file), CheckpointError)
+    if HEADER not in metadata:
+        raise CheckpointError(
+            f"{file}: was not written by `disback convert edm-pkl`: its header does not tell the "
+            "network's class and arguments"
+        )
     try:
-        with safe_open(file, "pt") as stream:
-            said = (stream.metadata() or {}).get(HEADER)
-            if said is None:
-                raise CheckpointError(
-                    f"{file}: was not written by `disback convert edm-pkl`: its header does not "
-                    "tell the network's class and arguments"
-                )
-            header = _Header(**json.loads(said))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, TypeError, ConfigError) as error:
+        header = _Header(**json.loads(metadata[HEADER]))
+    except (json.JSONDecodeError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{file}: is not an EDM safetensors file: {error}") from None
     if header.format != "edm" or header.class_name not in PRECONDITIONINGS:
         raise CheckpointError(f"{file}: holds a {header.format} {header.class_name}, not an EDM")

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from disback_plugin.counting import count
 from disback_plugin.errors import CheckpointError
 from disback_plugin.pretrained.edm.build import build_edm
 from disback_plugin.pretrained.edm.checkpoint import EDMCheckpoint, read_edm_safetensors
 from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
 from disback_plugin.pretrained.edm.preconditioning import Precond
+from disback_plugin.tensors import misfit
 
 
 def load_edm_pickle(file: str | Path, key: str = "ema") -> Precond:
@@ -60,21 +60,8 @@ def denoiser_of(checkpoint: EDMCheckpoint, file: str | Path) -> Precond:
     except (ValueError, RuntimeError) as error:  # arguments that torch's layers do not take
         raise CheckpointError(f"{file}: {error}") from None
     due = denoiser.state_dict()
-    if problem := _difference(checkpoint, due):
+    if problem := misfit(due, checkpoint.tensors):
         raise CheckpointError(f"{file}: does not fit a {checkpoint.class_name}: {problem}")
     tensors = {name: checkpoint.tensors[name].to(value.dtype) for name, value in due.items()}
     denoiser.load_state_dict(tensors, strict=True, assign=True)
     return denoiser
-
-
-def _difference(checkpoint: EDMCheckpoint, due: dict[str, Tensor]) -> str | None:
-    """The first tensor that is missing, extra or of another shape, in words."""
-    found = checkpoint.tensors
-    if missing := [name for name in due if name not in found]:
-        return f"{count(len(missing), 'tensor')} missing, the first is {missing[0]!r}"
-    if extra := [name for name in found if name not in due]:
-        return f"{count(len(extra), 'tensor')} unknown, the first is {extra[0]!r}"
-    for name, value in due.items():
-        if found[name].shape != value.shape:
-            return f"{name!r} has shape {tuple(found[name].shape)}, due is {tuple(value.shape)}"
-    return None

@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from disback_plugin.adaptive import PullSums
 from disback_plugin.cli.main import main
 from disback_plugin.lab.trainer import run_experiment
-from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.lab.trainer.probe import probe_path
@@ -54,7 +53,7 @@ def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) 
     out = path.parent.parent.parent
     experiment = Experiment(config, out)
     problem, teacher = experiment.problem, experiment.teacher
-    student = make_student(config.student, teacher, problem.data_shape, 0)
+    student = config.student.make(teacher, problem.data_shape, 0)
     accelerator = Accelerator(cpu=True)
     drawer = make_sampler(config, problem, 0, accelerator)
     settings = config.distill.student_optimizer_settings

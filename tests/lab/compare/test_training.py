@@ -11,8 +11,6 @@ from torch import Tensor
 from disback_plugin.config import Arm
 from disback_plugin.lab.compare import BatchedDistillation, make_arm
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems.problems import make_problem
-from disback_plugin.lab.trainer.build import make_teacher
 from disback_plugin.lab.trainer.loop import Distillation
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
@@ -46,8 +44,8 @@ OVERRIDES = (
 
 
 def _batched(config: ExperimentConfig, arm: str, seeds: Sequence[int]) -> BatchedDistillation:
-    problem = make_problem(config.problem)
-    teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
+    problem = config.problem.load()
+    teacher = config.teacher.make(problem)
     teacher.requires_grad_(False).eval()
     accelerator = Accelerator(cpu=True)
     drawers = [make_sampler(config, problem, seed, accelerator) for seed in seeds]
@@ -58,8 +56,8 @@ def _trained(
     config: ExperimentConfig, arm: Arm, seed: int, folder: Path
 ) -> tuple[Distillation, float]:
     """The reference trainer's loop, run to the end, and its network passes."""
-    problem = make_problem(config.problem)
-    teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
+    problem = config.problem.load()
+    teacher = config.teacher.make(problem)
     teacher.requires_grad_(False).eval()
     accelerator = Accelerator(cpu=True)
     networks = make_networks(config, teacher, problem, seed, accelerator)

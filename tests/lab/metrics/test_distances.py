@@ -9,13 +9,14 @@ from scipy import stats
 from disback_plugin.errors import DisBackError
 from disback_plugin.lab.metrics import (
     GaussianFit,
+    SlicedWasserstein,
     energy_distance,
     fit_gaussian,
     frechet_between,
     frechet_distance,
     sliced_wasserstein,
 )
-from disback_plugin.lab.metrics.sliced_wasserstein import projections
+from disback_plugin.lab.metrics.distances import projections
 
 DISTANCES = [frechet_distance, sliced_wasserstein, energy_distance]
 
@@ -138,3 +139,18 @@ def test_distances_neither_read_nor_move_the_global_rng(distance) -> None:
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(1))
     assert distance(a, b) == first
+
+
+def test_the_quick_distance_is_the_exact_one_for_sets_of_one_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(500, 3, generator=generator)
+    quick = SlicedWasserstein(data)
+    for shift in (0.0, 0.1, 5.0):
+        samples = 1.5 * torch.randn(500, 3, generator=generator) + shift
+        assert quick(samples) == pytest.approx(sliced_wasserstein(samples, data), rel=1e-5)
+    assert quick(data) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_quick_distance_of_samples_that_are_not_finite_is_infinite() -> None:
+    data = torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
+    assert SlicedWasserstein(data)(data * float("nan")) == math.inf

@@ -11,9 +11,8 @@ from accelerate import Accelerator
 from disback_plugin.diffusion import TextCondition, VPDenoiser, without_guidance
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import parse_config
-from disback_plugin.lab.problems.problems import Problem, make_problem
 from disback_plugin.lab.problems.prompt_encoder import PromptEncoder
-from disback_plugin.lab.trainer.build import make_student
+from disback_plugin.lab.problems.prompts import PromptsProblem
 from disback_plugin.lab.trainer.roles import make_networks
 from disback_plugin.lab.trainer.teacher_files import load_source
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
@@ -42,7 +41,7 @@ def test_the_initial_student_is_its_checkpoint_asked_once(name: str, files: Path
     elif not describe(denoiser).num_classes:
         cond = None
     z = torch.randn(3, *shape)
-    made = make_student(student, load_denoiser(teacher.checkpoint, **teacher.options), shape, 0)
+    made = student.make(load_denoiser(teacher.checkpoint, **teacher.options), shape, 0)
     assert torch.equal(made.eval()(z, cond), denoiser(sigma * z, torch.full((3,), sigma), cond))
 
 
@@ -50,7 +49,7 @@ def test_guidance_is_the_teachers_alone(files: Path, accelerator: Accelerator) -
     config = settings("sd", files)
     assert config.teacher.checkpoint is not None
     teacher = load_denoiser(config.teacher.checkpoint, **config.teacher.options)
-    problem = Problem(kind="prompts", data_shape=(4, 8, 8), num_classes=3)
+    problem = PromptsProblem(data_shape=(4, 8, 8), num_classes=3)
     networks = make_networks(config, teacher.requires_grad_(False), problem, 0, accelerator)
     cond = load_text_encoder(config.teacher.checkpoint)(PROMPTS)
     x, sigma = torch.randn(3, 4, 8, 8), torch.full((3,), 2.0)
@@ -105,7 +104,7 @@ def test_settings_that_contradict_are_refused(override: str, message: str, files
 def test_a_labelled_teacher_is_told_labels_unless_that_is_switched_off(files: Path) -> None:
     config = settings("edm", files)
     _, source = load_source(config.teacher)
-    assert make_problem(config.problem, source).num_classes == 5
+    assert config.problem.load(source).num_classes == 5
     without = settings("edm", files, "problem.conditional=false")
-    assert make_problem(without.problem, source).num_classes == 0
-    assert make_problem(config.problem).num_classes == 0
+    assert without.problem.load(source).num_classes == 0
+    assert config.problem.load().num_classes == 0

@@ -9,11 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from disback_plugin.diffusion import GaussianMixtureDenoiser
-from disback_plugin.lab.problems.problems import make_problem
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.trainer import distill, driver, run_experiment
 from disback_plugin.lab.trainer.diagnostics import ScoreProbe
 from disback_plugin.lab.trainer.roles import make_sampler
-from disback_plugin.lab.trainer.weights import read_weights
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
 
@@ -43,7 +42,7 @@ class Gaussian(nn.Module):
 @pytest.fixture
 def probe(accelerator: Accelerator) -> ScoreProbe:
     config = tiny_config()
-    problem = make_problem(config.problem, None)
+    problem = config.problem.load()
     return ScoreProbe(config, problem, make_sampler(config, problem, 0, accelerator), accelerator)
 
 
@@ -98,7 +97,7 @@ def test_while_a_node_answers_the_teacher_is_asked_with_its_own_weights(tmp_path
     ask = ScoreProbe.__call__
 
     def spy(self, real_score, fake_score, student, teacher=None):
-        own = read_weights(tmp_path / "out" / "teacher" / "teacher.safetensors")
+        own = read_tensors(tmp_path / "out" / "teacher" / "teacher.safetensors")[0]
         asked = teacher is not None and same_bits(own, teacher.state_dict())
         seen.append((same_bits(own, real_score.state_dict()), asked))
         return ask(self, real_score, fake_score, student, teacher)

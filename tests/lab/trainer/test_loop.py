@@ -9,8 +9,6 @@ from torch import Tensor
 
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.config import Arm
-from disback_plugin.lab.problems.problems import make_problem
-from disback_plugin.lab.trainer.build import make_teacher
 from disback_plugin.lab.trainer.loop import Distillation, Networks
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.lab.trainer.residuals import Residuals
@@ -22,8 +20,8 @@ def _loop(
     accelerator: Accelerator, *overrides: str, arm: Arm = "fixed", path: Path | None = None
 ) -> Distillation:
     config = tiny_config(*overrides)
-    problem = make_problem(config.problem)
-    teacher = make_teacher(config.teacher.denoiser, config.teacher.network, problem, 0)
+    problem = config.problem.load()
+    teacher = config.teacher.make(problem)
     networks = make_networks(config, teacher.requires_grad_(False).eval(), problem, 0, accelerator)
     sampler = make_sampler(config, problem, 0, accelerator)
     measure = Residuals(networks.student, sampler, config.distill, accelerator)

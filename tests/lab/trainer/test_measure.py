@@ -7,7 +7,6 @@ from torch import nn
 
 from disback_plugin.diffusion import EDMDenoiser
 from disback_plugin.lab.networks import ResidualMLP
-from disback_plugin.lab.problems.problems import make_problem
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.lab.trainer.residuals import Residuals
@@ -29,7 +28,7 @@ class Dropping(nn.Module):
 
 def make_measure(student: nn.Module, accelerator: Accelerator, batch_size: int = 8) -> Residuals:
     config = tiny_config(f"distill.batch_size={batch_size}")
-    sampler = make_sampler(config, make_problem(config.problem), 0, accelerator)
+    sampler = make_sampler(config, config.problem.load(), 0, accelerator)
     trained = TrainedNetwork(
         "student", student, accelerator, config.distill.student_optimizer_settings
     )

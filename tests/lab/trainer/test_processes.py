@@ -113,7 +113,7 @@ def _started(run: Path) -> bool:
 
 def _is_locked(run: Path) -> bool:
     try:
-        lock(run).close()
+        lock(run).lock.release()
     except RunError:
         return True
     return False

@@ -16,7 +16,7 @@ from disback_plugin.lab.trainer.driver import Clock
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.log import MetricsLog
 from disback_plugin.lab.trainer.network import make_ema
-from disback_plugin.optimizer_state import pack_optimizer, unpack_optimizer
+from disback_plugin.tensors import pack_optimizer, unpack_optimizer
 from tests.lab.trainer.conftest import lines
 
 

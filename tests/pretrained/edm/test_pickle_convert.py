@@ -134,5 +134,5 @@ def test_a_cut_safetensors_file_is_damaged(tmp_path, pickled):
     target = tmp_path / "edm.safetensors"
     main(["convert", "edm-pkl", str(pickled), str(target)])
     target.write_bytes(target.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="is not an EDM safetensors file"):
+    with pytest.raises(CheckpointError, match="is no whole safetensors file"):
         read_edm_safetensors(target)

@@ -1,14 +1,28 @@
-"""Prompts in a column of a table: parquet, CSV, JSON lines, Hugging Face data sets."""
+"""Prompts as they lie in files: lines, tables, Hugging Face data sets, pickles of plain strings."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from disback_plugin.errors import DataError
 from disback_plugin.lab.data.optional import needed
 
 COLUMNS = ("prompt", "prompts", "caption", "captions", "text")  # in any case: LAION has TEXT
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """One prompt a line, in UTF-8."""
+    with path.open("rb") as stream:  # only "\n" ends a line: prompts may hold U+2028 and the like
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}, line {number} is not UTF-8 (byte {line[error.start]:#04x}); convert "
+                    "the file: iconv -f LATIN1 -t UTF-8"
+                ) from None
 
 
 def read_parquet(path: Path, column: str | None) -> Iterator[str | None]:
@@ -65,6 +79,23 @@ def read_hub(name: str, column: str | None, split: str | None) -> Iterator[str |
     return _dataset_column(f"hf:{name}", loaded, column)
 
 
+def read_pickle(path: Path, trusted: bool) -> list[str | None]:
+    """A list of strings, only where it is `trusted`; nothing in it is run even then."""
+    if not trusted:
+        raise DataError(
+            f"{path} is a pickle, which could ask to run anything; convert it to .txt, or pass "
+            "--trust-pickle (trust_pickle=True): it is then read as a list of strings, and refused "
+            "if it needs more"
+        )
+    prompts = _read_plain_pickle(path)
+    if not isinstance(prompts, list | tuple):
+        raise DataError(f"{path} holds a {type(prompts).__name__}, not a list of strings")
+    for number, prompt in enumerate(prompts):
+        if not isinstance(prompt, str | None):
+            raise DataError(f"{path}: entry {number} is a {type(prompt).__name__}, not a string")
+    return list(prompts)
+
+
 def choose_split(name: str, splits: list[str], split: str | None) -> str:
     """`split`, else the only one, else "train"."""
     if split is None and len(splits) == 1:
@@ -116,3 +147,28 @@ def _readable(name: str) -> Iterator[None]:
         raise
     except (ValueError, OSError) as error:  # pyarrow's own errors are among these
         raise DataError(f"{name} cannot be read: {error}") from error
+
+
+class _NoGlobals(pickle.Unpickler):
+    """Every class or function that a pickle names goes through `find_class`; none is given."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise DataError(f"it asks for {module}.{name}")
+
+
+def _read_plain_pickle(path: Path) -> Any:
+    """The object in the file, which is built of builtin containers, numbers and strings only.
+
+    Raises DataError that names the first class or function asked for, or what is damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _NoGlobals(stream).load()
+    except DataError as error:
+        raise DataError(
+            f"{path} is refused: {error}, and only lists and strings are read; nothing was run"
+        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise nearly anything, a MemoryError among them
+        raise DataError(f"{path} is no readable pickle: {type(error).__name__}: {error}") from None

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from disback_plugin.lab.config.lr import LRSchedule
+from disback_plugin.lab.config.training import LRSchedule
 
 
 @pytest.mark.parametrize(

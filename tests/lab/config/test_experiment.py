@@ -6,7 +6,6 @@ import yaml
 
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import load_config, parse_config
-from disback_plugin.lab.config.overrides import apply_overrides
 from tests.lab.trainer.conftest import TINY, tiny_config
 
 
@@ -14,28 +13,6 @@ def test_the_dumped_config_reads_back_to_an_equal_one(tmp_path: Path) -> None:
     config = tiny_config("distill.fake_sigmas={name: karras, low: 0.02}", "logging.wandb={}")
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     assert load_config(tmp_path / "config.yaml") == config
-
-
-@pytest.mark.parametrize(
-    ("override", "path", "value"),
-    [
-        ("distill.student_lr=1e-4", ("distill", "student_lr"), 1e-4),
-        ("distill.student_lr=2.5E-3", ("distill", "student_lr"), 2.5e-3),
-        ("distill.clip_grad_norm=null", ("distill", "clip_grad_norm"), None),
-        ("disback.record.at=[2, 4]", ("disback", "record", "at"), [2, 4]),
-        ("logging.wandb.mode=offline", ("logging", "wandb", "mode"), "offline"),
-        ("name=a=b", ("name",), "a=b"),
-    ],
-)
-def test_overrides_are_yaml_values_at_dotted_keys(
-    override: str, path: tuple[str, ...], value: object
-) -> None:
-    data = {"logging": {"wandb": None}, "distill": {"batch_size": 3}}
-    result = apply_overrides(data, [override])
-    for key in path:
-        result = result[key]
-    assert result == value
-    assert data == {"logging": {"wandb": None}, "distill": {"batch_size": 3}}
 
 
 def test_an_override_leaves_the_rest_of_its_section_alone() -> None:

@@ -1,0 +1,134 @@
+"""Tables of named tensors: compared, hashed, copied, loaded strictly; optimizers as such tables."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from disback_plugin.errors import RunError
+
+Shaped = Tensor | Sequence[int]  # a tensor, or its shape
+
+
+def misfit(due: Mapping[str, Shaped], given: Mapping[str, Shaped]) -> str | None:
+    """How `given` differs from `due` by names and shapes, in words; None where it does not."""
+    found = [
+        _listed(kind, sorted(names))
+        for kind, names in (("missing", due.keys() - given), ("unexpected", given.keys() - due))
+        if names
+    ]
+    shapes = {name: (_shape(given[name]), _shape(due[name])) for name in due if name in given}
+    reshaped = [name for name, (own, expected) in shapes.items() if own != expected]
+    if reshaped:
+        own, expected = shapes[reshaped[0]]
+        more = f" ({len(reshaped)} in all)" if len(reshaped) > 1 else ""
+        found.append(f"{reshaped[0]!r} has shape {own}, expected {expected}{more}")
+    return ", ".join(found) or None
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    return f"{kind} {names[:3]} ({len(names)} in all)"
+
+
+def _shape(value: Shaped) -> tuple[int, ...]:
+    return tuple(value.shape if isinstance(value, Tensor) else value)
+
+
+def tensor_hash(value: Tensor) -> str:
+    """16 hex digits of SHA-256 over a tensor's dtype, shape and bytes."""
+    value = value.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{value.dtype}{tuple(value.shape)}".encode())
+    digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def describe_difference(recorded: Mapping[str, str], given: Mapping[str, str]) -> str:
+    """How two networks' hashes by name differ: in names, else in how many tensors."""
+    names = misfit(dict.fromkeys(recorded, ()), dict.fromkeys(given, ()))
+    if names is not None:
+        return f"of its {len(recorded)} tensors, {names}"
+    changed = [name for name in recorded if recorded[name] != given[name]]
+    return f"{len(changed)} of {len(recorded)} tensors differ (first: {changed[:3]})"
+
+
+def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Private copies on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Load `tensors` into `module`; RunError naming `source` and the tensors that do not fit."""
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise RunError(f"{source} does not fit the network of these settings: {error}") from None
+
+
+def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Its tensors, named `<parameter number>.<slot>`; the rest as JSON data: no pickle."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for number, slots in state["state"].items():
+        for slot, value in slots.items():
+            target = tensors if isinstance(value, Tensor) else scalars
+            target[f"{number}.{slot}"] = value
+    return tensors, {"param_groups": state["param_groups"], "scalars": scalars}
+
+
+def unpack_optimizer(
+    optimizer: Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]
+) -> None:
+    """Load what `pack_optimizer` gave; RunError where it is of other parameters."""
+    groups = _groups(optimizer, plain["param_groups"])
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *plain["scalars"].items()]:
+        number, slot = name.split(".", 1)
+        _check_slot(name, value, params)
+        state.setdefault(int(number), {})[slot] = _laid_out(value, params[int(number)])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _groups(optimizer: Optimizer, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The saved groups with JSON's lists turned back into tuples, after comparing their keys."""
+    current = optimizer.state_dict()["param_groups"]
+    shape = [(sorted(group), len(group["params"])) for group in current]
+    if shape != [(sorted(group), len(group["params"])) for group in saved]:
+        raise RunError(
+            "the saved optimizer state has other parameter groups than this optimizer: it was"
+            " written by another configuration or torch version"
+        )
+    return [
+        {k: tuple(v) if isinstance(now[k], tuple) else v for k, v in group.items()}
+        for now, group in zip(current, saved, strict=True)
+    ]
+
+
+def _laid_out(value: Any, like: Tensor) -> Any:
+    """In the parameter's memory format: fused kernels pair the two as they lie in memory."""
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    out = torch.empty_like(like, dtype=value.dtype, device=value.device, requires_grad=False)
+    return out.copy_(value)
+
+
+def _check_slot(name: str, value: Any, params: list[torch.nn.Parameter]) -> None:
+    number = int(name.split(".", 1)[0])
+    if number >= len(params):
+        raise RunError(f"optimizer state {name!r} is for parameter {number} of {len(params)}")
+    shape = params[number].shape
+    if isinstance(value, Tensor) and value.dim() > 0 and value.shape != shape:
+        raise RunError(f"optimizer state {name!r} has shape {tuple(value.shape)}, not {shape}")
