@@ -56,7 +56,7 @@ def test_samples_are_drawn_again_when_the_student_was_updated(accelerator: Accel
     _, again = measure(Dropping())
     assert again is first
     assert measure.passes == pytest.approx((1 + 2) * 2 / 8)
-    measure.student.network(measure.draw.z).sum().backward()
+    measure.student.network(measure.batch.z).sum().backward()
     measure.student.update(0.1, None)
     assert not measure.has_samples
     _, moved = measure(Dropping())
@@ -71,8 +71,8 @@ def test_dropout_makes_no_difference_and_stays_on_in_training(accelerator: Accel
     before = torch.get_rng_state()
     residual, samples = measure(network)
     assert torch.equal(residual, measure(Dropping().eval())[0])
-    assert torch.equal(samples, measure.draw.z)
-    torch.testing.assert_close(residual, measure.draw.eps)  # (x_t - x0) / sigma
+    assert torch.equal(samples, measure.batch.z)
+    torch.testing.assert_close(residual, measure.batch.eps)  # (x_t - x0) / sigma
     assert torch.equal(torch.get_rng_state(), before)
     assert student.dropout.training
     assert network.dropout.training
@@ -90,7 +90,7 @@ def test_teacher_and_fake_score_are_asked_in_the_same_precision() -> None:
     asked, _ = measure(accelerator.prepare(fake_score))
     assert torch.equal(asked, measure(teacher)[0])
     with torch.no_grad():
-        x0, draw = measure.student.raw.eval()(measure.draw.z), measure.draw
+        x0, draw = measure.student.raw.eval()(measure.batch.z), measure.batch
         exact = (teacher(x0 + draw.sigma[:, None] * draw.eps, draw.sigma) - x0) / draw.sigma[
             :, None
         ]
