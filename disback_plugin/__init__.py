@@ -6,14 +6,17 @@ turn = disback.begin_step(step)     # installs a node if one is due
 disback.end_step(step)              # records a node if one is due
 """
 
-from disback_plugin import adapters as _adapters  # registers the adapters that come with us
-from disback_plugin.adapter import get_adapter, list_adapters, register_adapter
-from disback_plugin.config import DisBackConfig, RecordConfig
-from disback_plugin.path import DegradationPath
-from disback_plugin.pretrained import load_denoiser
-from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
-from disback_plugin.session import DisBack
-from disback_plugin.turn import Turn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from disback_plugin.adapter import get_adapter, list_adapters, register_adapter
+    from disback_plugin.config import DisBackConfig, RecordConfig
+    from disback_plugin.path import DegradationPath
+    from disback_plugin.pretrained import load_denoiser
+    from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
+    from disback_plugin.session import DisBack
+    from disback_plugin.turn import Turn
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,4 +33,30 @@ __all__ = [
     "load_denoiser",
     "register_adapter",
 ]
-del _adapters
+# where each name lives; imported when first asked for: the command line starts without torch
+_HOMES = {
+    "DegradationPath": "path",
+    "DisBack": "session",
+    "DisBackConfig": "config",
+    "FixedTeacher": "real_score",
+    "PathNodeScheduler": "real_score",
+    "RealScore": "real_score",
+    "RecordConfig": "config",
+    "Turn": "turn",
+    "get_adapter": "adapter",
+    "list_adapters": "adapter",
+    "load_denoiser": "pretrained",
+    "register_adapter": "adapter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

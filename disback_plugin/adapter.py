@@ -4,6 +4,7 @@ Writing one means naming the roles; a host with special needs also overrides `in
 Packages of users register through the entry-point group `disback.adapters`.
 """
 
+import importlib
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -20,6 +21,7 @@ from disback_plugin.real_score import InPlace, Installation, SeparateModule
 
 logger = logging.getLogger("disback")
 ENTRY_POINT_GROUP = "disback.adapters"
+BUILT_IN = "disback_plugin.adapters"  # importing it registers those that come with us
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def register_adapter(cls: AnyAdapter) -> AnyAdapter:
         raise AdapterError(f"{cls.__qualname__} has no `name`: give it one, a string")
     if isabstract(cls):
         raise AdapterError(f"adapter {name!r} ({cls.__qualname__}) has no method roles(host)")
+    if not cls.__module__.startswith(f"{BUILT_IN}."):
+        importlib.import_module(BUILT_IN)  # their names are taken
     if name in _ADAPTERS and _ADAPTERS[name] is not cls:
         raise AdapterError(
             f"adapter {name!r} is already registered by {_ADAPTERS[name].__qualname__}: "
@@ -123,6 +127,7 @@ def register_adapter(cls: AnyAdapter) -> AnyAdapter:
 
 def get_adapter(name: str) -> type[Adapter]:
     """The adapter of that name: built in, registered, or from an installed package."""
+    importlib.import_module(BUILT_IN)
     if name not in _ADAPTERS:
         _load_entry_points()
     if name not in _ADAPTERS:
@@ -132,6 +137,7 @@ def get_adapter(name: str) -> type[Adapter]:
 
 def list_adapters() -> list[str]:
     """Names of all adapters that can be used here."""
+    importlib.import_module(BUILT_IN)
     _load_entry_points()
     return sorted(_ADAPTERS)
 

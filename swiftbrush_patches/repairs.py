@@ -1,36 +1,30 @@
 """Repairs: what keeps SwiftBrush from resuming, or from running without prompts or without CUDA."""
 
-from disback_plugin.patching import (
-    Assigns,
-    Calls,
-    Imports,
-    Insert,
-    NarrowIf,
-    Patch,
-    ReplaceCall,
-)
+from disback_plugin.patching import Assigns, Calls, Imports, Insert, NarrowIf, ReplaceCall, repair
 
-TRAIN, PREPARE, INFER = "train_swiftbrush.py", "prepare.py", "infer.py"
+SCRIPT, PREPARE, INFER = "train_swiftbrush.py", "prepare.py", "infer.py"
 MAIN = "main"
+ADAPTER = "disback_plugin.adapters.swiftbrush"
+HAS_CUDA = "torch.cuda.is_available()"
+WRAPS = Calls("accelerator.prepare")
+SAVES, LOADS = Calls("accelerator.save_state"), Calls("accelerator.load_state")
 
-STUDENT_CHECKPOINTS = Patch(
-    name="student-checkpoints",
-    kind="repair",
-    summary="checkpoints hold the student in unet/ and the LoRA in teacher_lora/; both went to "
-    "unet/, the teacher's won, a resume failed (RuntimeError)",
-    edits=(
+REPAIRS = (
+    repair(
+        "student-checkpoints",
+        "checkpoints hold the student in unet/ and the LoRA in teacher_lora/; both went to "
+        "unet/, the teacher's won, a resume failed (RuntimeError)",
         Insert(
-            file=TRAIN,
-            function="",
-            shape=Imports("Accelerator"),
-            where="after",
-            code="import disback_plugin.adapters.swiftbrush.checkpoints as both_networks",
+            SCRIPT,
+            "",
+            after=Imports("Accelerator"),
+            code=f"import {ADAPTER}.checkpoints as both_networks",
         ),
         *(
             ReplaceCall(
-                file=TRAIN,
-                function=MAIN,
-                call=f"accelerator.{register}",
+                SCRIPT,
+                MAIN,
+                f"accelerator.{register}",
                 code=f"accelerator.{register}(both_networks.{wrap}({hook}, unet, teacher_lora))",
             )
             for register, wrap, hook in (
@@ -39,126 +33,69 @@ STUDENT_CHECKPOINTS = Patch(
             )
         ),
     ),
-)
-
-EXACT_RESUME = Patch(
-    name="exact-resume",
-    kind="repair",
-    summary="--resume_from_checkpoint goes on in the epoch's middle, with every rank's random "
-    "numbers; the data started a new epoch",
-    edits=(
+    repair(
+        "exact-resume",
+        "--resume_from_checkpoint goes on in the epoch's middle, with every rank's random "
+        "numbers; the data started a new epoch",
         Insert(
-            file=TRAIN,
-            function="",
-            shape=Imports("Accelerator"),
-            where="after",
-            code="from disback_plugin.adapters.swiftbrush.resume import Epochs",
+            SCRIPT, "", after=Imports("Accelerator"), code=f"from {ADAPTER}.resume import Epochs"
         ),
+        Insert(SCRIPT, MAIN, after=WRAPS, code="train_dataloader = Epochs(train_dataloader)"),
         Insert(
-            file=TRAIN,
-            function=MAIN,
-            shape=Calls("accelerator.prepare"),
-            where="after",
-            code="train_dataloader = Epochs(train_dataloader)",
-        ),
-        Insert(
-            file=TRAIN,
-            function=MAIN,
-            shape=Calls("accelerator.log"),
-            where="after",
+            SCRIPT,
+            MAIN,
+            after=Calls("accelerator.log"),
             code="train_dataloader.collect(global_step, args)",
         ),
+        Insert(SCRIPT, MAIN, before=SAVES, code="train_dataloader.save(save_path)"),
         Insert(
-            file=TRAIN,
-            function=MAIN,
-            shape=Calls("accelerator.save_state"),
-            where="before",
-            code="train_dataloader.save(save_path)",
-        ),
-        Insert(
-            file=TRAIN,
-            function=MAIN,
-            shape=Calls("accelerator.load_state"),
-            where="after",
+            SCRIPT,
+            MAIN,
+            after=LOADS,
             code="train_dataloader.load(os.path.join(args.output_dir, path))",
         ),
     ),
-)
-
-NO_VALIDATION = Patch(
-    name="no-validation",
-    kind="repair",
-    summary="trains without --validation_prompts (IndexError)",
-    edits=(
+    repair(
+        "no-validation",
+        "trains without --validation_prompts (IndexError)",
         Insert(
-            file=TRAIN,
-            function=MAIN,
-            shape=Assigns("null_dict"),
-            where="before",
+            SCRIPT,
+            MAIN,
+            before=Assigns("null_dict"),
             code="args.validation_prompts = [p for p in args.validation_prompts if p is not None]",
         ),
-        NarrowIf(
-            file=TRAIN,
-            function=MAIN,
-            name="args.num_validation_images",
-            condition="args.validation_prompts",
-        ),
+        NarrowIf(SCRIPT, MAIN, "args.num_validation_images", condition="args.validation_prompts"),
     ),
-)
-
-FP16_ON_CPU = Patch(
-    name="fp16-on-cpu",
-    kind="repair",
-    summary="--mixed_precision fp16 on the CPU is refused at the start (RuntimeError: Half and "
-    "Float, once training)",
-    edits=(
+    repair(
+        "fp16-on-cpu",
+        "--mixed_precision fp16 on the CPU is refused at the start (RuntimeError: Half and "
+        "Float, once training)",
         Insert(
-            file=TRAIN,
-            function=MAIN,
-            shape=Assigns("accelerator"),
-            where="after",
+            SCRIPT,
+            MAIN,
+            after=Assigns("accelerator"),
             code='if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":\n'
             '    raise ValueError("--mixed_precision fp16 needs a GPU: bf16 works on the CPU")',
         ),
     ),
-)
-
-PREPARE_DEVICE = Patch(
-    name="prepare-device",
-    kind="repair",
-    summary="prepare.py runs where there is no CUDA (RuntimeError)",
-    edits=(
+    repair(
+        "prepare-device",
+        "prepare.py runs where there is no CUDA (RuntimeError)",
         ReplaceCall(
-            file=PREPARE,
-            function=MAIN,
-            call="text_encoder.to",
-            code='text_encoder.to("cuda" if torch.cuda.is_available() else "cpu",'
-            " dtype=torch.float32)",
+            PREPARE,
+            MAIN,
+            "text_encoder.to",
+            code=f'text_encoder.to("cuda" if {HAS_CUDA} else "cpu", dtype=torch.float32)',
         ),
     ),
-)
-
-INFER_DEVICE = Patch(
-    name="infer-device",
-    kind="repair",
-    summary="infer.py runs where there is no CUDA, in float32 (RuntimeError)",
-    edits=(
+    repair(
+        "infer-device",
+        "infer.py runs where there is no CUDA, in float32 (RuntimeError)",
         Insert(
-            file=INFER,
-            function=MAIN,
-            shape=Assigns("device"),
-            where="after",
-            code="device, dtype = "
-            '(device, dtype) if torch.cuda.is_available() else ("cpu", torch.float32)',
+            INFER,
+            MAIN,
+            after=Assigns("device"),
+            code=f'device, dtype = (device, dtype) if {HAS_CUDA} else ("cpu", torch.float32)',
         ),
     ),
-)
-
-REPAIRS = (
-    STUDENT_CHECKPOINTS,
-    EXACT_RESUME,
-    NO_VALIDATION,
-    FP16_ON_CPU,
-    PREPARE_DEVICE,
-    INFER_DEVICE,
 )

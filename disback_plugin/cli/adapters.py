@@ -20,7 +20,6 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a block per adapter."""
-    import disback_plugin.adapters  # noqa: F401 - registers those that are built in
     from disback_plugin.adapter import get_adapter, list_adapters, origin
 
     for name in list_adapters():

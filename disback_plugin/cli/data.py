@@ -7,7 +7,6 @@ from typing import Any
 
 from disback_plugin.cli.arguments import add_command, positive
 from disback_plugin.errors import DataError, count
-from disback_plugin.lab.data.optional import needed
 
 EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
   disback data lmdb photos/ photos_lmdb --resolution 64 --labels none
@@ -104,6 +103,8 @@ def _refuse_image_options(args: argparse.Namespace) -> None:
 
 def _bar(rows: Iterable[Any], num: int) -> Any:
     """The rows, counted on the screen; `with` ends its line before an error gets one."""
+    from disback_plugin.lab.data.optional import needed
+
     return needed("tqdm", "a progress bar").tqdm(rows, total=num, unit="sample")
 
 

@@ -7,10 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import disback_plugin
-from disback_plugin import list_adapters
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.errors import count
-from disback_plugin.schedule import list_schedules
 
 REQUIRED = ("torch", "numpy", "filelock", "safetensors", "pydantic", "PyYAML")
 OPTIONAL = {
@@ -40,6 +38,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; exit code 1 if a required package is missing."""
+    from disback_plugin.adapter import list_adapters
+    from disback_plugin.schedule import list_schedules
+
     print(f"disback_plugin {disback_plugin.__version__}, Python {platform.python_version()}")
     missing = [name for name in REQUIRED if not _line(name, "required", None)]
     for name, (what, extra) in OPTIONAL.items():

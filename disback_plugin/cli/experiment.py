@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from disback_plugin.config import Arm
-from disback_plugin.distributed import is_main
-
 if TYPE_CHECKING:
+    from disback_plugin.config import Arm
     from disback_plugin.lab.config.experiment import ExperimentConfig
 
 INTERVALS = """± is one standard deviation over seeds; intervals are Student's t over paired seeds,
@@ -21,7 +19,7 @@ from 3 on, which is safe for a few. `disback compare`, meant for many, resamples
 def run_and_report(
     config: "ExperimentConfig",
     out: Path,
-    arms: Sequence[Arm],
+    arms: "Sequence[Arm]",
     num_seeds: int,
     resume: bool,
     jobs: int,
@@ -31,6 +29,7 @@ def run_and_report(
 
     After Ctrl-C, `resume_command`, what follows `disback`, is printed as the user types it.
     """
+    from disback_plugin.distributed import is_main
     from disback_plugin.lab.trainer import RunInterrupted, run_experiment
 
     try:

@@ -5,10 +5,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.errors import count
-from disback_plugin.path import DegradationPath
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
   disback path verify runs/digits-ddpm/runs/disback-seed0/path
@@ -77,12 +75,16 @@ def add_import(actions: Any) -> None:
 
 def import_folders(args: argparse.Namespace) -> int:
     """Import recorded folders and show the path."""
+    from disback_plugin.adapters.dmd2.published import import_published, read_teacher
+
     import_published(args.folders, read_teacher(args.teacher), args.out, args.codec)
     return show(argparse.Namespace(path=args.out, probe=False))
 
 
 def show(args: argparse.Namespace) -> int:
     """Print the node table; a node whose file has another size than it should is marked."""
+    from disback_plugin.path import DegradationPath
+
     path = DegradationPath.open(args.path)
     manifest = path.manifest
     state = "complete" if path.complete else "unfinished"
@@ -118,6 +120,8 @@ def show(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Check every file of the path."""
+    from disback_plugin.path import DegradationPath
+
     path = DegradationPath.open(args.path)
     problems = path.verify()
     for problem in problems:
@@ -129,6 +133,8 @@ def verify(args: argparse.Namespace) -> int:
 
 def repair(args: argparse.Namespace) -> int:
     """Drop leftovers and a torn last node."""
+    from disback_plugin.path import DegradationPath
+
     path = DegradationPath.open(args.path)
     for line in path.repair():
         print(f"dropped {line}")

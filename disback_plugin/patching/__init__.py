@@ -4,7 +4,6 @@ from disback_plugin.patching.checkout import Checkout, PatchState
 from disback_plugin.patching.edits import (
     AddKeyword,
     AddToDict,
-    AppendTo,
     Edit,
     Guard,
     Insert,
@@ -13,9 +12,16 @@ from disback_plugin.patching.edits import (
     ReplaceDictValue,
     ReplaceKeyword,
 )
-from disback_plugin.patching.engine import AnchorError, Patch, PatchError, apply_patches
-from disback_plugin.patching.function_edits import AddParameter, Decorate, GuardLoop
-from disback_plugin.patching.shapes import Assigns, Calls, Imports, Increases, Returns
+from disback_plugin.patching.engine import (
+    AnchorError,
+    Patch,
+    PatchError,
+    apply_patches,
+    feature,
+    repair,
+)
+from disback_plugin.patching.function_edits import AddParameter, AppendTo, Decorate
+from disback_plugin.patching.shapes import Assigns, Calls, Imports, Increases, Loops, Returns
 
 __all__ = [
     "AddKeyword",
@@ -29,10 +35,10 @@ __all__ = [
     "Decorate",
     "Edit",
     "Guard",
-    "GuardLoop",
     "Imports",
     "Increases",
     "Insert",
+    "Loops",
     "NarrowIf",
     "Patch",
     "PatchError",
@@ -42,4 +48,6 @@ __all__ = [
     "ReplaceKeyword",
     "Returns",
     "apply_patches",
+    "feature",
+    "repair",
 ]

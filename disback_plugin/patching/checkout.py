@@ -80,28 +80,26 @@ class Checkout:
                 sources |= apply_patches(sources, [patch])
             except PatchError as error:
                 states.append(PatchState(patch, "conflicting", str(error)))
-                continue
-            applied = patch.name in ledger.applied and self._on_disk(ledger, patch)
-            old = sorted(outdated & set(patch.files)) if applied else []
-            edited = self._changed(ledger, patch)
-            if edited:
-                reason = f"{edited[0]} was changed since: undo that, or revert --force drops it"
-                states.append(PatchState(patch, "changed", reason))
-            elif old:
-                reason = f"{old[0]} was patched by another release of the plugin: apply again"
-                states.append(PatchState(patch, "outdated", reason))
             else:
-                states.append(PatchState(patch, "applied" if applied else "applicable"))
+                states.append(self._state(ledger, patch, outdated))
         return states
 
-    def _changed(self, ledger: Ledger, patch: Patch) -> list[str]:
-        """Files of an applied patch that are neither the original nor as they were patched."""
+    def _state(self, ledger: Ledger, patch: Patch, outdated: set[str]) -> PatchState:
+        """That of a patch which finds its places."""
         if patch.name not in ledger.applied:
-            return []
-        known = {
-            file: {ledger.originals.get(file), ledger.patched.get(file)} for file in patch.files
-        }
-        return sorted(file for file in patch.files if self._current(file) not in known[file])
+            return PatchState(patch, "applicable")
+        now = {file: self._current(file) for file in patch.files}
+        for file, own in now.items():
+            if own not in (ledger.originals.get(file), ledger.patched.get(file)):
+                reason = f"{file} was changed since: undo that, or revert --force drops it"
+                return PatchState(patch, "changed", reason)
+        if any(own != ledger.patched.get(file) for file, own in now.items()):
+            return PatchState(patch, "applicable")  # an apply was cut short
+        for file in patch.files:
+            if file in outdated:
+                reason = f"{file} was patched by another release of the plugin: apply again"
+                return PatchState(patch, "outdated", reason)
+        return PatchState(patch, "applied")
 
     def _outdated(self, ledger: Ledger) -> set[str]:
         """Files that the applied patches would make differently today."""
@@ -219,6 +217,3 @@ class Checkout:
     def _current(self, file: str) -> str:
         content = self._read(file)
         return "" if content is None else digest(content)
-
-    def _on_disk(self, ledger: Ledger, patch: Patch) -> bool:
-        return all(self._current(file) == ledger.patched.get(file) for file in patch.files)

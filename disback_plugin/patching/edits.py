@@ -1,152 +1,157 @@
 """Edits: one change at one place each, found by shape within a function of a file."""
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, TypeAlias
 
 import libcst as cst
 
-from disback_plugin.patching.shapes import Shape, dotted, mentions
+from disback_plugin.patching.shapes import Shape, Statement, dotted, is_call, mentions
 
 MARK = "# disback"
-Result: TypeAlias = "cst.CSTNode | cst.FlattenSentinel[cst.BaseStatement] | None"
+EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+Result: TypeAlias = "cst.CSTNode | cst.FlattenSentinel[cst.BaseStatement]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit(ABC):
-    """A change of `file` within `function` (`Class.method`; "" is the module's own level).
+@dataclass(frozen=True)
+class Edit(Shape):
+    """A change within `function` (`Class.method`; "" is the module's own level) of each `file`.
 
-    It must find its place exactly `times` times, else nothing of its patch set is applied.
+    As a shape it is that of its place, which must be there exactly `times` times, else nothing of
+    its patch set is applied.
     """
 
-    file: str
+    file: str | tuple[str, ...]
     function: str
-    times: int = 1
+    times: int = field(default=1, kw_only=True)
 
     @property
-    @abstractmethod
-    def looks_for(self) -> str:
-        """The place in words, by names."""
+    def files(self) -> tuple[str, ...]:
+        """The files it changes."""
+        return (self.file,) if isinstance(self.file, str) else self.file
 
     @abstractmethod
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        """What takes the node's place, or None where this is not the place."""
+    def change(self, node: Any, module: cst.Module) -> Result:
+        """What takes the place of a node that it matches."""
 
 
-def _mark() -> cst.TrailingWhitespace:
+def mark() -> cst.TrailingWhitespace:
+    """The comment at the end of a line of ours."""
     return cst.TrailingWhitespace(whitespace=cst.SimpleWhitespace("  "), comment=cst.Comment(MARK))
 
 
-def _statements(code: str, module: cst.Module) -> list[cst.BaseStatement]:
+def statements(code: str, module: cst.Module) -> list[cst.BaseStatement]:
     """Our lines as statements, each simple one marked by a comment."""
-    statements: list[cst.BaseStatement] = []
-    for statement in cst.parse_module(code, config=module.config_for_parsing).body:
-        if isinstance(statement, cst.SimpleStatementLine):
-            statement = statement.with_changes(trailing_whitespace=_mark())
-        statements.append(statement)
-    return statements
+    return [
+        statement.with_changes(trailing_whitespace=mark())
+        if isinstance(statement, cst.SimpleStatementLine)
+        else statement
+        for statement in cst.parse_module(code, config=module.config_for_parsing).body
+    ]
 
 
-def guarded(node: cst.SimpleStatementLine | cst.For, condition: str) -> cst.If:
-    """The statement run only `if condition`."""
-    return cst.If(
-        test=cst.parse_expression(condition),
-        body=cst.IndentedBlock(header=_mark(), body=[node.with_changes(leading_lines=())]),
-        leading_lines=node.leading_lines,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Insert(Edit):
-    """Put our `code` before or after a statement."""
+    """Put our `code` after or before a statement, one of the two."""
 
-    shape: Shape
-    where: Literal["before", "after"]
+    _: KW_ONLY
+    after: Statement | None = None
+    before: Statement | None = None
     code: str
+    words = "{self.place}"
+
+    def __post_init__(self) -> None:
+        assert (self.after is None) != (self.before is None), "after or before a statement"
 
     @property
-    def looks_for(self) -> str:
-        return str(self.shape)
+    def place(self) -> Statement:
+        """The statement that it looks for."""
+        place = self.after or self.before
+        assert place is not None
+        return place
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not (isinstance(node, cst.SimpleStatementLine) and self.shape.matches(node)):
-            return None
-        own = _statements(self.code, module)
-        return cst.FlattenSentinel([*own, node] if self.where == "before" else [node, *own])
+    def matches(self, node: cst.CSTNode) -> bool:
+        return self.place.matches(node)
+
+    def change(self, node: cst.BaseStatement, module: cst.Module) -> Result:
+        own = statements(self.code, module)
+        return cst.FlattenSentinel([node, *own] if self.after else [*own, node])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Guard(Edit):
     """Run a statement only `if condition`."""
 
-    shape: Shape
+    place: Statement
+    _: KW_ONLY
     condition: str
+    words = "{self.place}"
 
-    @property
-    def looks_for(self) -> str:
-        return str(self.shape)
+    def matches(self, node: cst.CSTNode) -> bool:
+        return self.place.matches(node)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not (isinstance(node, cst.SimpleStatementLine) and self.shape.matches(node)):
-            return None
-        return guarded(node, self.condition)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppendTo(Edit):
-    """Put our `code` at the end of the function."""
-
-    code: str
-
-    @property
-    def looks_for(self) -> str:
-        return "the function itself"
-
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not (isinstance(node, cst.FunctionDef) and isinstance(node.body, cst.IndentedBlock)):
-            return None
-        body = [*node.body.body, *_statements(self.code, module)]
-        return node.with_changes(body=node.body.with_changes(body=body))
+    def change(self, node: cst.SimpleStatementLine | cst.For, module: cst.Module) -> Result:
+        return cst.If(
+            test=cst.parse_expression(self.condition),
+            body=cst.IndentedBlock(header=mark(), body=[node.with_changes(leading_lines=())]),
+            leading_lines=node.leading_lines,
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class NarrowIf(Edit):
+    """Make every `if` whose test uses `name` also ask for `condition`."""
+
+    name: str
+    _: KW_ONLY
+    condition: str
+    words = "an if that tests {self.name}"
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.If) and mentions(node.test, self.name)
+
+    def change(self, node: cst.If, module: cst.Module) -> Result:
+        test = node.test
+        if isinstance(test, cst.BooleanOperation | cst.IfExp | cst.Lambda) and not test.lpar:
+            test = test.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+        condition = cst.parse_expression(self.condition)
+        return node.with_changes(test=cst.BooleanOperation(test, cst.And(), condition))
+
+
+@dataclass(frozen=True)
 class ReplaceCall(Edit):
     """Put the expression `code` in place of a call."""
 
     call: str
+    _: KW_ONLY
     code: str
+    words = "a call of {self.call}"
 
-    @property
-    def looks_for(self) -> str:
-        return f"a call of {self.call}"
+    def matches(self, node: cst.CSTNode) -> bool:
+        return is_call(node, self.call)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if isinstance(node, cst.Call) and dotted(node.func) == self.call:
-            return cst.parse_expression(self.code)
-        return None
+    def change(self, node: cst.Call, module: cst.Module) -> Result:
+        return cst.parse_expression(self.code)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReplaceKeyword(Edit):
     """Put `keyword=code`, or `new_keyword=code`, in place of a call's keyword argument."""
 
     call: str
     keyword: str
+    _: KW_ONLY
+    new_keyword: str = ""
     code: str
-    new_keyword: str | None = None
+    words = "a call of {self.call} with the keyword {self.keyword}"
 
-    @property
-    def looks_for(self) -> str:
-        return f"a call of {self.call} with the keyword {self.keyword}"
+    def matches(self, node: cst.CSTNode) -> bool:
+        return is_call(node, self.call) and _has_keyword(node, self.keyword)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not (isinstance(node, cst.Call) and dotted(node.func) == self.call):
-            return None
-        if self.keyword not in [dotted(argument.keyword) for argument in node.args]:
-            return None
-        name, value = self.new_keyword or self.keyword, cst.parse_expression(self.code)
+    def change(self, node: cst.Call, module: cst.Module) -> Result:
+        name, value = cst.Name(self.new_keyword or self.keyword), cst.parse_expression(self.code)
         own = [
-            argument.with_changes(keyword=cst.Name(name), value=value)
+            argument.with_changes(keyword=name, value=value)
             if dotted(argument.keyword) == self.keyword
             else argument
             for argument in node.args
@@ -154,94 +159,64 @@ class ReplaceKeyword(Edit):
         return node.with_changes(args=own)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AddKeyword(Edit):
     """Add `keyword=code` to a call that does not have it."""
 
     call: str
     keyword: str
+    _: KW_ONLY
     code: str
+    words = "a call of {self.call} without the keyword {self.keyword}"
 
-    @property
-    def looks_for(self) -> str:
-        return f"a call of {self.call} without the keyword {self.keyword}"
+    def matches(self, node: cst.CSTNode) -> bool:
+        return is_call(node, self.call) and not _has_keyword(node, self.keyword)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not (isinstance(node, cst.Call) and dotted(node.func) == self.call):
-            return None
-        if self.keyword in [dotted(argument.keyword) for argument in node.args]:
-            return None
-        own = cst.Arg(
-            keyword=cst.Name(self.keyword),
-            value=cst.parse_expression(self.code),
-            equal=cst.AssignEqual(
-                whitespace_before=cst.SimpleWhitespace(""),
-                whitespace_after=cst.SimpleWhitespace(""),
-            ),
-        )
+    def change(self, node: cst.Call, module: cst.Module) -> Result:
+        value = cst.parse_expression(self.code)
+        own = cst.Arg(keyword=cst.Name(self.keyword), value=value, equal=EQUAL)
         return node.with_changes(args=[*node.args, own])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReplaceDictValue(Edit):
     """Put the expression `code` in place of a dict display's value under the string `key`."""
 
     key: str
+    _: KW_ONLY
     code: str
+    words = "a dict with the key {self.key!r}"
 
-    @property
-    def looks_for(self) -> str:
-        return f"a dict with the key {self.key!r}"
+    def matches(self, node: cst.CSTNode) -> bool:
+        return _is_entry(node, self.key)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if _key(node) != self.key:
-            return None
+    def change(self, node: cst.DictElement, module: cst.Module) -> Result:
         return node.with_changes(value=cst.parse_expression(self.code))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AddToDict(Edit):
     """Add `**code` to the dict display that has the string `key`."""
 
     key: str
+    _: KW_ONLY
     code: str
+    words = "a dict with the key {self.key!r}"
 
-    @property
-    def looks_for(self) -> str:
-        return f"a dict with the key {self.key!r}"
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.Dict) and any(_is_entry(e, self.key) for e in node.elements)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not isinstance(node, cst.Dict) or self.key not in map(_key, node.elements):
-            return None
+    def change(self, node: cst.Dict, module: cst.Module) -> Result:
         own = cst.StarredDictElement(cst.parse_expression(self.code))
         return node.with_changes(elements=[*node.elements, own])
 
 
-@dataclass(frozen=True, kw_only=True)
-class NarrowIf(Edit):
-    """Make every `if` whose test uses `name` also ask for `condition`."""
-
-    name: str
-    condition: str
-
-    @property
-    def looks_for(self) -> str:
-        return f"an if that tests {self.name}"
-
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not (isinstance(node, cst.If) and mentions(node.test, self.name)):
-            return None
-        test = node.test
-        if isinstance(test, cst.BooleanOperation | cst.IfExp | cst.Lambda) and not test.lpar:
-            test = test.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-        own = cst.BooleanOperation(
-            left=test, operator=cst.And(), right=cst.parse_expression(self.condition)
-        )
-        return node.with_changes(test=own)
+def _has_keyword(call: cst.Call, keyword: str) -> bool:
+    return keyword in [dotted(argument.keyword) for argument in call.args]
 
 
-def _key(node: cst.CSTNode) -> str | None:
-    if isinstance(node, cst.DictElement) and isinstance(node.key, cst.SimpleString):
-        value = node.key.evaluated_value
-        return value if isinstance(value, str) else None
-    return None
+def _is_entry(node: cst.CSTNode, key: str) -> bool:
+    """Whether it is what a dict display has under the string `key`."""
+    if not (isinstance(node, cst.DictElement) and isinstance(node.key, cst.SimpleString)):
+        return False
+    return node.key.evaluated_value == key

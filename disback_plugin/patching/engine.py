@@ -30,7 +30,17 @@ class Patch:
     @property
     def files(self) -> tuple[str, ...]:
         """The files it changes, relative to the checkout."""
-        return tuple(sorted({edit.file for edit in self.edits}))
+        return tuple(sorted({file for edit in self.edits for file in edit.files}))
+
+
+def repair(name: str, summary: str, *edits: Edit) -> Patch:
+    """What keeps a host from running, mended."""
+    return Patch(name=name, kind="repair", summary=summary, edits=edits)
+
+
+def feature(name: str, summary: str, *edits: Edit) -> Patch:
+    """A part of `--disback`."""
+    return Patch(name=name, kind="feature", summary=summary, edits=edits)
 
 
 class _Walker(cst.CSTTransformer):
@@ -50,24 +60,22 @@ class _Walker(cst.CSTTransformer):
         return True
 
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
-        changed = None
-        if ".".join(self._scope) == self.edit.function:
-            changed = self.edit.change(updated_node, self.module)
+        here = ".".join(self._scope) == self.edit.function
         if isinstance(original_node, cst.ClassDef | cst.FunctionDef):
             self._scope.pop()
-        if changed is None:
+        if not (here and self.edit.matches(updated_node)):
             return updated_node
         self.found += 1
-        return changed
+        return self.edit.change(updated_node, self.module)
 
 
-def _apply_edit(module: cst.Module, edit: Edit, patch: Patch) -> cst.Module:
+def _apply_edit(module: cst.Module, edit: Edit, file: str, patch: Patch) -> cst.Module:
     walker = _Walker(edit, module)
     changed = module.visit(walker)
     if walker.found != edit.times:
         where = edit.function or "the module's own level"
         raise AnchorError(
-            f"patch {patch.name!r}, file {edit.file}, in {where}: looked for {edit.looks_for}, "
+            f"patch {patch.name!r}, file {file}, in {where}: looked for {edit}, "
             f"{edit.times} time(s), found {walker.found}; the file is not the one this patch was "
             "written for"
         )
@@ -82,9 +90,10 @@ def apply_patches(sources: Mapping[str, bytes], patches: Sequence[Patch]) -> dic
     modules: dict[str, cst.Module] = {}
     for patch in patches:
         for edit in patch.edits:
-            if edit.file not in modules:
-                modules[edit.file] = _parse(sources, edit.file, patch)
-            modules[edit.file] = _apply_edit(modules[edit.file], edit, patch)
+            for file in edit.files:
+                if file not in modules:
+                    modules[file] = _parse(sources, file, patch)
+                modules[file] = _apply_edit(modules[file], edit, file, patch)
     return {file: module.bytes for file, module in modules.items()}
 
 

@@ -1,74 +1,63 @@
-"""Edits of a function as a whole: its decorators, its parameters, its loops."""
+"""Edits of a function as a whole: its decorators, its parameters, its end."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import libcst as cst
 
-from disback_plugin.patching.edits import Edit, Result, guarded
-from disback_plugin.patching.shapes import mentions
+from disback_plugin.patching.edits import EQUAL, Edit, Result, statements
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class AppendTo(Edit):
+    """Put our `code` at the end of the function."""
+
+    _: KW_ONLY
+    code: str
+    words = "the function itself"
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.FunctionDef) and isinstance(node.body, cst.IndentedBlock)
+
+    def change(self, node: cst.FunctionDef, module: cst.Module) -> Result:
+        body = [*node.body.body, *statements(self.code, module)]
+        return node.with_changes(body=node.body.with_changes(body=body))
+
+
+@dataclass(frozen=True)
 class Decorate(Edit):
     """Add the decorator `@code`, the innermost."""
 
+    _: KW_ONLY
     code: str
+    words = "the function itself"
 
-    @property
-    def looks_for(self) -> str:
-        return "the function itself"
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.FunctionDef)
 
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if not isinstance(node, cst.FunctionDef):
-            return None
+    def change(self, node: cst.FunctionDef, module: cst.Module) -> Result:
         own = cst.Decorator(cst.parse_expression(self.code))
         return node.with_changes(decorators=[*node.decorators, own])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AddParameter(Edit):
     """Add the parameter `name=default`, the last one."""
 
     name: str
+    _: KW_ONLY
     default: str
+    words = "the function itself with parameters, none of them {self.name}"
 
-    @property
-    def looks_for(self) -> str:
-        return f"the function itself with parameters, none of them {self.name}"
-
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
+    def matches(self, node: cst.CSTNode) -> bool:
         if not (isinstance(node, cst.FunctionDef) and node.params.params):
-            return None
-        params = node.params
-        if self.name in [param.name.value for param in params.params]:
-            return None
-        *before, last = params.params
-        own = cst.Param(
-            cst.Name(self.name),
-            default=cst.parse_expression(self.default),
-            comma=last.comma,
-            equal=cst.AssignEqual(
-                whitespace_before=cst.SimpleWhitespace(""),
-                whitespace_after=cst.SimpleWhitespace(""),
-            ),
-        )
+            return False
+        return self.name not in [param.name.value for param in node.params.params]
+
+    def change(self, node: cst.FunctionDef, module: cst.Module) -> Result:
+        *before, last = node.params.params
+        default = cst.parse_expression(self.default)
+        own = cst.Param(cst.Name(self.name), default=default, comma=last.comma, equal=EQUAL)
         if before:  # laid out like the others
             last = last.with_changes(comma=before[-1].comma)
-        return node.with_changes(params=params.with_changes(params=[*before, last, own]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardLoop(Edit):
-    """Run a `for` loop that uses the dotted `name` only `if condition`."""
-
-    name: str
-    condition: str
-
-    @property
-    def looks_for(self) -> str:
-        return f"a for loop that uses {self.name}"
-
-    def change(self, node: cst.CSTNode, module: cst.Module) -> Result:
-        if isinstance(node, cst.For) and mentions(node, self.name):
-            return guarded(node, self.condition)
-        return None
+        params = node.params.with_changes(params=[*before, last, own])
+        return node.with_changes(params=params)

@@ -1,8 +1,9 @@
-"""Shapes: how a patch names the statement it looks for, by names, never by quoting its text."""
+"""Shapes: how an edit names the place it looks for, by names, never by quoting its text."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, TypeGuard
 
 import libcst as cst
 
@@ -28,105 +29,119 @@ def descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
 
 
 def mentions(node: cst.CSTNode, name: str) -> bool:
-    """Whether an expression uses the dotted name."""
+    """Whether the code uses the dotted name."""
     return any(dotted(part) == name for part in descendants(node))
 
 
+def is_call(node: cst.CSTNode, name: str) -> TypeGuard[cst.Call]:
+    """Whether the node is a call of the dotted name."""
+    return isinstance(node, cst.Call) and dotted(node.func) == name
+
+
 class Shape(ABC):
-    """What a simple statement must look like; `str()` completes "looked for ..."."""
+    """What a piece of code must look like; `str()` completes "looked for ..."."""
+
+    words: ClassVar[str]  # a format of `self`
 
     @abstractmethod
-    def matches(self, line: cst.SimpleStatementLine) -> bool:
-        """Whether the statement has this shape."""
+    def matches(self, node: cst.CSTNode) -> bool:
+        """Whether the piece of code has this shape."""
+
+    def __str__(self) -> str:
+        return self.words.format(self=self)
+
+
+class Statement(Shape):
+    """A statement that code can be put before or after, or that can be guarded by an `if`."""
+
+
+class Line(Statement):
+    """A simple statement, by one of its parts (`a; b` has two)."""
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.SimpleStatementLine) and any(map(self.has, node.body))
+
+    @abstractmethod
+    def has(self, part: cst.BaseSmallStatement) -> bool:
+        """Whether this part makes the line the one looked for."""
 
 
 @dataclass(frozen=True)
-class Calls(Shape):
+class Calls(Line):
     """A statement with a call of `name`, if `first` is given with that name as first argument."""
 
     name: str
-    first: str | None = None
+    first: str = ""
+    words = "a statement that calls {self.name}({self.first}...)"
 
-    def matches(self, line: cst.SimpleStatementLine) -> bool:
-        return any(isinstance(part, cst.Call) and self._is(part) for part in descendants(line))
-
-    def _is(self, call: cst.Call) -> bool:
-        if dotted(call.func) != self.name:
-            return False
-        return self.first is None or (bool(call.args) and dotted(call.args[0].value) == self.first)
-
-    def __str__(self) -> str:
-        return f"a statement that calls {self.name}({self.first or ''}...)"
+    def has(self, part: cst.BaseSmallStatement) -> bool:
+        calls = [call for call in descendants(part) if is_call(call, self.name)]
+        if not self.first:
+            return bool(calls)
+        return any(call.args and dotted(call.args[0].value) == self.first for call in calls)
 
 
 @dataclass(frozen=True)
-class Assigns(Shape):
+class Assigns(Line):
     """An assignment to `target`, alone or in a tuple."""
 
     target: str
+    words = "an assignment to {self.target}"
 
-    def matches(self, line: cst.SimpleStatementLine) -> bool:
-        for part in line.body:
-            if isinstance(part, cst.Assign):
-                for target in part.targets:
-                    if self.target in _names(target.target):
-                        return True
-        return False
-
-    def __str__(self) -> str:
-        return f"an assignment to {self.target}"
+    def has(self, part: cst.BaseSmallStatement) -> bool:
+        if not isinstance(part, cst.Assign):
+            return False
+        return any(self.target in _names(target.target) for target in part.targets)
 
 
 @dataclass(frozen=True)
-class Increases(Shape):
+class Increases(Line):
     """An augmented assignment to `target`: `target += ...`."""
 
     target: str
+    words = "an augmented assignment to {self.target}"
 
-    def matches(self, line: cst.SimpleStatementLine) -> bool:
-        return any(
-            isinstance(part, cst.AugAssign) and dotted(part.target) == self.target
-            for part in line.body
-        )
-
-    def __str__(self) -> str:
-        return f"an augmented assignment to {self.target}"
+    def has(self, part: cst.BaseSmallStatement) -> bool:
+        return isinstance(part, cst.AugAssign) and dotted(part.target) == self.target
 
 
 @dataclass(frozen=True)
-class Imports(Shape):
+class Imports(Line):
     """An import that binds `name`."""
 
     name: str
+    words = "the import of {self.name}"
 
-    def matches(self, line: cst.SimpleStatementLine) -> bool:
-        for part in line.body:
-            if isinstance(part, cst.Import | cst.ImportFrom) and not isinstance(
-                part.names, cst.ImportStar
-            ):
-                for alias in part.names:
-                    bound = alias.evaluated_alias or alias.evaluated_name.split(".")[0]
-                    if bound == self.name:
-                        return True
-        return False
-
-    def __str__(self) -> str:
-        return f"the import of {self.name}"
+    def has(self, part: cst.BaseSmallStatement) -> bool:
+        if not isinstance(part, cst.Import | cst.ImportFrom) or isinstance(
+            part.names, cst.ImportStar
+        ):
+            return False
+        return self.name in {
+            alias.evaluated_alias or alias.evaluated_name.split(".")[0] for alias in part.names
+        }
 
 
 @dataclass(frozen=True)
-class Returns(Shape):
+class Returns(Line):
     """A return of `name`."""
 
     name: str
+    words = "the return of {self.name}"
 
-    def matches(self, line: cst.SimpleStatementLine) -> bool:
-        return any(
-            isinstance(part, cst.Return) and dotted(part.value) == self.name for part in line.body
-        )
+    def has(self, part: cst.BaseSmallStatement) -> bool:
+        return isinstance(part, cst.Return) and dotted(part.value) == self.name
 
-    def __str__(self) -> str:
-        return f"the return of {self.name}"
+
+@dataclass(frozen=True)
+class Loops(Statement):
+    """A `for` loop that uses `name`."""
+
+    name: str
+    words = "a for loop that uses {self.name}"
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.For) and mentions(node, self.name)
 
 
 def _names(target: cst.BaseExpression) -> set[str | None]:

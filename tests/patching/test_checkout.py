@@ -15,6 +15,8 @@ from disback_plugin.patching import (
     Insert,
     Patch,
     PatchError,
+    feature,
+    repair,
 )
 from disback_plugin.patching.ledger import digest
 from disback_plugin.patching.problems import Kind, Problem
@@ -22,21 +24,13 @@ from disback_plugin.patching.problems import Kind, Problem
 FIRST = b"def train():\r\n    # keep me\r\n    step()   # odd  spacing\r\n    return 1\r\n"
 SECOND = b"x = 1\ndef save( a,b ):\n\twrite(a)\n"
 PATCHES = (
-    Patch(
-        name="close",
-        kind="feature",
-        summary="two files",
-        edits=(
-            Insert(file="a.py", function="train", shape=Calls("step"), where="after", code="end()"),
-            AppendTo(file="sub/b.py", function="save", code="close()"),
-        ),
+    feature(
+        "close",
+        "two files",
+        Insert("a.py", "train", after=Calls("step"), code="end()"),
+        AppendTo("sub/b.py", "save", code="close()"),
     ),
-    Patch(
-        name="guard",
-        kind="repair",
-        summary="only sometimes",
-        edits=(Guard(file="a.py", function="train", shape=Calls("step"), condition="may"),),
-    ),
+    repair("guard", "only sometimes", Guard("a.py", "train", Calls("step"), condition="may")),
 )
 NAMES = [patch.name for patch in PATCHES]
 
@@ -89,20 +83,7 @@ def test_applying_again_does_nothing_and_another_choice_replaces_the_first(tree:
 
 
 def test_a_place_that_moved_is_named_and_nothing_is_written(tree: Path) -> None:
-    lost = Patch(
-        name="lost",
-        kind="repair",
-        summary="",
-        edits=(
-            Insert(
-                file="sub/b.py",
-                function="save",
-                shape=Assigns("self.gone"),
-                where="after",
-                code="pass",
-            ),
-        ),
-    )
+    lost = repair("lost", "", Insert("sub/b.py", "save", after=Assigns("self.gone"), code="pass"))
     checkout = open_tree(tree, (*PATCHES, lost))
     with pytest.raises(PatchError, match=r"'lost'.*sub/b\.py.*save.*assignment to self\.gone"):
         checkout.apply([*NAMES, "lost"])
@@ -121,8 +102,8 @@ def test_an_unknown_tree_is_refused_unless_forced(tree: Path) -> None:
     accepted = [Problem(Kind.ACCEPTED, "a.py", "is not the known release's, but was accepted")]
     assert open_tree(tree).differences() == accepted
     # another choice, that leaves the file alone, neither forgets that nor asks again
-    only_b = (Patch(name="b", kind="repair", summary="", edits=PATCHES[0].edits[1:]),)
-    assert open_tree(tree, (*PATCHES, *only_b)).apply(["b"]) == ["sub/b.py"]
+    only_b = repair("b", "", *PATCHES[0].edits[1:])
+    assert open_tree(tree, (*PATCHES, only_b)).apply(["b"]) == ["sub/b.py"]
     assert open_tree(tree).differences() == accepted
     open_tree(tree).revert()
     assert [problem.kind for problem in open_tree(tree).differences()] == [Kind.UNKNOWN]
@@ -239,7 +220,7 @@ def test_no_checkout_and_unknown_patches_are_refused(tree: Path, tmp_path: Path)
 
 def test_patches_of_another_release_are_outdated_until_applied_again(tree: Path) -> None:
     open_tree(tree).apply(NAMES)
-    newer = Guard(file="a.py", function="train", shape=Calls("step"), condition="may_now")
+    newer = Guard("a.py", "train", Calls("step"), condition="may_now")
     patches = (PATCHES[0], replace(PATCHES[1], edits=(newer,)))
     states = {state.patch.name: state for state in open_tree(tree, patches).status()}
     assert {name: state.state for name, state in states.items()} == {

@@ -12,13 +12,14 @@ from disback_plugin.patching import (
     Imports,
     Insert,
     NarrowIf,
-    Patch,
     PatchError,
     ReplaceCall,
     ReplaceDictValue,
     ReplaceKeyword,
     Returns,
     apply_patches,
+    feature,
+    repair,
 )
 
 SOURCE = """\
@@ -41,53 +42,49 @@ def make(self):
 
 def changed(*edits: Edit) -> list[str]:
     """The lines that differ, after."""
-    patch = Patch(name="p", kind="repair", summary="", edits=edits)
-    after = apply_patches({"f.py": SOURCE.encode()}, [patch])["f.py"].decode()
+    after = apply_patches({"f.py": SOURCE.encode()}, [repair("p", "", *edits)])["f.py"].decode()
     compile(after, "f.py", "exec")
     return [line.strip() for line in after.splitlines() if line not in SOURCE.splitlines()]
 
 
-def place(function: str = "Host.make") -> dict[str, str]:
-    return {"file": "f.py", "function": function}
+MAKE = "Host.make"
 
 
 @pytest.mark.parametrize(
     ("edit", "lines"),
     [
         (
-            Insert(**place(), shape=Assigns("self.right"), where="after", code="one()\ntwo()"),
+            Insert("f.py", MAKE, after=Assigns("self.right"), code="one()\ntwo()"),
             ["one()  # disback", "two()  # disback"],
         ),
-        (Insert(**place("make"), shape=Returns("args"), where="before", code="x = 1"), None),
-        (Insert(**place(""), shape=Imports("three"), where="after", code="import os"), None),
+        (Insert("f.py", "make", before=Returns("args"), code="x = 1"), None),
+        (Insert("f.py", "", after=Imports("three"), code="import os"), None),
         (
-            Insert(
-                **place(), shape=Calls("torch.save", first="self.left"), where="before", code="y"
-            ),
+            Insert("f.py", MAKE, before=Calls("torch.save", first="self.left"), code="y"),
             ["y  # disback"],
         ),
         (
-            ReplaceKeyword(**place(), call="wrap", keyword="scale", code="4", new_keyword="factor"),
+            ReplaceKeyword("f.py", MAKE, "wrap", "scale", new_keyword="factor", code="4"),
             ["self.left, self.right = wrap(one, factor=4)"],
         ),
         (
-            AddKeyword(**place("make"), call="wrap", keyword="safe", code="False"),
+            AddKeyword("f.py", "make", "wrap", "safe", code="False"),
             ["self.left = wrap(one, scale=2, safe=False)"],
         ),
         (
-            ReplaceCall(**place(), call="draw.rgb", code="pixels(draw)[..., :3]"),
+            ReplaceCall("f.py", MAKE, "draw.rgb", code="pixels(draw)[..., :3]"),
             ["torch.save(self.left, pixels(draw)[..., :3])"],
         ),
         (
-            ReplaceDictValue(**place(), key="mode", code="mode()"),
+            ReplaceDictValue("f.py", MAKE, "mode", code="mode()"),
             ['log({"mode": mode(), "time": 3})'],
         ),
         (
-            AddToDict(**place(), key="time", code="extra()"),
+            AddToDict("f.py", MAKE, "time", code="extra()"),
             ['log({"mode": "online", "time": 3, **extra()})'],
         ),
         (
-            NarrowIf(**place(), name="self.every", condition="may"),
+            NarrowIf("f.py", MAKE, "self.every", condition="may"),
             ["if (self.step % self.every == 0 or flag) and may:"],
         ),
     ],
@@ -99,25 +96,39 @@ def test_an_edit_changes_its_place_only(edit: Edit, lines: list[str] | None) -> 
 
 
 def test_a_place_found_too_often_is_no_place() -> None:
-    edit = ReplaceDictValue(**place(), key="mode", code="1", times=2)
+    edit = ReplaceDictValue("f.py", MAKE, "mode", code="1", times=2)
     with pytest.raises(AnchorError, match=r"a dict with the key 'mode', 2 time\(s\), found 1"):
         changed(edit)
 
 
 def test_functions_of_the_same_name_are_told_apart() -> None:
-    edit = Insert(**place("make"), shape=Assigns("self.right"), where="after", code="pass")
+    edit = Insert("f.py", "make", after=Assigns("self.right"), code="pass")
     with pytest.raises(AnchorError, match="in make: .* found 0"):
         changed(edit)
 
 
 def test_files_that_are_missing_or_no_python_are_named() -> None:
-    patch = Patch(
-        name="p",
-        kind="repair",
-        summary="",
-        edits=(ReplaceCall(**place(), call="a", code="b"),),
-    )
+    patch = repair("p", "", ReplaceCall("f.py", MAKE, "a", code="b"))
     with pytest.raises(PatchError, match=r"f\.py, which is not in this checkout"):
         apply_patches({}, [patch])
     with pytest.raises(PatchError, match=r"f\.py is no valid Python"):
         apply_patches({"f.py": b"def ("}, [patch])
+
+
+def test_an_edit_of_several_files_must_find_its_place_in_each() -> None:
+    edit = ReplaceCall(("f.py", "g.py"), "make", "wrap", code="bare")
+    sources = {"f.py": SOURCE.encode(), "g.py": b"def make():\n    wrap(1)\n"}
+    patch = feature("p", "", edit)
+    assert patch.files == ("f.py", "g.py")
+    assert apply_patches(sources, [patch]) == {
+        "f.py": SOURCE.encode()[::-1].replace(b"wrap(one, scale=2)"[::-1], b"erab", 1)[::-1],
+        "g.py": b"def make():\n    bare\n",
+    }
+    with pytest.raises(AnchorError, match=r"'p', file g\.py, in make: .*a call of wrap, 1 time"):
+        apply_patches({**sources, "g.py": b"def make():\n    pass\n"}, [patch])
+
+
+@pytest.mark.parametrize("places", [{}, {"after": Returns("a"), "before": Returns("a")}])
+def test_an_insertion_has_one_place(places: dict[str, Returns]) -> None:
+    with pytest.raises(AssertionError, match="after or before"):
+        Insert("f.py", MAKE, **places, code="pass")

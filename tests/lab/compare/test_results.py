@@ -77,6 +77,13 @@ def test_the_markdown_tables_say_the_same() -> None:
     assert best[5].endswith(" at 0.001 |")
 
 
+def test_curves_of_an_arm_that_was_removed_come_last() -> None:
+    removed = [curve("long-steps", 1e-3, seed, [8.0, 1.0, 0.8, 0.7, 0.6]) for seed in range(3)]
+    lines = markdown(summarise([*removed, *CURVES], [1.0])).splitlines()
+    arms = [line.split(" | ")[1] for line in lines if line.startswith("| 0.001 |")]
+    assert arms == ["fixed", "adaptive", "long-steps"]
+
+
 def test_where_the_whole_interval_is_above_1_the_markdown_is_bold() -> None:
     quick = [curve("disback", 1e-3, seed, [8.0, 1.0, 0.8]) for seed in range(3)]
     text = markdown(summarise([*CURVES[:3], *quick], [1.0]))

@@ -98,11 +98,8 @@ def test_what_is_measured_counts_too(tmp_path: Path) -> None:
     )
     run_experiment(config, tmp_path / "out", arms=("disback",))
     told = lines(tmp_path / "out" / "runs" / "disback-seed0" / "metrics.jsonl")
-    looks = (told[-1]["passes"] - 16 * 9) / 0.5  # a quarter of a batch, two networks
-    assert looks == int(looks) >= 2
-    rates = [line["student_lr"] for line in told if line["kind"] == "train"]
-    assert rates[0] == pytest.approx(3e-3)
-    assert rates[-1] == (1e-3 if looks < 8 else pytest.approx(3e-3))
+    assert told[-1]["passes"] == 16 * 9 + 0.5  # one look: a quarter of a batch, two networks
+    assert {line["student_lr"] for line in told if line["kind"] == "train"} == {1e-3}
 
 
 def test_recording_counts_towards_the_budget_of_every_arm(finished: Path) -> None:

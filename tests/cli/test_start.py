@@ -1,0 +1,90 @@
+"""What a command imports: one that shows or checks a text file starts without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from disback_plugin import DegradationPath
+
+HEAVY = ("torch", "diffusers", "transformers", "matplotlib", "accelerate", "peft", "datasets")
+SCRIPT = """
+import sys
+from disback_plugin.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+print(code, *(name for name in {heavy!r} if name in sys.modules))
+"""
+
+
+def start(*words: str) -> tuple[int, set[str]]:
+    """The exit code of `disback WORDS`, and which heavy packages it imported."""
+    command = [sys.executable, "-c", SCRIPT.format(heavy=HEAVY), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *imported = done.stdout.splitlines()[-1].split()
+    return int(code), set(imported)
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "run --help", "dmd2 apply --help"])
+def test_help_imports_nothing_heavy(words: str) -> None:
+    assert start(*words.split()) == (0, set())
+
+
+@pytest.mark.parametrize("words", ["", "rnu", "run", "run x.yaml --no-such", "data lmdb a"])
+def test_a_usage_error_imports_nothing_heavy(words: str) -> None:
+    assert start(*words.split()) == (2, set())
+
+
+@pytest.mark.parametrize("action", ["apply", "status", "diff", "revert"])
+@pytest.mark.parametrize("host", ["dmd2", "diff-instruct", "swiftbrush"])
+def test_patching_imports_nothing_heavy(host: str, action: str, tmp_path: Path) -> None:
+    code, imported = start(host, action, str(tmp_path))
+    assert imported == set()
+    assert code in (1, 2)  # the folder is no checkout
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    teacher = {"w": torch.zeros(3)}
+    path = DegradationPath.create(tmp_path / "path", teacher)
+    path.append({"w": torch.ones(3)}, step=1)
+    path.finish()
+    return path.folder
+
+
+def test_path_show_reads_the_manifest_without_torch(path: Path) -> None:
+    assert start("path", "show", str(path)) == (0, set())
+
+
+def test_path_verify_reads_tensors_with_torch_alone(path: Path) -> None:
+    assert start("path", "verify", str(path)) == (0, {"torch"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["run", "none.yaml"], ["compare", "none.yaml"], ["report", "none"]),
+        *(["inspect", "edm-pkl:none"], ["convert", "edm-pkl", "none.pkl", "out.safetensors"]),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_missing_file_is_told_before_other_libraries_are_imported(words: list[str]) -> None:
+    code, imported = start(*words)
+    assert code == 2
+    assert imported <= {"torch", "accelerate"}
+
+
+def test_a_run_needs_none_of_the_pretrained_libraries(tmp_path: Path) -> None:
+    experiment = Path(__file__).parents[2] / "experiments" / "gaussians" / "near.yaml"
+    settings = (
+        *("teacher.training.num_steps=2", "distill.num_steps=2", "evaluation.num_samples=20"),
+        *("evaluation.every=2", "checkpoint.every=2", "logging.progress=false"),
+    )
+    out = str(tmp_path / "out")
+    code, imported = start("run", str(experiment), *settings, "--arm", "fixed", "--out", out)
+    assert code == 0
+    assert imported == {"torch", "accelerate", "matplotlib"}  # matplotlib draws the report
