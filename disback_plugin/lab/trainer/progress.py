@@ -52,7 +52,7 @@ class Bar:
 class Messages:
     """JSON lines on a pipe: `{"event": "step", "step": 10, ...}`, when there are numbers.
 
-    A reader that is gone is no error here: see the worker, which then stops with a checkpoint.
+    A reader that is gone is no error here: see `jobs_process`, which then stops with a checkpoint.
     """
 
     def __init__(self, stream: RawIOBase) -> None:
@@ -101,7 +101,7 @@ class Overview:
             self._bar = tqdm(total=total, desc=config.name, unit="step", leave=False)
 
     def step(self, name: str, message: dict[str, Any]) -> None:
-        """A worker's message: run `name` has done `message["step"]` steps."""
+        """A message of its process: run `name` has done `message["step"]` steps."""
         self._steps[name] = message["step"]
         if self._bar is not None:
             self._bar.set_postfix_str(f"{name} {message.get('numbers', '')}", refresh=False)

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
+from disback_plugin.lab.trainer.interrupt import Interrupt
+from disback_plugin.lab.trainer.jobs import run_side_by_side
 from disback_plugin.lab.trainer.log import check_wandb
 from disback_plugin.lab.trainer.run_folder import lock
 from disback_plugin.path import DegradationPath
@@ -142,6 +145,24 @@ def test_a_failed_run_is_named_with_its_message_and_stops_the_others(
     assert f"(log: {log})" in str(failed.value)
     assert log.is_file()
     assert not (out / "runs" / "fixed-seed1").exists()
+
+
+def test_a_process_that_dies_is_a_failed_run_with_its_exit_code(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    expected = "run fixed-seed0 failed: its process ended with exit code 1\n"
+    with pytest.raises(RunError, match=expected):
+        run_side_by_side(config, tmp_path, [("fixed", 0), ("fixed", 1)], 1, Interrupt())
+    assert not (tmp_path / "runs" / "fixed-seed1").exists()
+
+
+def test_after_an_interrupt_no_process_is_started(config: ExperimentConfig, tmp_path: Path) -> None:
+    interrupt = Interrupt()
+    interrupt.request()
+    with pytest.raises(RunInterrupted, match="fixed-seed0 stopped early"):
+        run_side_by_side(config, tmp_path, [("fixed", 0)], 2, interrupt)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
