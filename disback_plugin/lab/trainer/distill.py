@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
-from disback_plugin.files import write_json, write_tensors
-from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems import Evaluator
+from disback_plugin.files import write_tensors
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
@@ -31,38 +29,49 @@ from disback_plugin.lab.trainer.network import Tensors
 from disback_plugin.lab.trainer.progress import Progress
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
-from disback_plugin.lab.trainer.run_folder import clear_run, is_complete, run_folder, run_name
+from disback_plugin.lab.trainer.run_folder import (
+    clear_run,
+    is_complete,
+    locked,
+    run_folder,
+    run_name,
+    write_run,
+)
 from disback_plugin.path import NodeEntry
 
 STUDENT = "student.safetensors"
-_UNSAVED = (
-    "path",
-    "checkpoints",
-    "samples",
-    "metrics.jsonl",
-    STUDENT,
-    "run.json",
-)
+_UNSAVED = ("path", "checkpoints", "samples", "metrics.jsonl", STUDENT, "run.json")
 
 
 def run_arm(
     experiment: Experiment, arm: Arm, seed: int, interrupt: Interrupt, progress: Progress
-) -> bool:
-    """Run, or resume, one arm with one seed; False if it was complete already.
+) -> None:
+    """Run, or resume, one arm with one seed on a finished teacher, unless it is complete.
 
-    A run that was killed before its first checkpoint starts again. Raises RunInterrupted when asked
-    to stop.
+    A run that was killed before its first checkpoint starts again. Raises RunError where another
+    process writes it, RunInterrupted when asked to stop.
     """
-    config, folder = experiment.config, run_folder(experiment.out, arm, seed)
-    if is_complete(folder):
-        return False
-    accelerator = make_accelerator(config)
+    folder = run_folder(experiment.out, arm, seed)
+    with locked(folder):
+        if not is_complete(folder):
+            _run_arm(experiment, arm, seed, folder, interrupt, progress)
+
+
+def _run_arm(
+    experiment: Experiment,
+    arm: Arm,
+    seed: int,
+    folder: Path,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> None:
+    config, accelerator = experiment.config, make_accelerator(experiment.config)
     checkpoint = CheckpointFolder(folder / "checkpoints").latest()
     accelerator.wait_for_everyone()
     if checkpoint is None:
         on_main(lambda: clear_run(folder, _UNSAVED), f"clearing {folder}")
-    on_main(lambda: _write_run(config, folder, arm, seed, "running"), "writing run.json")
-    job = _make_job(experiment, arm, seed, folder, accelerator)
+    on_main(lambda: write_run(config, folder, arm, seed, "running"), "writing run.json")
+    job = DistillJob(experiment, arm, seed, folder, accelerator)
     rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
     start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
     try:
@@ -72,38 +81,36 @@ def run_arm(
             disback.close()
         student = student_tensors(job.loop.networks)
         on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
-        on_main(lambda: _write_run(config, folder, arm, seed, "complete"), "writing run.json")
+        on_main(lambda: write_run(config, folder, arm, seed, "complete"), "writing run.json")
     finally:
         finish_tracker(accelerator)
         accelerator.free_memory()
-    return True
 
 
 class DistillJob:
-    """A distillation run, as a job for the driver."""
+    """A distillation run, as a job for the driver; the evaluator is the main process's alone."""
 
     def __init__(
-        self,
-        experiment: Experiment,
-        seed: int,
-        folder: Path,
-        accelerator: Accelerator,
-        loop: Distillation,
-        evaluator: Evaluator | None,
-        residuals: Residuals,
+        self, experiment: Experiment, arm: Arm, seed: int, folder: Path, accelerator: Accelerator
     ) -> None:
         config, problem = experiment.config, experiment.problem
+        teacher = copy.deepcopy(experiment.teacher)
+        networks = make_networks(config, teacher, problem, seed, accelerator)
+        sampler = make_sampler(config, problem, seed, accelerator)
+        residuals = Residuals(networks.student, sampler, config.distill, accelerator)
+        session = attach(config, arm, networks, folder / "path", residuals)
+        self.loop = Distillation(networks, config, sampler, accelerator, session)
         self.num_steps: int = config.distill.num_steps
         self.passes: float = 0
         self.config, self.problem, self.folder = config, problem, folder
-        self.accelerator, self.loop, self.evaluator = accelerator, loop, evaluator
-        self.residuals, self._measured = residuals, 0.0
-        num, shape = config.evaluation.num_samples, loop.sampler.latent_shape
-        self._z = evaluation_noise(seed, num, shape)
-        self._last: StepResult | None = None
+        self.accelerator, self.residuals, self._measured = accelerator, residuals, 0.0
         self._probe = (
-            ScoreProbe(config, problem, loop.sampler, accelerator) if has_probe(problem) else None
+            ScoreProbe(config, problem, sampler, accelerator) if has_probe(problem) else None
         )
+        num, cache = config.evaluation.num_samples, experiment.teacher_folder
+        self._z = evaluation_noise(seed, num, sampler.latent_shape)
+        self._evaluator = problem.evaluator(num, cache, accelerator.device) if is_main() else None
+        self._last: StepResult | None = None
 
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
@@ -157,14 +164,14 @@ class DistillJob:
         }
 
     def evaluate(self, step: int) -> dict[str, float]:
-        assert self.evaluator is not None
+        assert self._evaluator is not None
         ema = self.loop.networks.student.ema
         assert ema is not None
         samples = draw_samples(ema, self._z, self.problem, self.accelerator.device)
         chosen = self.config.evaluation
         file = self.folder / "samples" / f"step_{step:06d}.safetensors"
         save_samples(file, samples, chosen.num_saved)
-        return choose_metrics(self.evaluator(samples), chosen.metrics)
+        return choose_metrics(self._evaluator(samples), chosen.metrics)
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         disback = self.loop.disback
@@ -193,43 +200,6 @@ class DistillJob:
     def _mean(self, value: Tensor | None) -> float | None:
         """Of the global batch: the mean over processes. None while the student is held still."""
         return None if value is None else float(self.accelerator.reduce(value, reduction="mean"))
-
-
-def _make_job(
-    experiment: Experiment, arm: Arm, seed: int, folder: Path, accelerator: Accelerator
-) -> DistillJob:
-    """The run at step 0: roles, session, loop; the evaluator on the main process only."""
-    config, problem = experiment.config, experiment.problem
-    teacher = copy.deepcopy(experiment.teacher)
-    networks = make_networks(config, teacher, problem, seed, accelerator)
-    sampler = make_sampler(config, problem, seed, accelerator)
-    residuals = Residuals(networks.student, sampler, config.distill, accelerator)
-    session = attach(config, arm, networks, folder / "path", residuals)
-    loop = Distillation(networks, config, sampler, accelerator, session)
-    evaluator = None
-    if is_main():
-        evaluator = problem.evaluator(
-            config.evaluation.num_samples,
-            experiment.teacher_folder,
-            accelerator.device,
-        )
-    return DistillJob(experiment, seed, folder, accelerator, loop, evaluator, residuals)
-
-
-def _write_run(config: ExperimentConfig, folder: Path, arm: Arm, seed: int, status: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder / "run.json",
-        {
-            "experiment": config.name,
-            "arm": arm,
-            "seed": seed,
-            "num_steps": config.distill.num_steps,
-            "primary": config.evaluation.primary,
-            "thresholds": config.evaluation.thresholds,
-            "status": status,
-        },
-    )
 
 
 def student_tensors(networks: Networks) -> dict[str, Tensor]:

@@ -15,10 +15,10 @@ from typing import Any, cast
 
 from disback_plugin.config import Arm
 from disback_plugin.errors import DisBackError
+from disback_plugin.lab.trainer.distill import run_arm
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.lab.trainer.progress import Messages
-from disback_plugin.lab.trainer.run import run_one
 from disback_plugin.lab.trainer.run_folder import read_config
 
 
@@ -33,7 +33,7 @@ def main(out: Path, arm: Arm, seed: int) -> None:
 def _do(out: Path, arm: Arm, seed: int, interrupt: Interrupt, messages: Messages) -> dict[str, Any]:
     """The run; the message on how it ended."""
     try:
-        run_one(Experiment(read_config(out), out), arm, seed, interrupt, messages)
+        run_arm(Experiment(read_config(out), out), arm, seed, interrupt, messages)
     except RunInterrupted as stop:
         return {"event": "interrupted", "step": stop.step}
     except DisBackError as error:

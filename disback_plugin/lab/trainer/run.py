@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -19,12 +19,12 @@ from disback_plugin.lab.trainer.distill import run_arm
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.lab.trainer.jobs import run_side_by_side
-from disback_plugin.lab.trainer.progress import Progress, make_progress
+from disback_plugin.lab.trainer.progress import make_progress
 from disback_plugin.lab.trainer.run_folder import (
     check_folder,
     discard_untrained,
     is_complete,
-    lock,
+    locked,
     run_folder,
     run_name,
     write_settings,
@@ -76,7 +76,7 @@ def run_experiment(
         else:
             progress = make_progress(config.logging.progress, is_main())
             for arm, seed in left:
-                run_one(experiment, arm, seed, interrupt, progress)
+                run_arm(experiment, arm, seed, interrupt, progress)
     return [
         RunResult(arm, seed, run_folder(out, arm, seed), (arm, seed) in complete)
         for arm, seed in runs
@@ -98,7 +98,7 @@ def prepare_experiment(
     begins = on_main(lambda: _open(experiment, resume, device), "opening the experiment")
     progress = make_progress(config.logging.progress, accelerator.is_main_process)
     try:
-        with _locked(experiment.teacher_folder):
+        with locked(experiment.teacher_folder):
             ensure_teacher(experiment, accelerator, interrupt, progress)
     except RunInterrupted:
         raise
@@ -118,31 +118,11 @@ def _open(experiment: Experiment, resume: bool, device: str) -> bool:
     return begins
 
 
-def run_one(
-    experiment: Experiment, arm: Arm, seed: int, interrupt: Interrupt, progress: Progress
-) -> None:
-    """One run in this process (or this process's share of it), on a finished teacher."""
-    with _locked(run_folder(experiment.out, arm, seed)):
-        run_arm(experiment, arm, seed, interrupt, progress)
-
-
 def _checked(arms: Sequence[Arm]) -> Sequence[Arm]:
     for arm in arms:
         if arm not in ARMS:
             raise ConfigError(f"unknown arm {arm!r}; {nearest(arm, list(ARMS))}")
     return arms
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock in the main process; where it is taken, every process raises."""
-    with ExitStack() as held:
-
-        def take() -> None:
-            held.enter_context(lock(folder))
-
-        on_main(take, f"locking {folder}")
-        yield
 
 
 @contextmanager
