@@ -36,15 +36,15 @@ def run(args: argparse.Namespace) -> int:
     from disback_plugin.files import write_json, write_text
     from disback_plugin.lab.compare import compare
     from disback_plugin.lab.config.experiment import load_config
-    from disback_plugin.lab.report.markdown import markdown
-    from disback_plugin.lab.report.sweep import draw
-    from disback_plugin.lab.results.comparison_summary import summarise, table
+    from disback_plugin.lab.report.sweep_figure import draw_sweep
+    from disback_plugin.lab.report.sweep_tables import sweep_markdown, sweep_table
+    from disback_plugin.lab.results.sweep_summary import summarise_sweep
     from disback_plugin.lab.trainer import RunInterrupted
 
     config = load_config(args.config, args.overrides)
     out = args.out or Path("runs") / f"{config.name}-compare"
     lrs = _numbers(args.lrs)
-    thresholds, metric = config.evaluation.thresholds, config.evaluation.primary
+    thresholds = config.evaluation.thresholds
     if not thresholds:
         raise ConfigError("compare needs evaluation.thresholds, fixed beforehand")
     try:
@@ -52,14 +52,14 @@ def run(args: argparse.Namespace) -> int:
     except (RunInterrupted, KeyboardInterrupt):
         print("\nstopped; the same command goes on from what is finished (an arm starts over)")
         return 130
-    summary = summarise(curves, thresholds)
+    summary = summarise_sweep(curves, thresholds)
     write_json(out / "summary.json", summary)
-    write_text(out / "summary.md", markdown(summary))
+    write_text(out / "summary.md", sweep_markdown(summary))
     rates = {curve.student_lr for curve in curves}
     shown = config.distill.student_lr if config.distill.student_lr in rates else lrs[0]
     middle = thresholds[len(thresholds) // 2]
-    draw(curves, shown, middle, metric, out / "comparison.png")
-    print(table(summary))
+    draw_sweep(curves, summary, shown, middle, out / "comparison.png")
+    print(sweep_table(summary))
     files = ("summary.json", "summary.md", "comparison.png", "curves/*.jsonl")
     print(f"\n{', '.join(str(out / name) for name in files)}")
     return 0

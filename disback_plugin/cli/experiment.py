@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from disback_plugin.config import Arm
     from disback_plugin.lab.config.experiment import ExperimentConfig
 
-INTERVALS = """± is one standard deviation over seeds; intervals are Student's t over paired seeds,
-from 3 on, which is safe for a few. `disback compare`, meant for many, resamples them
-(bootstrap)."""
-
 
 def run_and_report(
     config: "ExperimentConfig",
@@ -51,9 +47,11 @@ def run_and_report(
 def report(runs: Sequence[Path], out: Path) -> None:
     """Write the report of experiments into `out`; print its table, and how to read intervals."""
     from disback_plugin.lab.report import build_report, print_table
+    from disback_plugin.lab.report.formatting import INTERVALS
 
     print_table(build_report(runs, out))
-    print(f"\n{INTERVALS}\n\nreport: {out / 'report.html'}")
+    print(f"\n± is one standard deviation over seeds; intervals are\n{INTERVALS}")
+    print(f"\nreport: {out / 'report.html'}")
 
 
 def _launcher() -> list[str]:

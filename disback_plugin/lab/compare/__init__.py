@@ -1,4 +1,4 @@
-"""Fair comparison of arms: paired seeds in one batch, learning-rate sweep, bootstrap intervals."""
+"""Fair comparison of arms: paired seeds in one batch, learning-rate sweep, intervals."""
 
 from disback_plugin.lab.compare.arms import ArmPlan, make_arm
 from disback_plugin.lab.compare.run import compare

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from disback_plugin.lab.compare.lane_draws import label_tensor
-from disback_plugin.lab.compare.stack import Stack
+from disback_plugin.lab.compare.stack import Stack, label_tensor
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import SlicedWasserstein
 from disback_plugin.lab.problems import Evaluator, Problem

@@ -1,4 +1,4 @@
-"""The course of one lane: stage and node at each step, decided as a session decides them."""
+"""One lane of a batch: its stage and node at each step, decided as a session decides them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from disback_plugin.schedule import Adaptive
 
 
 @dataclass
-class Course:
+class Lane:
     """One arm with one seed. `kept` are the recording steps after which nodes 1, 2, ... were kept.
 
     Steps are the host's, from 0. `num_record_steps` may fall when automatic recording ends.

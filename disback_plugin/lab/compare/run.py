@@ -12,8 +12,7 @@ from disback_plugin.lab.compare.evaluation import LaneEvaluator, Metric, primary
 from disback_plugin.lab.compare.training import BatchedDistillation
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
-from disback_plugin.lab.results.curves import Curve, read_curves, write_curves
-from disback_plugin.lab.results.thresholds import CurvePoint
+from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.experiment import Experiment
@@ -68,7 +67,7 @@ def compare(
             for plan in plans:
                 _run_once(bench, plan, lr, out / CURVES, tell)
     found = sorted((out / CURVES).glob(files))
-    return [curve for file in found for curve in read_curves(file)]
+    return [curve for file in found for curve in read_curves(file, config.evaluation.primary)]
 
 
 def _run_once(bench: Bench, plan: ArmPlan, lr: float, folder: Path, tell: Tell) -> None:
@@ -93,7 +92,7 @@ def _check(config: ExperimentConfig) -> None:
 
 
 def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
-    """All seeds of one arm; a batch in which every student has diverged ends early."""
+    """All seeds of one arm, evaluated at the start, at every so many steps and at the end."""
     config, num = bench.config, len(bench.drawers)
     run = BatchedDistillation(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
     evaluate = LaneEvaluator(config, bench.problem, bench.drawers, bench.metric)
@@ -101,9 +100,9 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
     seconds, num_steps = 0.0, config.distill.num_steps
 
     def record(step: int) -> None:
-        for lane, value in enumerate(evaluate(run.ema)):
-            passes = float(run.passes[lane])
-            points[lane].append(CurvePoint(step, seconds / num, passes, value))
+        for index, value in enumerate(evaluate(run.ema)):
+            passes = float(run.passes[index])
+            points[index].append(CurvePoint(step, seconds / num, passes, value))
 
     record(0)
     for step in range(num_steps):
@@ -115,13 +114,14 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
     records = plan.record is not None
     return [
         Curve(
-            plan.name,
-            student_lr,
-            drawer.noise.seed,
-            tuple(points[lane]),
-            len(run.courses[lane].kept) if records else None,
+            arm=plan.name,
+            seed=drawer.noise.seed,
+            metric=config.evaluation.primary,
+            points=tuple(points[index]),
+            student_lr=student_lr,
+            num_nodes=len(run.lanes[index].kept) if records else None,
         )
-        for lane, drawer in enumerate(bench.drawers)
+        for index, drawer in enumerate(bench.drawers)
     ]
 
 

@@ -9,10 +9,9 @@ from torch import Tensor
 from disback_plugin.adaptive import PullSums, TeacherPull, loss_of
 from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
 from disback_plugin.lab.compare.arms import ArmPlan
-from disback_plugin.lab.compare.lane import Course
-from disback_plugin.lab.compare.lane_draws import LaneDraws, label_tensor
+from disback_plugin.lab.compare.lane import Lane
 from disback_plugin.lab.compare.optimizer import make_stacked
-from disback_plugin.lab.compare.stack import Stack, Stacked
+from disback_plugin.lab.compare.stack import Stack, Stacked, StackedBatch, label_tensor
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
@@ -57,16 +56,16 @@ class BatchedDistillation:
         self._fake_optimizer = make_stacked(self.fake_score, distill.fake_optimizer_settings)
         self._gradient = get_student_gradient(config.method)
         self.passes = torch.zeros(num)
-        self.courses = [Course(plan) for _ in drawers]
+        self.lanes = [Lane(plan) for _ in drawers]
         self._nodes: dict[int, Stacked] = {}  # by recording steps
         self._samples: dict[int, Tensor] = {}  # measured on, by lane, until its student is updated
         self._installed = [0] * num  # recording steps of each lane's node; 0 is the teacher
-        for lane, course in enumerate(self.courses):
-            course.start(partial(self._teacher_pull, lane))
+        for index, lane in enumerate(self.lanes):
+            lane.start(partial(self._teacher_pull, index))
 
     def train_step(self, step: int) -> None:
         """Run host step `step`, from 0, in every lane."""
-        recording = torch.tensor([course.recording(step) for course in self.courses])
+        recording = torch.tensor([lane.recording(step) for lane in self.lanes])
         self._install(step)
         if not bool(recording.all()):
             self._update_student(step, ~recording)
@@ -78,7 +77,7 @@ class BatchedDistillation:
     @property
     def nodes(self) -> list[int]:
         """The node that answers in each lane; 0 is the teacher."""
-        return [course.node for course in self.courses]
+        return [lane.node for lane in self.lanes]
 
     # -- the two updates ------------------------------------------------------------------------
     def _update_student(self, step: int, active: Tensor) -> None:
@@ -93,11 +92,11 @@ class BatchedDistillation:
         grads = _gradients(loss, self.student)
         self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
-        self._samples = {lane: x0 for lane, x0 in self._samples.items() if not active[lane]}
+        self._samples = {at: x0 for at, x0 in self._samples.items() if not active[at]}
         self.passes += STUDENT_TURN_PASSES * active
 
     @torch.no_grad()
-    def _student_gradient(self, x0: Tensor, draw: LaneDraws) -> Tensor:
+    def _student_gradient(self, x0: Tensor, draw: StackedBatch) -> Tensor:
         x_t = x0 + _wide(draw.sigma, x0) * draw.eps
         fake = self.fake_score(x_t, draw.sigma, draw.cond)
         # by the same kernels: Adam would make whole steps of rounding where both are the teacher
@@ -126,8 +125,8 @@ class BatchedDistillation:
         everyone = torch.ones_like(recording)
         grads = _gradients(loss, self.fake_score)
         self._fake_optimizer.step(grads, lr, everyone, distill.clip_grad_norm)
-        for lane, drawer in enumerate(drawers):
-            self.passes[lane] += FAKE_TURN_PASSES * drawer.batch_size / distill.batch_size
+        for index, drawer in enumerate(drawers):
+            self.passes[index] += FAKE_TURN_PASSES * drawer.batch_size / distill.batch_size
 
     @torch.no_grad()
     def _average(self, active: Tensor) -> None:
@@ -136,27 +135,20 @@ class BatchedDistillation:
             own.lerp_(self.student.params[name].detach(), _lanes(share, own).expand_as(own))
 
     # -- recording and walking ------------------------------------------------------------------
-    def _restart_fake_score(self, lanes: Tensor) -> None:
-        self.fake_score.load(self._teacher_weights, lanes)
-        self._fake_optimizer.reset(lanes)
-
     def _end_record_step(self, step: int) -> None:
         kept: dict[int, list[int]] = {}  # lanes by recording steps
-        ended = torch.zeros(len(self.courses), dtype=torch.bool)
-        for lane, course in enumerate(self.courses):
-            if not course.recording(step):
+        ended = torch.zeros(len(self.lanes), dtype=torch.bool)
+        for index, lane in enumerate(self.lanes):
+            if not lane.recording(step):
                 continue
-
-            def measure(lane: int = lane) -> float:
-                return self._loss(lane, self.fake_score.params)
-
-            if course.end_record_step(step, measure):
-                kept.setdefault(course.kept[-1], []).append(lane)
-            ended[lane] = self.plan.from_teacher and not course.recording(step + 1)
+            if lane.end_record_step(step, partial(self._loss, index, self.fake_score.params)):
+                kept.setdefault(lane.kept[-1], []).append(index)
+            ended[index] = self.plan.from_teacher and not lane.recording(step + 1)
         for num_done, lanes in kept.items():
             self._keep(num_done, lanes)
         if bool(ended.any()):
-            self._restart_fake_score(ended)
+            self.fake_score.load(self._teacher_weights, ended)
+            self._fake_optimizer.reset(ended)
 
     def _keep(self, num_done: int, lanes: list[int]) -> None:
         """The fake scores of these lanes as their nodes."""
@@ -166,48 +158,47 @@ class BatchedDistillation:
             node[lanes] = self.fake_score.params[name].detach()[lanes]
 
     def _install(self, step: int) -> None:
-        for lane, course in enumerate(self.courses):
-            if course.recording(step):
+        for index, lane in enumerate(self.lanes):
+            if lane.recording(step):
                 continue
+            node = lane.begin_walk_step(step, partial(self._node_loss, index))
+            recorded_at = lane.kept[node - 1] if node else 0
+            if recorded_at != self._installed[index]:
+                only = torch.arange(len(self.lanes)) == index
+                self.real_score.load(self._weights(index, node), only)
+                self._installed[index] = recorded_at
 
-            def measure(node: int, lane: int = lane, course: Course = course) -> float:
-                return self._loss(lane, self._weights(course, node))
+    def _weights(self, index: int, node: int) -> Stacked:
+        return self._nodes[self.lanes[index].kept[node - 1]] if node else self._teacher_weights
 
-            node = course.begin_walk_step(step, measure)
-            recorded_at = course.kept[node - 1] if node else 0
-            if recorded_at != self._installed[lane]:
-                only = torch.arange(len(self.courses)) == lane
-                self.real_score.load(self._weights(course, node), only)
-                self._installed[lane] = recorded_at
+    def _node_loss(self, index: int, node: int) -> float:
+        return self._loss(index, self._weights(index, node))
 
-    def _weights(self, course: Course, node: int) -> Stacked:
-        return self._nodes[course.kept[node - 1]] if node else self._teacher_weights
-
-    def _loss(self, lane: int, weights: Stacked) -> float:
+    def _loss(self, index: int, weights: Stacked) -> float:
         """Of a network on the samples of one lane's student."""
-        return loss_of(self._measure(lane, weights)[0])
+        return loss_of(self._measure(index, weights)[0])
 
-    def _teacher_pull(self, lane: int) -> TeacherPull:
-        return PullSums.pull([PullSums.of(*self._measure(lane, self._teacher_weights))])
+    def _teacher_pull(self, index: int) -> TeacherPull:
+        return PullSums.pull([PullSums.of(*self._measure(index, self._teacher_weights))])
 
     @torch.no_grad()
-    def _measure(self, lane: int, weights: Stacked) -> tuple[Tensor, Tensor]:
+    def _measure(self, index: int, weights: Stacked) -> tuple[Tensor, Tensor]:
         """Residuals and samples of one lane's student, counted in its passes."""
-        draw = residual_batch(self.drawers[lane], self.distill)
-        passes, labels = answer_passes(draw, self.drawers[lane]), label_tensor(draw.cond)
-        if lane not in self._samples:
+        draw = residual_batch(self.drawers[index], self.distill)
+        passes, labels = answer_passes(draw, self.drawers[index]), label_tensor(draw.cond)
+        if index not in self._samples:
             call = self.student.call_lane
-            self._samples[lane] = call(lane, self.student.params, draw.z, labels)
-            self.passes[lane] += passes
-        x0 = self._samples[lane]
+            self._samples[index] = call(index, self.student.params, draw.z, labels)
+            self.passes[index] += passes
+        x0 = self._samples[index]
         x_t = noisy(x0, draw)
-        x0_hat = self.fake_score.call_lane(lane, weights, x_t, draw.sigma, labels)
-        self.passes[lane] += passes
+        x0_hat = self.fake_score.call_lane(index, weights, x_t, draw.sigma, labels)
+        self.passes[index] += passes
         return residual(x0_hat, x0, draw.sigma), x0
 
     def _updates(self, step: int) -> list[int]:
         """The number of the student's update in each lane."""
-        return [course.update_of(step) for course in self.courses]
+        return [lane.update_of(step) for lane in self.lanes]
 
     @staticmethod
     def _draw(
@@ -215,9 +206,9 @@ class BatchedDistillation:
         updates: Sequence[int],
         streams: Sequence[str],
         sigmas: SigmaSampler,
-    ) -> LaneDraws:
-        lanes = zip(drawers, updates, streams, strict=True)
-        return LaneDraws.stack([drawer.draw(at, stream, sigmas) for drawer, at, stream in lanes])
+    ) -> StackedBatch:
+        each = zip(drawers, updates, streams, strict=True)
+        return StackedBatch.stack([drawer.draw(at, stream, sigmas) for drawer, at, stream in each])
 
 
 def _gradients(loss: Tensor, stack: Stack) -> Stacked:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,12 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 # Okabe and Ito's palette: told apart with colour-blind eyes; line styles tell them apart in grey
-COLOURS = {"disback": "#0072B2", "fixed": "#D55E00", "warm": "#009E73"}
-STYLES = {"disback": "-", "fixed": (0, (5, 1.5)), "warm": (0, (5, 1.5, 1, 1.5))}
-OTHER_COLOUR = "#CC79A7"
+COLOURS = {
+    "disback": "#0072B2", "fixed": "#D55E00", "warm": "#009E73", "adaptive": "#000000",
+    "path": "#CC79A7", "lr-warmup": "#E69F00",
+}  # fmt: skip
+STYLES = {"fixed": (0, (5, 1.5)), "warm": (0, (5, 1.5, 1, 1.5))}
 GREY = "#6b6b6b"
 FONT_SIZE = 11.5
 DOTS_PER_INCH = 160
+
+
+def colour_of(arm: str) -> str:
+    """The arm's own; grey for one that is not known here, as of an earlier version."""
+    return COLOURS.get(arm, GREY)
+
+
+def line_of(arm: str) -> dict[str, Any]:
+    """Colour and style of an arm's line, as arguments of `Axes.plot`."""
+    return {"color": colour_of(arm), "linestyle": STYLES.get(arm, "-")}
 
 
 def new_figure(width: float, height: float) -> Figure:

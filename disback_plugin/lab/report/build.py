@@ -6,19 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.errors import RunError
+from matplotlib.figure import Figure
+
 from disback_plugin.lab.report.axes import save
 from disback_plugin.lab.report.curves import Unit, convergence_figure
+from disback_plugin.lab.report.diagnostics import (
+    GAP_CAPTION,
+    HEALTH_CAPTION,
+    MISMATCH_CAPTION,
+    gap_figure,
+    health_figure,
+    mismatch_figure,
+)
 from disback_plugin.lab.report.formatting import SECONDS_NOTE
-from disback_plugin.lab.report.mismatch import CAPTION as MISMATCH
-from disback_plugin.lab.report.mismatch import mismatch_figure
 from disback_plugin.lab.report.nodes import node_rows
 from disback_plugin.lab.report.page import Picture, render_page
-from disback_plugin.lab.report.pull import GAP_CAPTION, HEALTH_CAPTION, gap_figure, health_figure
 from disback_plugin.lab.report.samples import reference_figure, reference_samples, training_figure
 from disback_plugin.lab.report.verdict import verdict
-from disback_plugin.lab.results.runs import Run, read_runs
-from disback_plugin.lab.results.summary import arm_order, summarise
+from disback_plugin.lab.results.run_summary import arm_order, summarise_runs
+from disback_plugin.lab.results.runs import Run, read_json, read_runs
 
 UNITS: tuple[Unit, ...] = ("passes", "seconds")
 
@@ -26,11 +32,11 @@ UNITS: tuple[Unit, ...] = ("passes", "seconds")
 def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
     """Write out/summary.json, out/figures/*.png and out/report.html; returns the summary.
 
-    The summary is `summarise` with `reference` (the teacher's own metric values) and `verdict`.
-    Raises RunError where a folder holds no run or a file in it is damaged.
+    The summary is that of the runs, with `reference` (the teacher's own metric values) and
+    `verdict`. Raises RunError where a folder holds no run or a file in it is damaged.
     """
     runs = read_runs(out_dirs)
-    summary = summarise(runs)
+    summary = summarise_runs(runs)
     summary["reference"] = _reference(runs)
     summary["verdict"] = verdict(summary)
     paths = {run.name: rows for run in runs if (rows := node_rows(run.folder / "path"))}
@@ -55,64 +61,70 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
 
 
 def _draw(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) -> list[Picture]:
-    pictures = _draw_curves(runs, summary, folder) + _draw_probe(runs, folder)
-    reference = reference_samples(runs[0].out)
-    shown = _one_run_an_arm(runs)
-    data = reference.get("data")
-    over_data = " Grey points are the data." if data is not None and data.ndim == 2 else ""
-    figures = {
-        "samples_reference": (
-            reference_figure(reference),
-            f"{'The' if data is None else 'Real data and the'} teacher's samples.",
+    return [
+        *_draw_curves(runs, summary, folder),
+        *_saved(
+            folder,
+            "convergence",
+            mismatch=(mismatch_figure(runs), MISMATCH_CAPTION),
+            score_gap=(gap_figure(runs), GAP_CAPTION),
+            health=(health_figure(runs), HEALTH_CAPTION),
         ),
-        "samples_training": (
-            training_figure(shown, data),
-            f"Samples over training, seed {shown[0].seed}.{over_data}",
-        ),
-    }
-    for name, (figure, caption) in figures.items():
-        if figure is not None:
-            file = folder / f"{name}.png"
-            width = save(figure, file)
-            pictures.append(Picture(file=file, section="samples", caption=caption, width=width))
-    return pictures
+        *_draw_samples(runs, folder),
+    ]
 
 
 def _draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) -> list[Picture]:
     primary = summary["primary"]
-    metrics = {name: None for run in runs for e in run.evaluations for name in e.metrics}
+    metrics = dict.fromkeys(metric for run in runs for metric in run.curves)
     pictures = []
     for metric in sorted(metrics, key=lambda name: name != primary):
         main = metric == primary
         thresholds = summary["thresholds"] if main else ()
+        reference = summary["reference"].get(metric)
         for unit in UNITS:
-            file = folder / f"{metric}_{unit}.png"
-            reference = summary["reference"].get(metric)
-            width = save(convergence_figure(runs, metric, unit, thresholds, reference), file)
             caption = f"{metric} over {unit}: median over seeds, band from worst to best seed."
             if unit == "seconds":
                 caption += f" {SECONDS_NOTE}"
             if main and unit == "passes":
                 caption += " Vertical lines: the network that answers as real score from there on."
-            pictures.append(
-                Picture(file=file, section="convergence", caption=caption, width=width, main=main)
-            )
+            figure = convergence_figure(runs, metric, unit, thresholds, reference)
+            drawn = {f"{metric}_{unit}": (figure, caption)}
+            pictures += _saved(folder, "convergence", main=main, **drawn)
     return pictures
 
 
-def _draw_probe(runs: Sequence[Run], folder: Path) -> list[Picture]:
-    figures = {
-        "mismatch": (mismatch_figure(runs), MISMATCH),
-        "score_gap": (gap_figure(runs), GAP_CAPTION),
-        "health": (health_figure(runs), HEALTH_CAPTION),
-    }
+def _draw_samples(runs: Sequence[Run], folder: Path) -> list[Picture]:
+    reference = reference_samples(runs[0].out)
+    shown = _one_run_an_arm(runs)
+    data = reference.get("data")
+    over_data = " Grey points are the data." if data is not None and data.ndim == 2 else ""
+    return _saved(
+        folder,
+        "samples",
+        samples_reference=(
+            reference_figure(reference),
+            f"{'The' if data is None else 'Real data and the'} teacher's samples.",
+        ),
+        samples_training=(
+            training_figure(shown, data),
+            f"Samples over training, seed {shown[0].seed}.{over_data}",
+        ),
+    )
+
+
+def _saved(
+    folder: Path, section: str, main: bool = True, **figures: tuple[Figure | None, str]
+) -> list[Picture]:
+    """Each figure under its name, with its caption; without those that show nothing."""
     pictures = []
     for name, (figure, caption) in figures.items():
         if figure is not None:
             file = folder / f"{name}.png"
             width = save(figure, file)
-            picture = Picture(file=file, section="convergence", caption=caption, width=width)
-            pictures.append(picture)
+            pictures.append(
+                Picture(file=file, section=section, caption=caption, width=width, main=main)
+            )
     return pictures
 
 
@@ -143,9 +155,4 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 
 def _read_json(file: Path) -> dict[str, Any]:
     """A JSON object beside the runs; empty where the file is absent, as in a run copied alone."""
-    if not file.exists():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{file} is not valid JSON ({error}); delete it or run again") from None
+    return read_json(file, "delete it or run again") if file.exists() else {}

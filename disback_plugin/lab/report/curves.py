@@ -13,16 +13,15 @@ from disback_plugin.lab.report.axes import (
     COLOURS,
     FONT_SIZE,
     GREY,
-    OTHER_COLOUR,
-    STYLES,
+    colour_of,
     dress,
+    line_of,
     log_y,
     new_figure,
 )
 from disback_plugin.lab.report.formatting import metric_title, number
-from disback_plugin.lab.results.direction import higher_is_better
+from disback_plugin.lab.results.curves import CurvePoint, at_shared_steps, higher_is_better
 from disback_plugin.lab.results.runs import Mark, Run
-from disback_plugin.lab.results.thresholds import CurvePoint
 
 Unit = Literal["passes", "steps", "seconds"]
 AXIS: dict[Unit, str] = {
@@ -46,20 +45,20 @@ def convergence_figure(
     """
     figure = new_figure(6.2, 4.6)
     axes = figure.add_subplot()
-    shown = [run for run in runs if _finite(run.curve(metric))]
+    shown = [run for run in runs if run.curve(metric).finite.points]
     if not shown:
         axes.text(0.5, 0.5, f"no {metric} yet", ha="center", transform=axes.transAxes)
         return figure
     for arm in dict.fromkeys(run.arm for run in shown):
         _draw_arm(axes, [run for run in shown if run.arm == arm], metric, unit)
     dress(axes, AXIS[unit], metric_title(metric, higher_is_better(metric)))
-    values = [p.value for run in shown for p in _finite(run.curve(metric))]
+    values = [p.value for run in shown for p in run.curve(metric).finite.points]
     if reference is not None and math.isfinite(reference):
         axes.axhline(reference, color="black", linestyle=":", linewidth=1.3, label="teacher")
         values.append(reference)
     if not higher_is_better(metric) and min(values) > 0:
         log_y(axes, values)
-    axes.set_xlim(0, max(_x(run.curve(metric)[-1], unit) for run in shown) or 1.0)
+    axes.set_xlim(0, max(_x(run.curve(metric).end, unit) for run in shown) or 1.0)
     _draw_recording(axes, shown, unit)
     label_switches(axes, shown, unit)
     _draw_thresholds(axes, thresholds)
@@ -71,26 +70,23 @@ def convergence_figure(
 
 
 def _draw_arm(axes: Axes, runs: Sequence[Run], metric: str, unit: Unit) -> None:
-    colour, style = COLOURS.get(runs[0].arm, OTHER_COLOUR), STYLES.get(runs[0].arm, "-")
-    at_step: dict[int, list[CurvePoint]] = defaultdict(list)
+    arm = runs[0].arm
+    colour = colour_of(arm)
     for run in runs:
-        points = _finite(run.curve(metric))
+        points = run.curve(metric).finite.points
         axes.plot(
             [_x(p, unit) for p in points], [p.value for p in points],
             color=colour, linewidth=0.6, alpha=0.45, linestyle="-" if run.complete else ":",
         )  # fmt: skip
     # runs that stopped early, and steps which one seed lacks, would make the median jump
     whole = [run for run in runs if run.complete] or runs
-    for run in whole:
-        for point in _finite(run.curve(metric)):
-            at_step[point.step].append(point)
-    shared = [at_step[step] for step in sorted(at_step) if len(at_step[step]) == len(whole)]
+    shared = at_shared_steps([run.curve(metric).finite for run in whole])
     x = [fmean(_x(p, unit) for p in points) for points in shared]
     lows = [min(p.value for p in points) for points in shared]
     highs = [max(p.value for p in points) for points in shared]
     axes.fill_between(x, lows, highs, color=colour, alpha=0.14, linewidth=0)
     middles = [median(p.value for p in points) for points in shared]
-    axes.plot(x, middles, color=colour, linestyle=style, linewidth=2.1, label=runs[0].arm)
+    axes.plot(x, middles, linewidth=2.1, label=arm, **line_of(arm))
 
 
 def _draw_recording(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
@@ -136,10 +132,6 @@ def _draw_thresholds(axes: Axes, thresholds: Sequence[float]) -> None:
             xycoords=("axes fraction", "data"), textcoords="offset points",
             ha="left", va="center", fontsize=FONT_SIZE - 2.5, color=GREY,
         )  # fmt: skip
-
-
-def _finite(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-    return [point for point in curve if math.isfinite(point.value)]
 
 
 def _x(point: CurvePoint | Mark, unit: Unit) -> float:

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from disback_plugin.lab.results.statistics import MANY_SEEDS, MIN_SEEDS
+
 NO_VALUE = "not finite"
+INTERVALS = (
+    f"Student's t over paired seeds, from {MIN_SEEDS} on; from {MANY_SEEDS} on the seeds are "
+    "resampled (bootstrap)"
+)
 SECONDS_NOTE = (
     "Wall-clock seconds, runs may have shared the machine: compare steps and passes instead."
 )
@@ -35,11 +41,18 @@ def interval(low: float | None, high: float | None, unit: str = "") -> str:
     return f"{number(low)} to {number(high)}"
 
 
+def speed(estimate: float, low: float | None, high: float | None) -> str:
+    """`1.80x (1.52 to 2.10)`; the estimate alone where there is no interval."""
+    return f"{estimate:.2f}x" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+
+
 def ratio(entry: Mapping[str, Any], of: int) -> str:
-    """`1.80x (1.52x to 2.10x)`, with the number of pairs where it is not all of them."""
+    """`speed`, or why it has no interval; the number of pairs where it is not all of them."""
     if entry["ratio"] is None:
         return "no ratio"
-    text = f"{entry['ratio']:.2f}x ({interval(entry['low'], entry['high'], 'x')})"
+    text = speed(entry["ratio"], entry["low"], entry["high"])
+    if entry["low"] is None:
+        text += f" ({interval(None, None)})"
     return text if entry["pairs"] == of else f"{text}, {entry['pairs']} of {of} seeds"
 
 

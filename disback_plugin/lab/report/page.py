@@ -70,6 +70,7 @@ def render_page(
         finals=final_rows(summary),
         differences=difference_rows(summary),
         seconds_note=formatting.SECONDS_NOTE,
+        intervals=formatting.INTERVALS,
     )
 
 

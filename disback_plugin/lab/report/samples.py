@@ -11,14 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from disback_plugin.errors import RunError
-from disback_plugin.lab.report.axes import (
-    COLOURS,
-    FONT_SIZE,
-    GREY,
-    OTHER_COLOUR,
-    new_figure,
-    without_axes,
-)
+from disback_plugin.lab.report.axes import FONT_SIZE, GREY, colour_of, new_figure, without_axes
 from disback_plugin.lab.results.runs import Run
 
 NUM_TILES = 36
@@ -77,11 +70,12 @@ def training_figure(runs: Sequence[Run], data: Samples | None) -> Figure | None:
     for row, (arm, samples) in enumerate(rows.items()):
         for column, (step, tensor) in enumerate(samples.items()):
             axes = figure.add_subplot(len(rows), columns, row * columns + column + 1)
-            _draw(axes, tensor, data, COLOURS.get(arm, OTHER_COLOUR), window)
+            _draw(axes, tensor, data, colour_of(arm), window)
             without_axes(axes, "initial student" if step == 0 else f"step {step:,}")
             if column == 0:
-                colour = COLOURS.get(arm, OTHER_COLOUR)
-                axes.set_ylabel(arm, fontsize=FONT_SIZE + 1, color=colour, fontweight="bold")
+                axes.set_ylabel(
+                    arm, fontsize=FONT_SIZE + 1, color=colour_of(arm), fontweight="bold"
+                )
     return figure
 
 

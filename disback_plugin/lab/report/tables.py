@@ -35,7 +35,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
         blocks += [f"steps to {summary['primary']}, per seed", _aligned(_threshold_rows(summary))]
     if summary["thresholds"] and summary["speedups"]:
         blocks += [
-            "speed-up of disback in network passes (95 % t interval)",
+            "speed-up of disback in network passes (95 % interval)",
             _aligned(_speedup_rows(summary)),
         ]
     blocks += [f"note: {note}" for note in [*summary["notes"], SECONDS_NOTE]]
@@ -61,7 +61,7 @@ def final_rows(summary: Mapping[str, Any]) -> list[list[str]]:
 
 def difference_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Header and one row a control: mean paired difference of the finals, interval, outcome."""
-    rows = [["over", "mean difference", "95 % t interval", "seeds", "outcome"]]
+    rows = [["over", "mean difference", "95 % interval", "seeds", "outcome"]]
     for control, entry in summary["comparisons"].items():
         final = entry["final"]
         difference = final["difference"] or {"estimate": None, "low": None, "high": None}

@@ -10,9 +10,10 @@ NAMES = {"fixed": "the fixed teacher", "warm": "the warm fake score"}
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Faster, slower, better, worse or no clear difference, from `summarise`; one line a control.
+    """Faster, slower, better, worse or no clear difference; one line a control.
 
-    The criteria are those of `compare`; nothing is claimed from fewer than MIN_SEEDS seeds.
+    summary: of `summarise_runs`. The criteria are those of `compare`; nothing is claimed from
+    fewer than MIN_SEEDS seeds.
     """
     if "disback" not in summary["arms"]:
         return "No disback run is counted here, so whether DisBack helped cannot be said."

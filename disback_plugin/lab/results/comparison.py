@@ -2,16 +2,16 @@
 
 One criterion is fixed before any number is seen: network passes to the hardest threshold that all
 seeds of both arms reached (a recording step costs fewer of them than another step). It counts where
-the 95 % t interval of the paired log ratios excludes 1x and the means differ by more than one
+the 95 % interval of the paired log ratios excludes 1x and the means differ by more than one
 evaluation interval. Without such a threshold the finals decide.
-The finals at equal budget (t interval of the paired differences excludes 0) are told in any case,
+The finals at equal budget (the interval of the paired differences excludes 0) are told in any case,
 with an outcome of their own. Fewer than MIN_SEEDS seeds decide nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from disback_plugin.lab.results.direction import higher_is_better
+from disback_plugin.lab.results.curves import higher_is_better
 from disback_plugin.lab.results.statistics import (
     MIN_SEEDS,
     Interval,

@@ -1,75 +1,131 @@
-"""What a comparison measures: a curve an arm, learning rate and seed, as JSON lines."""
+"""Curves: one metric over the training of one arm with one seed, and what it cost on the way."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from disback_plugin.errors import RunError
-from disback_plugin.lab.results.thresholds import CurvePoint, time_to_threshold
+
+HIGHER_IS_BETTER = frozenset({"class_coverage", "mode_coverage"})
+Key = tuple[str, float | None]  # arm and learning rate
 
 
-@dataclass(frozen=True)
+def higher_is_better(metric: str) -> bool:
+    """Coverages count up; every other metric is a distance, where lower is better."""
+    return metric in HIGHER_IS_BETTER
+
+
+class CurvePoint(NamedTuple):
+    """One evaluation: host step, training seconds and network passes so far, metric value."""
+
+    step: int
+    seconds: float
+    passes: float
+    value: float
+
+
+class Reach(NamedTuple):
+    """What it took to reach a threshold; `gap` is the steps since the evaluation before."""
+
+    steps: int
+    seconds: float
+    passes: float
+    gap: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One seed of one arm: evaluations of the primary metric, each with its cost so far.
+    """Evaluations of one metric in order of steps, each with its cost so far.
 
-    seconds: the batch's, shared equally among its seeds. `num_nodes`: recorded in this seed; None
-    where nothing was to be recorded.
+    student_lr: where a comparison sweeps it; None in a run folder. num_nodes: recorded in this
+    seed, told by a comparison; None where nothing was to be recorded.
     """
 
     arm: str
-    student_lr: float
     seed: int
+    metric: str
     points: tuple[CurvePoint, ...]
+    student_lr: float | None = None
     num_nodes: int | None = None
 
     @property
-    def key(self) -> tuple[str, float]:
+    def key(self) -> Key:
         """Arm and learning rate."""
         return self.arm, self.student_lr
 
     @property
-    def final(self) -> float:
-        """The last value."""
-        return self.points[-1].value
+    def end(self) -> CurvePoint:
+        """The last evaluation."""
+        return self.points[-1]
 
-    def passes_to(self, threshold: float) -> float | None:
-        """Network passes until the value is at most `threshold`; None where it never is."""
-        reach = time_to_threshold(self.points, threshold)
-        return None if reach is None else reach.passes
+    @property
+    def best(self) -> float:
+        """The best value that is finite; NaN where none is."""
+        choose = max if higher_is_better(self.metric) else min
+        return choose((point.value for point in self.finite.points), default=math.nan)
+
+    @property
+    def finite(self) -> "Curve":
+        """Without the values that are not finite."""
+        return replace(self, points=tuple(p for p in self.points if math.isfinite(p.value)))
+
+    def reach(self, threshold: float) -> Reach | None:
+        """Cost at the first evaluation at least as good as `threshold`; None where there is none.
+
+        No interpolation: the cost is that of an evaluation which took place, at most one `gap`
+        late. A value that is not a number never reaches.
+        """
+        up, before = higher_is_better(self.metric), 0
+        for step, seconds, passes, value in self.points:
+            if value >= threshold if up else value <= threshold:
+                return Reach(step, seconds, passes, step - before)
+            before = step
+        return None
+
+
+def by_arm(curves: Iterable[Curve]) -> dict[Key, list[Curve]]:
+    """Curves grouped by arm and learning rate, each group by seed."""
+    groups: dict[Key, list[Curve]] = {}
+    for curve in sorted(curves, key=lambda curve: curve.seed):
+        groups.setdefault(curve.key, []).append(curve)
+    return groups
+
+
+def at_shared_steps(curves: Sequence[Curve]) -> list[list[CurvePoint]]:
+    """The points of all curves at each step which every one of them has."""
+    at_step: dict[int, list[CurvePoint]] = {}
+    for curve in curves:
+        for point in curve.points:
+            at_step.setdefault(point.step, []).append(point)
+    return [at_step[step] for step in sorted(at_step) if len(at_step[step]) == len(curves)]
 
 
 def write_curves(file: Path, curves: Iterable[Curve]) -> None:
-    """One JSON object a curve: short columns, to be small."""
+    """A comparison's curves, all of one metric: one JSON object each, in short columns."""
     lines = []
     for curve in curves:
-        record = {key: value for key, value in asdict(curve).items() if key != "points"}
+        record = {name: getattr(curve, name) for name in ("arm", "student_lr", "seed", "num_nodes")}
         for column in CurvePoint._fields:
             record[column] = [_short(getattr(point, column)) for point in curve.points]
         lines.append(json.dumps(record))
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def read_curves(file: Path) -> list[Curve]:
-    """What `write_curves` wrote; RunError names a damaged file."""
+def read_curves(file: Path, metric: str) -> list[Curve]:
+    """What `write_curves` wrote, of `metric`; RunError names a damaged file."""
     curves = []
     try:
         for line in file.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             columns = [record.pop(column) for column in CurvePoint._fields]
             points = tuple(CurvePoint(*row) for row in zip(*columns, strict=True))
-            curves.append(Curve(**record, points=points))
+            curves.append(Curve(**record, metric=metric, points=points))
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{file} is damaged ({error!r}); run the comparison again") from None
     return curves
-
-
-def by_arm(curves: Sequence[Curve]) -> dict[tuple[str, float], list[Curve]]:
-    """Curves grouped by arm and learning rate, each group by seed."""
-    groups: dict[tuple[str, float], list[Curve]] = {}
-    for curve in sorted(curves, key=lambda curve: curve.seed):
-        groups.setdefault(curve.key, []).append(curve)
-    return groups
 
 
 def _short(value: float) -> float:

@@ -2,26 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from disback_plugin.errors import RunError
-from disback_plugin.lab.results.thresholds import CurvePoint
+from disback_plugin.lab.results.curves import Curve, CurvePoint
 
 RUN_FIELDS = ("experiment", "arm", "seed", "num_steps", "primary", "thresholds", "status")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Metric values at a step, with training seconds and network passes up to it."""
-
-    step: int
-    seconds: float
-    passes: float
-    metrics: Mapping[str, float]
+Record = dict[str, Any]  # a line of metrics.jsonl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +28,10 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run folder holds; evaluations and switches in order of steps.
+    """What a run folder holds.
 
-    recording: its two ends; None where nothing was recorded.
+    curves: by metric. recording: its two ends; None where nothing was recorded. probes: what was
+    measured of networks and samples at evaluations, as logged.
     """
 
     folder: Path
@@ -49,9 +42,10 @@ class Run:
     primary: str
     thresholds: tuple[float, ...]
     complete: bool
-    evaluations: tuple[Evaluation, ...]
-    switches: tuple[Mark, ...]
-    recording: tuple[Mark, Mark] | None
+    curves: Mapping[str, Curve]
+    switches: tuple[Mark, ...] = ()
+    recording: tuple[Mark, Mark] | None = None
+    probes: tuple[Record, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,17 +57,23 @@ class Run:
         return self.folder.parent.parent
 
     @property
+    def last(self) -> CurvePoint | None:
+        """The last evaluation, in whatever metric; None where there is none."""
+        ends = [curve.end for curve in self.curves.values()]
+        return max(ends, key=lambda end: end.step, default=None)
+
+    @property
     def last_step(self) -> int:
         """Step of the last evaluation; -1 where there is none."""
-        return self.evaluations[-1].step if self.evaluations else -1
+        return self.last.step if self.last else -1
 
-    def curve(self, metric: str, up_to: int | None = None) -> list[CurvePoint]:
-        """Evaluations of `metric`, at most up to a step; a metric not evaluated is left out."""
-        return [
-            CurvePoint(e.step, e.seconds, e.passes, e.metrics[metric])
-            for e in self.evaluations
-            if metric in e.metrics and (up_to is None or e.step <= up_to)
-        ]
+    def curve(self, metric: str, up_to: int | None = None) -> Curve:
+        """Evaluations of `metric`, at most up to a step; without points if it has none."""
+        empty = Curve(arm=self.arm, seed=self.seed, metric=metric, points=())
+        curve = self.curves.get(metric, empty)
+        if up_to is None:
+            return curve
+        return replace(curve, points=tuple(point for point in curve.points if point.step <= up_to))
 
 
 def read_runs(paths: Iterable[Path]) -> list[Run]:
@@ -119,43 +119,50 @@ def _read_run(folder: Path) -> Run:
         ) from None
 
 
-def _run(folder: Path, fields: dict[str, Any], records: list[dict[str, Any]]) -> Run:
+def _run(folder: Path, fields: Record, records: Sequence[Record]) -> Run:
+    arm, seed = str(fields["arm"]), int(fields["seed"])
     return Run(
         folder=folder,
         experiment=str(fields["experiment"]),
-        arm=str(fields["arm"]),
-        seed=int(fields["seed"]),
+        arm=arm,
+        seed=seed,
         num_steps=int(fields["num_steps"]),
         primary=str(fields["primary"]),
         thresholds=tuple(float(value) for value in fields["thresholds"]),
         complete=fields["status"] == "complete",
-        evaluations=tuple(_evaluation(record) for record in records if record["kind"] == "eval"),
+        curves=_curves(arm, seed, records),
         switches=tuple(
             _mark(record, record["node"]) for record in records if record["kind"] == "switch"
         ),
         recording=_recording(records),
+        probes=tuple(record for record in records if record["kind"] == "mismatch"),
     )
 
 
-def _read_fields(file: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{file} is not valid JSON ({error}); run that arm and seed again") from None
+def _read_fields(file: Path) -> Record:
+    fields = read_json(file, "run that arm and seed again")
     missing = [name for name in RUN_FIELDS if name not in fields]
     if missing:
         raise RunError(f"{file} lacks {', '.join(missing)}; it was not written by `disback run`")
     return fields
 
 
-def read_metrics(file: Path) -> list[dict[str, Any]]:
+def read_json(file: Path, advice: str) -> Record:
+    """A JSON object; RunError names a damaged file and gives the advice."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RunError(f"{file} is not valid JSON ({error}); {advice}") from None
+
+
+def read_metrics(file: Path) -> list[Record]:
     """Records of a metrics.jsonl, by step; of two of one kind and step (a resume) the later holds.
 
     A torn last line (a killed run) is left out; any other damage raises RunError. A run that has
     written nothing yet has no records.
     """
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    records: dict[tuple[str, int], dict[str, Any]] = {}
+    records: dict[tuple[str, int], Record] = {}
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
@@ -170,21 +177,24 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     return sorted(records.values(), key=lambda record: record["step"])
 
 
-def _evaluation(record: dict[str, Any]) -> Evaluation:
-    metrics = {
-        name: math.nan if value is None else float(value)
-        for name, value in record["metrics"].items()
+def _curves(arm: str, seed: int, records: Iterable[Record]) -> dict[str, Curve]:
+    points: dict[str, list[CurvePoint]] = defaultdict(list)
+    for record in records:
+        for name, value in record["metrics"].items() if record["kind"] == "eval" else ():
+            number = math.nan if value is None else float(value)
+            cost = record["step"], record["seconds"], record["passes"]
+            points[name].append(CurvePoint(*cost, number))
+    return {
+        name: Curve(arm=arm, seed=seed, metric=name, points=tuple(own))
+        for name, own in points.items()
     }
-    return Evaluation(
-        step=record["step"], seconds=record["seconds"], passes=record["passes"], metrics=metrics
-    )
 
 
-def _mark(record: dict[str, Any], node: int | None = None) -> Mark:
+def _mark(record: Record, node: int | None = None) -> Mark:
     return Mark(step=record["step"], seconds=record["seconds"], passes=record["passes"], node=node)
 
 
-def _recording(records: list[dict[str, Any]]) -> tuple[Mark, Mark] | None:
+def _recording(records: Sequence[Record]) -> tuple[Mark, Mark] | None:
     """From the run's start, or where an earlier version recorded in mid-run, to the last node."""
     begun = [_mark(record) for record in records if record["kind"] == "recording"]
     recorded = [

@@ -1,112 +1,67 @@
-"""All numbers of a report from its runs, as plain JSON data."""
+"""What curves of one metric say, arm by arm: finals, bests, costs, times to thresholds."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-from disback_plugin.errors import RunError
-from disback_plugin.lab.results.arms import arm_numbers
-from disback_plugin.lab.results.comparison import CONTROLS, compare, speedups
-from disback_plugin.lab.results.direction import higher_is_better
-from disback_plugin.lab.results.runs import Run
-
-FORMAT_VERSION = 2
-ARM_ORDER = ("disback", "fixed", "warm")
+from disback_plugin.lab.results.curves import Curve, Key, by_arm
+from disback_plugin.lab.results.statistics import spread
 
 
-def summarise(runs: Sequence[Run]) -> dict[str, Any]:
-    """Finals, bests, times to thresholds and paired speed-ups, up to one budget for all runs.
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """One arm at one learning rate over its seeds; its fields are JSON data.
 
-    The budget is the smallest last evaluated step of the complete runs (of all runs where none is
-    complete). A run that has not come so far is listed and drawn, but not counted. Numbers that
-    are not finite become None. Raises RunError where runs of different experiments are mixed.
+    final, best, and the end's seconds and passes: {"mean", "std", "seeds": {seed: value}}.
+    thresholds: {"threshold", "reached", "of", "seeds": {seed: what it took, or None}} each.
+    num_nodes: recorded, the mean; None where nothing was to be recorded.
     """
-    primary, thresholds = _common_setting(runs)
-    budget = _budget(runs)
-    counted = [run for run in runs if budget <= run.last_step]
-    arms = {
-        arm: arm_numbers(own, primary, thresholds, budget)
-        for arm in arm_order({run.arm for run in counted})
-        if (own := [run for run in counted if run.arm == arm])
-    }
-    controls = [arm for arm in CONTROLS if arm in arms and "disback" in arms]
+
+    seeds: list[int]
+    final: dict[str, Any]
+    best: dict[str, Any]
+    seconds: dict[str, Any]
+    passes: dict[str, Any]
+    num_nodes: float | None
+    thresholds: list[dict[str, Any]]
+
+
+def summarise(curves: Iterable[Curve], thresholds: Sequence[float]) -> dict[Key, ArmSummary]:
+    """Every arm at every learning rate; a curve without an evaluation is left out."""
+    groups = by_arm(curve for curve in curves if curve.points)
+    return {key: _summarise_arm(group, thresholds) for key, group in groups.items()}
+
+
+def _summarise_arm(curves: Sequence[Curve], thresholds: Sequence[float]) -> ArmSummary:
+    nodes = [curve.num_nodes for curve in curves if curve.num_nodes is not None]
+    return ArmSummary(
+        seeds=[curve.seed for curve in curves],
+        final=_over_seeds({curve.seed: curve.end.value for curve in curves}),
+        best=_over_seeds({curve.seed: curve.best for curve in curves}),
+        seconds=_over_seeds({curve.seed: curve.end.seconds for curve in curves}),
+        passes=_over_seeds({curve.seed: curve.end.passes for curve in curves}),
+        num_nodes=fmean(nodes) if nodes else None,
+        thresholds=[_reaches(curves, threshold) for threshold in thresholds],
+    )
+
+
+def _over_seeds(values: Mapping[int, float]) -> dict[str, Any]:
+    """One value that is not finite is None, and makes mean and deviation None."""
+    finite = {str(seed): value if math.isfinite(value) else None for seed, value in values.items()}
+    numbers = [value for value in finite.values() if value is not None]
+    if len(numbers) < len(finite):
+        return {"mean": None, "std": None, "seeds": finite}
+    mean, std, _ = spread(numbers)
+    return {"mean": mean, "std": std, "seeds": finite}
+
+
+def _reaches(curves: Sequence[Curve], threshold: float) -> dict[str, Any]:
+    reaches = {str(curve.seed): curve.reach(threshold) for curve in curves}
     return {
-        "format_version": FORMAT_VERSION,
-        "experiment": runs[0].experiment,
-        "primary": primary,
-        "higher_is_better": higher_is_better(primary),
-        "thresholds": thresholds,
-        "budget": budget,
-        "runs": [_run_entry(run, run in counted) for run in runs],
-        "arms": arms,
-        "speedups": {arm: speedups(arms["disback"], arms[arm]) for arm in controls},
-        "comparisons": {arm: compare(arms["disback"], arms[arm], primary) for arm in controls},
-        "notes": _notes(runs, counted, budget),
+        "threshold": threshold,
+        "reached": sum(reach is not None for reach in reaches.values()),
+        "of": len(reaches),
+        "seeds": {seed: reach._asdict() if reach else None for seed, reach in reaches.items()},
     }
-
-
-def arm_order(arms: set[str]) -> list[str]:
-    """DisBack first, then its controls, then what else there is by name."""
-    return [arm for arm in ARM_ORDER if arm in arms] + sorted(arms.difference(ARM_ORDER))
-
-
-def _common_setting(runs: Sequence[Run]) -> tuple[str, list[float]]:
-    """The primary metric and its thresholds, easiest first; equal in all runs of a report."""
-    if not runs:
-        raise RunError("no runs to summarise; give at least one run folder")
-    for name in ("experiment", "primary", "thresholds"):
-        seen = sorted({str(getattr(run, name)) for run in runs})
-        if len(seen) > 1:
-            raise RunError(f"the runs differ in {name}: {', '.join(seen)}; make a report for each")
-    primary = runs[0].primary
-    for run in runs:
-        for evaluation in run.evaluations:
-            if primary not in evaluation.metrics:
-                raise RunError(
-                    f"{run.name} has no {primary} at step {evaluation.step}, only "
-                    f"{', '.join(sorted(evaluation.metrics))}; set `primary` to one of them"
-                )
-    return primary, sorted(runs[0].thresholds, reverse=not higher_is_better(primary))
-
-
-def _budget(runs: Sequence[Run]) -> int:
-    evaluated = [run for run in runs if run.evaluations]
-    complete = [run for run in evaluated if run.complete]
-    return min((run.last_step for run in complete or evaluated), default=0)
-
-
-def _run_entry(run: Run, counted: bool) -> dict[str, Any]:
-    last = run.evaluations[-1] if run.evaluations else None
-    return {
-        "name": run.name,
-        "arm": run.arm,
-        "seed": run.seed,
-        "complete": run.complete,
-        "counted": counted,
-        "num_steps": run.num_steps,
-        "step": last.step if last else None,
-        "seconds": last.seconds if last else None,
-        "passes": last.passes if last else None,
-        "recording_steps": run.recording[1].step - run.recording[0].step if run.recording else 0,
-        "num_switches": len(run.switches),
-    }
-
-
-def _notes(runs: Sequence[Run], counted: Sequence[Run], budget: int) -> list[str]:
-    notes = []
-    for run in runs:
-        reached = (
-            f"evaluated up to step {run.last_step}" if run.evaluations else "no evaluation yet"
-        )
-        use = (
-            "counted" if run in counted else "drawn, not counted" if run.evaluations else "left out"
-        )
-        if not run.complete:
-            notes.append(f"{run.name} is incomplete ({reached} of {run.num_steps}): {use}.")
-        elif run.last_step > budget:
-            notes.append(f"{run.name} went on to step {run.last_step}: counted up to {budget}.")
-        elif not run.evaluations:
-            notes.append(f"{run.name} has no evaluation: left out.")
-    seeds = {run.arm: {r.seed for r in counted if r.arm == run.arm} for run in counted}
-    if len({frozenset(own) for own in seeds.values()}) > 1:
-        notes.append("The arms have different seeds: comparisons use the seeds both arms have.")
-    return notes

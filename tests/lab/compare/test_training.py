@@ -108,7 +108,7 @@ def test_each_lane_is_the_trainers_run_of_its_seed(
         assert networks.student.ema is not None
         _assert_equal(batch.ema.lane(lane), networks.student.ema.module.state_dict())
         if loop.disback is not None and loop.disback.path is not None:
-            assert batch.courses[lane].kept == [node.step for node in loop.disback.path]
+            assert batch.lanes[lane].kept == [node.step for node in loop.disback.path]
     if more == ALIKE:
-        assert {course.num_record_steps for course in batch.courses} == {0}
+        assert {lane.num_record_steps for lane in batch.lanes} == {0}
     assert any(not torch.allclose(start[k], v, atol=1e-3) for k, v in batch.student.params.items())

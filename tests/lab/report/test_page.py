@@ -150,7 +150,7 @@ def test_terminal_table_has_finals_times_and_verdict(report, capsys) -> None:
     assert re.search(r"disback +2 +4.5 ± 0.71 +7 ± 0 +4.5 ± 0.71 +20\n", text)
     assert re.search(r"teacher, many steps +2\n", text)
     assert re.search(r"\n5 +40, 40 \(2 of 2\) +never, never \(0 of 2\)\n", text)
-    assert "speed-up of disback in network passes (95 % t interval)" in text
+    assert "speed-up of disback in network passes (95 % interval)" in text
     assert re.search(r"\n10 +2.00x \(too few seeds for an interval\)\n", text)
     assert re.search(r"\nfixed +-4 +too few seeds for an interval +2 +undecided\n", text)
     assert "Wall-clock seconds, runs may have shared the machine" in text
@@ -187,7 +187,7 @@ def test_curves_switches_and_recording_stand_at_their_network_passes(experiment)
     (axes,) = figure.axes
     line = next(line for line in axes.lines if line.get_label() == "fixed")
     runs = [run for run in read_runs([experiment.out]) if run.arm == "fixed" and run.complete]
-    assert list(line.get_xdata()) == [point.passes for point in runs[0].curve("fd_pixel")]
+    assert list(line.get_xdata()) == [point.passes for point in runs[0].curve("fd_pixel").points]
     verticals = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
     assert sorted(verticals) == [160, 240]
     assert axes.get_xlabel() == "network passes a sample"

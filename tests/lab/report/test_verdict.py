@@ -6,8 +6,8 @@ import re
 import pytest
 
 from disback_plugin.lab.report import verdict
+from disback_plugin.lab.results.run_summary import summarise_runs
 from disback_plugin.lab.results.runs import read_runs
-from disback_plugin.lab.results.summary import summarise
 
 GOOD = {0: 90, 10: 20, 20: 4, 30: 3.5, 40: 3}
 BAD = {0: 90, 10: 60, 20: 30, 30: 12, 40: 4.5}
@@ -29,7 +29,7 @@ def judge(make_experiment):
                 curves = [shifted(curves, by) for by in SHIFTS]
             for seed, curve in enumerate(curves):
                 experiment.add(arm, seed, curve, complete=complete)
-        return verdict(summarise(read_runs([experiment.out])))
+        return verdict(summarise_runs(read_runs([experiment.out])))
 
     return judge_arms
 
@@ -185,6 +185,6 @@ def test_higher_coverage_is_better(make_experiment) -> None:
     for seed, by in enumerate((0.0, 0.01, -0.01)):
         experiment.add("disback", seed, {0: 0.1, 10: 0.6 + by, 20: 0.6, 30: 0.95 + by})
         experiment.add("fixed", seed, {0: 0.1, 10: 0.2 + by, 20: 0.3, 30: 0.6 + 2 * by})
-    text = verdict(summarise(read_runs([experiment.out])))
+    text = verdict(summarise_runs(read_runs([experiment.out])))
     assert "DisBack was 3.00x faster to mode_coverage 0.5" in text
     assert "final 0.95 ± 0.010 against 0.6 ± 0.020 at 30 steps: better." in text

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from disback_plugin.lab.results.arms import arm_numbers
 from disback_plugin.lab.results.comparison import compare, speedups
-from disback_plugin.lab.results.runs import Evaluation, Run
+from disback_plugin.lab.results.curves import Curve, CurvePoint
+from disback_plugin.lab.results.run_summary import summarise_runs
+from disback_plugin.lab.results.runs import Run
 
 PRIMARY = "sliced_wasserstein"
 THRESHOLDS = (2.0, 1.0, 0.5)
 LAST_STEP = 400
 
 
-def simulated(rng, arm, seed_effects, speed=1.0, noise=0.08, gap=10) -> list[Run]:
+def simulated(
+    rng, arm, seed_effects, speed=1.0, noise=0.08, gap=10, thresholds=THRESHOLDS
+) -> list[Run]:
     """Curves 4 exp(-rate step) + 0.3 with a rate per seed, shared over arms, and noise of the arm.
 
     0.5 is then reached at about step 200, somewhat earlier or later with each seed.
@@ -25,30 +28,25 @@ def simulated(rng, arm, seed_effects, speed=1.0, noise=0.08, gap=10) -> list[Run
     for seed, effect in enumerate(seed_effects):
         rate = 0.0135 * speed * math.exp(effect + noise * rng.standard_normal())
         floor = 0.3 * math.exp(0.05 * rng.standard_normal())
-        curve = {step: 4 * math.exp(-rate * step) + floor for step in range(0, LAST_STEP + 1, gap)}
-        evaluations = tuple(
-            Evaluation(step=step, seconds=step, passes=8 * step, metrics={PRIMARY: value})
-            for step, value in curve.items()
+        points = tuple(
+            CurvePoint(step, step, 8 * step, 4 * math.exp(-rate * step) + floor)
+            for step in range(0, LAST_STEP + 1, gap)
         )
         runs.append(
             Run(
                 folder=Path(f"{arm}-seed{seed}"), experiment="toy", arm=arm, seed=seed,
-                num_steps=LAST_STEP, primary=PRIMARY, thresholds=THRESHOLDS, complete=True,
-                evaluations=evaluations, switches=(), recording=None,
+                num_steps=LAST_STEP, primary=PRIMARY, thresholds=thresholds, complete=True,
+                curves={PRIMARY: Curve(arm=arm, seed=seed, metric=PRIMARY, points=points)},
             )
         )  # fmt: skip
     return runs
 
 
 def compared(rng, num_seeds: int, **ours) -> dict:
-    thresholds = ours.pop("thresholds", THRESHOLDS)
-    shared = {key: ours[key] for key in ("noise", "gap") if key in ours}
+    shared = {key: ours[key] for key in ("noise", "gap", "thresholds") if key in ours}
     effects = 0.1 * rng.standard_normal(num_seeds)
-    disback, fixed = (
-        arm_numbers(simulated(rng, arm, effects, **settings), PRIMARY, thresholds, LAST_STEP)
-        for arm, settings in (("disback", ours), ("fixed", shared))
-    )
-    return compare(disback, fixed, PRIMARY)
+    runs = simulated(rng, "disback", effects, **ours) + simulated(rng, "fixed", effects, **shared)
+    return summarise_runs(runs)["comparisons"]["fixed"]
 
 
 def rates(results: list[str]) -> float:

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from disback_plugin.errors import RunError
+from disback_plugin.lab.results.run_summary import summarise_runs
 from disback_plugin.lab.results.runs import read_runs
-from disback_plugin.lab.results.summary import summarise
 
 
 def summary_of(experiment) -> dict:
-    return summarise(read_runs([experiment.out]))
+    return summarise_runs(read_runs([experiment.out]))
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_runs_of_different_settings_are_not_mixed(make_experiment, settings, nam
     experiments[0].add("fixed", 0, {0: 9.0})
     experiments[1].add("fixed", 1, {0: 9.0})
     with pytest.raises(RunError, match=f"differ in {name}.*a report for each"):
-        summarise(read_runs([experiment.out for experiment in experiments]))
+        summarise_runs(read_runs([experiment.out for experiment in experiments]))
 
 
 def test_a_primary_metric_that_was_not_evaluated_is_named(make_experiment) -> None:

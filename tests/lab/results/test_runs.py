@@ -5,6 +5,7 @@ import json
 import pytest
 
 from disback_plugin.errors import RunError
+from disback_plugin.lab.results.curves import Curve
 from disback_plugin.lab.results.runs import Mark, read_metrics, read_runs
 
 
@@ -16,8 +17,14 @@ def test_a_run_is_read_as_written(make_experiment) -> None:
     assert (run.primary, run.thresholds, run.complete) == ("fd_pixel", (50.0, 10.0, 5.0), True)
     assert run.name == "disback-seed3"
     assert run.out == experiment.out
-    assert run.curve("fd_pixel") == [(0, 0, 0, 90.0), (20, 10.0, 160, 40.0), (40, 20.0, 320, 4.0)]
-    assert run.curve("fd_feature", up_to=20) == [(0, 0, 0, 7.0), (20, 10.0, 160, 7.0)]
+    assert run.curve("fd_pixel") == Curve(
+        arm="disback",
+        seed=3,
+        metric="fd_pixel",
+        points=((0, 0, 0, 90.0), (20, 10.0, 160, 40.0), (40, 20.0, 320, 4.0)),
+    )
+    assert run.curve("fd_feature", up_to=20).points == ((0, 0, 0, 7.0), (20, 10.0, 160, 7.0))
+    assert run.curve("energy_distance").points == ()
     assert run.switches == (
         Mark(step=20, seconds=10.0, passes=160, node=1),
         Mark(step=30, seconds=15.0, passes=240, node=0),

@@ -1,4 +1,4 @@
-"""Times to thresholds against literal curves; statistics over seeds; which way is better."""
+"""Statistics over paired seeds: spread, ratios, intervals, and seeds that never arrive."""
 
 import math
 
@@ -6,65 +6,15 @@ import numpy as np
 import pytest
 
 from disback_plugin.errors import DisBackError
-from disback_plugin.lab.results.direction import higher_is_better
 from disback_plugin.lab.results.statistics import (
+    MANY_SEEDS,
     Interval,
     mean_interval,
     paired_ratios,
     ratio_interval,
+    speed_up,
     spread,
 )
-from disback_plugin.lab.results.thresholds import CurvePoint, Reach, time_to_threshold
-
-CURVE = [
-    CurvePoint(0, 0.0, 0.0, 9.0),
-    CurvePoint(10, 1.5, 80.0, 4.0),
-    CurvePoint(30, 4.5, 240.0, 6.0),
-    CurvePoint(40, 6.0, 320.0, 2.0),
-]
-
-
-@pytest.mark.parametrize(
-    ("threshold", "expected"),
-    [
-        (10.0, Reach(0, 0.0, 0.0, 0)),
-        (5.0, Reach(10, 1.5, 80.0, 10)),
-        (4.0, Reach(10, 1.5, 80.0, 10)),
-        (3.9, Reach(40, 6.0, 320.0, 10)),
-        (1.9, None),
-    ],
-)
-def test_time_is_that_of_the_first_evaluation_as_good_as_the_threshold(threshold, expected) -> None:
-    assert time_to_threshold(CURVE, threshold) == expected
-
-
-def test_gap_is_the_distance_to_the_evaluation_before() -> None:
-    reach = time_to_threshold([CURVE[0], CURVE[1], CurvePoint(35, 5, 280, 1.0)], 2.0)
-    assert reach == Reach(35, 5, 280, 25)
-
-
-def test_coverage_reaches_from_below() -> None:
-    curve = [CurvePoint(step, step, step, value) for step, value in ((0, 0.1), (5, 0.7), (9, 0.9))]
-    assert time_to_threshold(curve, 0.7, higher_is_better=True) == Reach(5, 5, 5, 5)
-    assert time_to_threshold(curve, 0.95, higher_is_better=True) is None
-
-
-@pytest.mark.parametrize("better_up", [True, False])
-def test_a_value_that_is_not_a_number_reaches_nothing(better_up: bool) -> None:
-    assert (
-        time_to_threshold([CurvePoint(1, 1, 1, math.nan)], 5.0, higher_is_better=better_up) is None
-    )
-
-
-@pytest.mark.parametrize(
-    ("metric", "expected"),
-    [
-        ("fd_pixel", False), ("fd_feature", False), ("sliced_wasserstein", False),
-        ("energy_distance", False), ("class_coverage", True), ("mode_coverage", True),
-    ],
-)  # fmt: skip
-def test_direction_of_each_metric(metric: str, expected: bool) -> None:
-    assert higher_is_better(metric) is expected
 
 
 def test_spread_is_mean_and_sample_standard_deviation() -> None:
@@ -121,3 +71,54 @@ def test_95_percent_intervals_hold_the_truth_in_95_percent_of_cases(num: int) ->
     intervals = [ratio_interval(list(np.exp(rng.normal(0.2, 0.1, size=num)))) for _ in range(2000)]
     missed = np.mean([interval.excludes(math.exp(0.2)) for interval in intervals])
     assert missed == pytest.approx(0.05, abs=0.015)
+
+
+def test_from_ten_values_on_they_are_resampled_and_below_not() -> None:
+    """Nine equal values and one far off: resampled, the interval is as lopsided as they are."""
+    skewed = [0.0] * (MANY_SEEDS - 1) + [10.0]
+    mean, low, high = mean_interval(skewed)
+    assert (mean, low, high) == pytest.approx((1.0, 0.0, 3.0))  # 0 of the far one, or 3, in ten
+    mean, low, high = mean_interval(skewed[1:])
+    assert low is not None
+    assert high is not None
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_equal_values_give_equal_intervals_and_many_those_of_the_normal_distribution() -> None:
+    values = list(np.random.default_rng(1).normal(3.0, 2.0, size=400))
+    found, half = mean_interval(values), 1.96 * np.std(values) / math.sqrt(400)
+    assert found == mean_interval(values)
+    assert found[1:] == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.03)
+
+
+def test_equal_speed_ups_have_no_spread() -> None:
+    found = speed_up([100.0, 200.0, 50.0], [50.0, 100.0, 25.0], 400, 400)
+    assert found == pytest.approx((2.0, 2.0, 2.0, 3, 3, 3))
+
+
+def test_seeds_are_paired_so_that_what_they_share_cancels() -> None:
+    shared = 1000 * np.exp(np.random.default_rng(0).normal(0, 1, size=18))
+    found = speed_up(list(1.2 * shared), list(shared), 1e9, 1e9)
+    assert found.low == pytest.approx(1.2)
+    assert found.high == pytest.approx(1.2)
+
+
+def test_a_seed_that_never_arrives_counts_with_its_budget_and_is_said_so() -> None:
+    found = speed_up([None, 100.0, None], [100.0, None, None], 400, 300)
+    # 400 / 100, 100 / 300, and 1 for the seed that arrives in neither
+    assert found.estimate == pytest.approx((4.0 / 3) ** (1 / 3))
+    assert (found.arrived, found.baseline_arrived, found.num) == (1, 1, 3)
+
+
+def test_speed_up_of_one_or_two_seeds_has_no_interval() -> None:
+    assert speed_up([100.0], [50.0], 400, 400) == (pytest.approx(2.0), None, None, 1, 1, 1)
+    assert speed_up([100.0, 40.0], [50.0, 20.0], 9, 9) == (pytest.approx(2.0), None, None, 2, 2, 2)
+
+
+def test_speed_up_of_unpaired_seeds_is_refused() -> None:
+    with pytest.raises(DisBackError, match="1 against 2 values; give pairs"):
+        speed_up([1.0], [1.0, 2.0], 1, 1)
+
+
+def test_a_threshold_that_holds_from_the_start_costs_one_unit() -> None:
+    assert speed_up([0.0, 0.0], [0.0, 0.0], 400, 400).estimate == 1.0

@@ -1,0 +1,3 @@
+from tests.lab.run_folders import make_experiment
+
+__all__ = ["make_experiment"]
