@@ -19,8 +19,8 @@ from disback_plugin import DegradationPath
 from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.lab.networks import SmallUNet
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.distill_job import attach, make_drawer, make_networks
 from disback_plugin.lab.trainer.loop import Distillation
+from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
 
 LIMIT = 1.01
 CONFIG = {
@@ -50,9 +50,9 @@ def make_loop(arm: str, folder: Path) -> Distillation:
     teacher = config.teacher.make(problem)
     teacher.requires_grad_(False).eval()
     networks = make_networks(config, teacher, problem, 0, accelerator)
-    drawer = make_drawer(config, problem, 0, accelerator)
+    sampler = make_sampler(config, problem, 0, accelerator)
     session = attach(config, arm, networks, folder)
-    return Distillation(networks, config, drawer, accelerator, session)
+    return Distillation(networks, config, sampler, accelerator, session)
 
 
 def time_steps(num_steps: int, folder: Path) -> tuple[float, float]:

@@ -8,6 +8,7 @@ point towards the data (grey), right the fake score, which should point towards 
 """
 
 import argparse
+import copy
 from pathlib import Path
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from disback_plugin.diffusion import Denoiser, score
 from disback_plugin.errors import RunError
+from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.run_folder import read_config, run_folder
-from disback_plugin.lab.trainer.teacher import load_teacher
 from disback_plugin.tensors import load_weights
 
 GRID = 21
@@ -40,13 +41,13 @@ def main() -> None:
 def draw(out: Path, arm: str, seed: int, sigma: float) -> Path:
     """Draw one row a checkpoint; returns the file."""
     config = read_config(out)
-    problem = config.problem.load()
-    teacher = load_teacher(config, problem, out)
+    experiment = Experiment(config, out)
+    problem, teacher = experiment.problem, experiment.teacher
     folders = sorted((run_folder(out, arm, seed) / "checkpoints").glob("step_*"))
     if not folders:
         raise RunError(f"{run_folder(out, arm, seed)} has no checkpoint: run the experiment first")
     student = config.student.make(teacher, problem.data_shape, seed)
-    fake_score = load_teacher(config, problem, out)
+    fake_score = copy.deepcopy(teacher)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(500, 2, generator=generator)
     data, _ = problem.dataset.batch(500, generator)

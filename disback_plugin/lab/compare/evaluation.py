@@ -9,7 +9,7 @@ from disback_plugin.lab.compare.stack import Stack, label_tensor
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import SlicedWasserstein
 from disback_plugin.lab.problems import Evaluator, Problem
-from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.evaluation import CHUNK, evaluation_labels, evaluation_noise
 
 Metric = Callable[[Tensor], float]
@@ -19,7 +19,11 @@ class LaneEvaluator:
     """Values (S,) of `metric` for stacked students, from the latents the trainer evaluates with."""
 
     def __init__(
-        self, config: ExperimentConfig, problem: Problem, drawers: Sequence[Drawer], metric: Metric
+        self,
+        config: ExperimentConfig,
+        problem: Problem,
+        drawers: Sequence[BatchSampler],
+        metric: Metric,
     ) -> None:
         num, shape = config.evaluation.num_samples, drawers[0].latent_shape
         seeds = [drawer.noise.seed for drawer in drawers]

@@ -14,12 +14,11 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.batches import Drawer
-from disback_plugin.lab.trainer.distill_job import make_drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
+from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
+from disback_plugin.lab.trainer.roles import make_sampler
 from disback_plugin.lab.trainer.run import prepare_experiment, using_threads
-from disback_plugin.lab.trainer.teacher import FOLDER as TEACHER_FOLDER
-from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
 
 CURVES = "curves"
 Tell = Callable[[str], None]
@@ -32,7 +31,7 @@ class Bench:
     config: ExperimentConfig
     problem: Problem
     teacher: Denoiser
-    drawers: tuple[Drawer, ...]
+    drawers: tuple[BatchSampler, ...]
     metric: Metric
 
 
@@ -62,8 +61,8 @@ def compare(
     _check(config)
     with using_threads(config.num_threads):
         with Interrupt() as interrupt:
-            prepare_experiment(config, out, resume=True, interrupt=interrupt)
-        bench = _bench(config, out, num_seeds)
+            experiment = prepare_experiment(config, out, resume=True, interrupt=interrupt)
+        bench = _bench(experiment, num_seeds)
         for lr in student_lrs or (config.distill.student_lr,):
             for plan in plans:
                 _run_once(bench, plan, lr, out / CURVES, tell)
@@ -126,15 +125,14 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
     ]
 
 
-def _bench(config: ExperimentConfig, out: Path, num_seeds: int) -> Bench:
-    problem = load_problem(config, out)
-    teacher = load_teacher(config, problem, out)
+def _bench(experiment: Experiment, num_seeds: int) -> Bench:
+    config, problem = experiment.config, experiment.problem
     accelerator = make_accelerator(config)
-    evaluator = problem.evaluator(config.evaluation.num_samples, out / TEACHER_FOLDER)
+    evaluator = problem.evaluator(config.evaluation.num_samples, experiment.teacher_folder)
     return Bench(
         config=config,
         problem=problem,
-        teacher=teacher.to(accelerator.device),
-        drawers=tuple(make_drawer(config, problem, k, accelerator) for k in range(num_seeds)),
+        teacher=experiment.teacher,
+        drawers=tuple(make_sampler(config, problem, k, accelerator) for k in range(num_seeds)),
         metric=primary_metric(config, evaluator),
     )

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from disback_plugin.diffusion import Condition
 from disback_plugin.errors import ConfigError
-from disback_plugin.lab.trainer.batches import Draw
+from disback_plugin.lab.trainer.batches import Batch
 
 Stacked = dict[str, Tensor]
 
@@ -82,7 +82,7 @@ class StackedBatch:
     share: Tensor
 
     @classmethod
-    def stack(cls, draws: Sequence[Draw]) -> "StackedBatch":
+    def stack(cls, draws: Sequence[Batch]) -> "StackedBatch":
         """One draw a lane. Raises ConfigError for text conditions, which do not stack."""
         labels = [label_tensor(draw.cond) for draw in draws]
         given = [part for part in labels if part is not None]

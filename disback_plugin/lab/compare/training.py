@@ -14,13 +14,13 @@ from disback_plugin.lab.compare.optimizer import make_stacked
 from disback_plugin.lab.compare.stack import Stack, Stacked, StackedBatch, label_tensor
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
-from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.loop import (
     FAKE_TURN_PASSES,
     STUDENT_TURN_PASSES,
-    make_record_drawer,
+    make_record_sampler,
 )
-from disback_plugin.lab.trainer.residuals import answer_passes, measure_draw, noisy, residual
+from disback_plugin.lab.trainer.residuals import answer_passes, noisy, residual, residual_batch
 
 
 class BatchedDistillation:
@@ -35,13 +35,13 @@ class BatchedDistillation:
         config: ExperimentConfig,
         problem: Problem,
         teacher: Denoiser,
-        drawers: Sequence[Drawer],
+        drawers: Sequence[BatchSampler],
         plan: ArmPlan,
         student_lr: float | None = None,
     ) -> None:
         self.distill, self.plan = plan.distill(config.distill, student_lr), plan
         self.drawers = drawers
-        self._record_drawers = [make_record_drawer(drawer, self.distill) for drawer in drawers]
+        self._record_drawers = [make_record_sampler(drawer, self.distill) for drawer in drawers]
         self.sigma_data = config.teacher.sigma_data
         num, distill = len(drawers), self.distill
         students = [
@@ -184,7 +184,7 @@ class BatchedDistillation:
     @torch.no_grad()
     def _measure(self, index: int, weights: Stacked) -> tuple[Tensor, Tensor]:
         """Residuals and samples of one lane's student, counted in its passes."""
-        draw = measure_draw(self.drawers[index], self.distill)
+        draw = residual_batch(self.drawers[index], self.distill)
         passes, labels = answer_passes(draw, self.drawers[index]), label_tensor(draw.cond)
         if index not in self._samples:
             call = self.student.call_lane
@@ -202,7 +202,7 @@ class BatchedDistillation:
 
     @staticmethod
     def _draw(
-        drawers: Sequence[Drawer],
+        drawers: Sequence[BatchSampler],
         updates: Sequence[int],
         streams: Sequence[str],
         sigmas: SigmaSampler,

@@ -4,7 +4,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.trainer.tracking import check_wandb
+from disback_plugin.lab.trainer.log import check_wandb
 
 
 def make_accelerator(config: ExperimentConfig) -> Accelerator:

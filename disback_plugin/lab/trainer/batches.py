@@ -11,7 +11,7 @@ from disback_plugin.lab.problems import Conditioner, as_they_are
 
 
 @dataclass(frozen=True)
-class Draw:
+class Batch:
     """z (B, *latent), eps (B, *data), sigma (B,), cond: labels (B,) int64, B prompts, or None."""
 
     z: Tensor
@@ -19,15 +19,15 @@ class Draw:
     sigma: Tensor
     cond: Condition | None
 
-    def split(self, num: int) -> list["Draw"]:
+    def split(self, num: int) -> list["Batch"]:
         """`num` equal parts; fewer, the last one smaller, where the batch does not divide."""
         z, eps, sigma = self.z.chunk(num), self.eps.chunk(num), self.sigma.chunk(num)
         conds = (None,) * len(z) if self.cond is None else self.cond.chunk(num)
-        return [Draw(*part) for part in zip(z, eps, sigma, conds, strict=True)]
+        return [Batch(*part) for part in zip(z, eps, sigma, conds, strict=True)]
 
 
 @dataclass(frozen=True)
-class Drawer:
+class BatchSampler:
     """Draws this rank's rows of the global batch of `batch_size`."""
 
     noise: Noise
@@ -38,12 +38,12 @@ class Drawer:
     device: torch.device
     condition: Conditioner = as_they_are
 
-    def draw(self, step: int, stream: str, sigmas: SigmaSampler) -> Draw:
+    def draw(self, step: int, stream: str, sigmas: SigmaSampler) -> Batch:
         """The draw of `stream` at `step`: independent of every other stream and step."""
         noise, size = self.noise, self.batch_size
         labels = noise.labels(step, f"{stream}/label", size, self.num_classes)
         levels = sigmas.sample(size, noise.generator(step, f"{stream}/sigma"))
-        return Draw(
+        return Batch(
             z=noise.normal(step, f"{stream}/z", (size, *self.latent_shape)).to(self.device),
             eps=noise.normal(step, f"{stream}/eps", (size, *self.data_shape)).to(self.device),
             sigma=noise.share(levels).to(self.device),

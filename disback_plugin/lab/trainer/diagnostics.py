@@ -13,7 +13,7 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
 from disback_plugin.lab.problems import Problem
-from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
 
 NUM_SAMPLES = 512
 QUANTILES = (0.3, 0.6, 0.9)  # of the noise levels that the student is trained at
@@ -35,18 +35,18 @@ class ScoreProbe:
         self,
         config: ExperimentConfig,
         problem: Problem,
-        drawer: Drawer,
+        sampler: BatchSampler,
         accelerator: Accelerator,
     ) -> None:
         self._problem, self._accelerator = problem, accelerator
         self.levels = probe_levels(config)
         self._z = torch.randn(
-            (NUM_SAMPLES, *drawer.latent_shape), generator=generator(0, 0, "probe/z")
-        ).to(drawer.device)
+            (NUM_SAMPLES, *sampler.latent_shape), generator=generator(0, 0, "probe/z")
+        ).to(sampler.device)
         self._labels: Tensor | None = None
         if problem.num_classes:  # every label in both halves
             half = torch.arange(NUM_SAMPLES // 2) % problem.num_classes
-            self._labels = half.repeat(2).to(drawer.device)
+            self._labels = half.repeat(2).to(sampler.device)
 
     def __call__(
         self,

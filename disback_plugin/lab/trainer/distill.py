@@ -1,68 +1,77 @@
 """One run of an experiment, an arm with a seed: from the initial student to the trained one."""
 
+import copy
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
-from disback_plugin.files import write_json, write_tensors
-from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems import Problem
+from disback_plugin.files import write_tensors
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.checkpoint import CheckpointFolder
-from disback_plugin.lab.trainer.distill_job import (
-    DistillJob,
-    attach,
-    make_drawer,
-    make_networks,
-    student_tensors,
+from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
+from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
+from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
+from disback_plugin.lab.trainer.evaluation import (
+    choose_metrics,
+    draw_samples,
+    evaluation_noise,
+    save_samples,
 )
-from disback_plugin.lab.trainer.driver import Driver, Rhythm
+from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
-from disback_plugin.lab.trainer.loop import Distillation
+from disback_plugin.lab.trainer.log import finish_tracker, start_tracker
+from disback_plugin.lab.trainer.loop import Distillation, Networks, StepResult
+from disback_plugin.lab.trainer.network import Tensors
 from disback_plugin.lab.trainer.progress import Progress
-from disback_plugin.lab.trainer.residuals import Measure
-from disback_plugin.lab.trainer.run_folder import clear_run, is_complete, run_folder, run_name
-from disback_plugin.lab.trainer.teacher import FOLDER as TEACHER_FOLDER
-from disback_plugin.lab.trainer.teacher import load_teacher
-from disback_plugin.lab.trainer.tracking import finish_tracker, start_tracker
+from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
+from disback_plugin.lab.trainer.run_folder import (
+    clear_run,
+    is_complete,
+    locked,
+    run_folder,
+    run_name,
+    write_run,
+)
+from disback_plugin.path import NodeEntry
 
 STUDENT = "student.safetensors"
-_UNSAVED = (
-    "path",
-    "checkpoints",
-    "samples",
-    "metrics.jsonl",
-    STUDENT,
-    "run.json",
-)
+_UNSAVED = ("path", "checkpoints", "samples", "metrics.jsonl", STUDENT, "run.json")
 
 
 def run_arm(
-    config: ExperimentConfig,
-    problem: Problem,
-    out: Path,
+    experiment: Experiment, arm: Arm, seed: int, interrupt: Interrupt, progress: Progress
+) -> None:
+    """Run, or resume, one arm with one seed on a finished teacher, unless it is complete.
+
+    A run that was killed before its first checkpoint starts again. Raises RunError where another
+    process writes it, RunInterrupted when asked to stop.
+    """
+    folder = run_folder(experiment.out, arm, seed)
+    with locked(folder):
+        if not is_complete(folder):
+            _run_arm(experiment, arm, seed, folder, interrupt, progress)
+
+
+def _run_arm(
+    experiment: Experiment,
     arm: Arm,
     seed: int,
+    folder: Path,
     interrupt: Interrupt,
     progress: Progress,
-) -> bool:
-    """Run, or resume, one arm with one seed; False if it was complete already.
-
-    A run that was killed before its first checkpoint starts again. Raises RunInterrupted when asked
-    to stop.
-    """
-    folder = run_folder(out, arm, seed)
-    if is_complete(folder):
-        return False
-    accelerator = make_accelerator(config)
+) -> None:
+    config, accelerator = experiment.config, make_accelerator(experiment.config)
     checkpoint = CheckpointFolder(folder / "checkpoints").latest()
     accelerator.wait_for_everyone()
     if checkpoint is None:
         on_main(lambda: clear_run(folder, _UNSAVED), f"clearing {folder}")
-    on_main(lambda: _write_run(config, folder, arm, seed, "running"), "writing run.json")
-    job = _make_job(config, problem, out, arm, seed, accelerator)
+    on_main(lambda: write_run(config, folder, arm, seed, "running"), "writing run.json")
+    job = DistillJob(experiment, arm, seed, folder, accelerator)
     rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
     start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
     try:
@@ -72,52 +81,140 @@ def run_arm(
             disback.close()
         student = student_tensors(job.loop.networks)
         on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
-        on_main(lambda: _write_run(config, folder, arm, seed, "complete"), "writing run.json")
+        on_main(lambda: write_run(config, folder, arm, seed, "complete"), "writing run.json")
     finally:
         finish_tracker(accelerator)
         accelerator.free_memory()
-    return True
 
 
-def _make_job(
-    config: ExperimentConfig,
-    problem: Problem,
-    out: Path,
-    arm: Arm,
-    seed: int,
-    accelerator: Accelerator,
-) -> DistillJob:
-    """The run at step 0: roles, session, loop; the evaluator on the main process only."""
-    folder = run_folder(out, arm, seed)
-    networks = make_networks(config, load_teacher(config, problem, out), problem, seed, accelerator)
-    drawer = make_drawer(config, problem, seed, accelerator)
-    measure = Measure(networks.student, drawer, config.distill, accelerator)
-    loop = Distillation(
-        networks,
-        config,
-        drawer,
-        accelerator,
-        attach(config, arm, networks, folder / "path", measure),
-    )
-    evaluator = None
-    if is_main():
-        evaluator = problem.evaluator(
-            config.evaluation.num_samples, out / TEACHER_FOLDER, accelerator.device
+class DistillJob:
+    """A distillation run, as a job for the driver; the evaluator is the main process's alone."""
+
+    def __init__(
+        self, experiment: Experiment, arm: Arm, seed: int, folder: Path, accelerator: Accelerator
+    ) -> None:
+        config, problem = experiment.config, experiment.problem
+        teacher = copy.deepcopy(experiment.teacher)
+        networks = make_networks(config, teacher, problem, seed, accelerator)
+        sampler = make_sampler(config, problem, seed, accelerator)
+        residuals = Residuals(networks.student, sampler, config.distill, accelerator)
+        session = attach(config, arm, networks, folder / "path", residuals)
+        self.loop = Distillation(networks, config, sampler, accelerator, session)
+        self.num_steps: int = config.distill.num_steps
+        self.passes: float = 0
+        self.config, self.problem, self.folder = config, problem, folder
+        self.accelerator, self.residuals, self._measured = accelerator, residuals, 0.0
+        self._probe = (
+            ScoreProbe(config, problem, sampler, accelerator) if has_probe(problem) else None
         )
-    return DistillJob(config, problem, seed, folder, accelerator, loop, evaluator, measure)
+        num, cache = config.evaluation.num_samples, experiment.teacher_folder
+        self._z = evaluation_noise(seed, num, sampler.latent_shape)
+        self._evaluator = problem.evaluator(num, cache, accelerator.device) if is_main() else None
+        self._last: StepResult | None = None
+
+    def train_step(self, step: int) -> list[Line]:
+        result = self._last = self.loop.train_step(step)
+        self.passes += result.passes
+        self.passes += self.residuals.passes - self._measured
+        self._measured = self.residuals.passes
+        lines: list[Line] = []
+        if result.turn is not None and result.turn.switch is not None:
+            lines.append({"kind": "switch", **asdict(result.turn.switch)})
+        if result.entry is not None:
+            lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
+        return lines
+
+    @property
+    def _node(self) -> int:
+        """The node that answered at the last step; 0 is the teacher."""
+        assert self._last is not None
+        return 0 if self._last.turn is None else self._last.turn.node
+
+    def diagnose(self, step: int) -> list[Line]:
+        """Of the network that answered at the last step; with the floor at first."""
+        if self._probe is None:
+            return []
+        fake_score, student = self.loop.networks.fake_score.raw, self.loop.networks.student.raw
+        with self.loop.real_score() as network:
+            line = self._probe(network, fake_score, student, self._teacher_beside(network))
+            if step == 1 and self._node == 0:
+                line["disback/mismatch_floor"] = self._probe.floor(network)
+        return [{"kind": "mismatch", **line}]
+
+    def _teacher_beside(self, real_score: nn.Module) -> nn.Module | None:
+        """While a node is installed in the teacher's place: a copy of it that is the teacher."""
+        if self._node == 0:
+            return None
+        assert self.loop.disback is not None
+        teacher = copy.deepcopy(real_score)
+        teacher.load_state_dict(self.loop.disback.installation.reference.tensors)
+        return teacher
+
+    def status(self) -> Line:
+        last = self._last
+        assert last is not None
+        return {
+            "stage": "teacher" if last.turn is None else last.turn.stage,
+            "node": self._node,
+            "fake_loss": self._mean(last.fake_loss),
+            "student_loss": self._mean(last.student_loss),
+            "student_lr": last.student_lr,
+            "fake_grad_norm": self._mean(last.fake_grad_norm),
+            "grad_norm": self._mean(last.student_grad_norm),
+        }
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        assert self._evaluator is not None
+        ema = self.loop.networks.student.ema
+        assert ema is not None
+        samples = draw_samples(ema, self._z, self.problem, self.accelerator.device)
+        chosen = self.config.evaluation
+        file = self.folder / "samples" / f"step_{step:06d}.safetensors"
+        save_samples(file, samples, chosen.num_saved)
+        return choose_metrics(self._evaluator(samples), chosen.metrics)
+
+    def state(self) -> tuple[dict[str, Any], Tensors]:
+        disback = self.loop.disback
+        plain: dict[str, Any] = {
+            "disback": disback and disback.state_dict(),
+            "has_samples": self.residuals.has_samples,
+        }
+        groups: Tensors = {}
+        for trained in (self.loop.networks.student, self.loop.networks.fake_score):
+            more, tensors = trained.state()
+            plain.update(more)
+            groups.update(tensors)
+        return plain, groups
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        self.loop.networks.student.restore(checkpoint)
+        self.loop.networks.fake_score.restore(checkpoint)
+        disback = self.loop.disback
+        if checkpoint.state.get("has_samples"):
+            self.residuals.draw_samples()
+        if disback is not None:
+            disback.load_state_dict(checkpoint.state["disback"])
+            # The node of the step before is installed again here: that is no switch of this run.
+            disback.begin_step(checkpoint.step - 1)
+
+    def _mean(self, value: Tensor | None) -> float | None:
+        """Of the global batch: the mean over processes. None while the student is held still."""
+        return None if value is None else float(self.accelerator.reduce(value, reduction="mean"))
 
 
-def _write_run(config: ExperimentConfig, folder: Path, arm: Arm, seed: int, status: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder / "run.json",
-        {
-            "experiment": config.name,
-            "arm": arm,
-            "seed": seed,
-            "num_steps": config.distill.num_steps,
-            "primary": config.evaluation.primary,
-            "thresholds": config.evaluation.thresholds,
-            "status": status,
-        },
-    )
+def student_tensors(networks: Networks) -> dict[str, Tensor]:
+    """What `student.safetensors` holds: the averaged weights as `ema.*`, the last as `raw.*`."""
+    student = networks.student
+    assert student.ema is not None
+    ema = {f"ema.{name}": value for name, value in student.ema.module.state_dict().items()}
+    return ema | {f"raw.{name}": value for name, value in student.raw.state_dict().items()}
+
+
+def _node_line(entry: NodeEntry) -> Line:
+    return {
+        "index": entry.index,
+        "distance": entry.distance,
+        "bf16_distance": entry.bf16_distance,
+        "bf16_survives": entry.bf16_survives,
+        "bytes": entry.bytes,
+    }

@@ -4,6 +4,9 @@ Teacher training and distillation are both jobs. Step numbers in files count com
 line of step 100 is written after 100 steps, a node switch before the next one begins.
 """
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +18,9 @@ from torch import Tensor
 from disback_plugin.distributed import on_main
 from disback_plugin.lab.config.experiment import CheckpointConfig
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
-from disback_plugin.lab.trainer.clock import Clock
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
-from disback_plugin.lab.trainer.log import MetricsLog
+from disback_plugin.lab.trainer.log import MetricsLog, track
 from disback_plugin.lab.trainer.progress import Progress
-from disback_plugin.lab.trainer.tracking import track
 
 Line = dict[str, Any]
 
@@ -65,6 +66,39 @@ class Rhythm:
     log: int
     evaluate: int | None
     checkpoint: CheckpointConfig
+
+
+class Clock:
+    """Counts while running; `seconds` carries over a resume."""
+
+    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+        self.device, self._before = device, seconds
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._before + running
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time spent inside."""
+        self._since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._before, self._since = self.seconds, None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Inside `running`: do not count the time spent inside; waits for the device first."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._before, self._since = self.seconds, None
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
 
 
 class Driver:

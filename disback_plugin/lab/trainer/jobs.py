@@ -1,7 +1,8 @@
 """Runs in processes of their own, a few at a time: small networks gain little from threads.
 
-The processes are `python -m disback_plugin.lab.trainer.jobs_process`, which read the experiment's
-config.yaml; nothing is pickled between us, and the caller's script needs no `__main__` guard.
+A process is `python -m disback_plugin.lab.trainer.jobs_process OUT ARM SEED`, which reads the
+experiment's config.yaml; nothing is pickled between us, and the caller's script needs no `__main__`
+guard.
 """
 
 import json
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +20,50 @@ from disback_plugin.config import Arm
 from disback_plugin.errors import RunError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
-from disback_plugin.lab.trainer.overview import Overview
+from disback_plugin.lab.trainer.progress import Overview
 from disback_plugin.lab.trainer.run_folder import run_folder, run_name
 
 POLL_SECONDS = 0.2
+LOG = "process.log"
 Run = tuple[Arm, int]
-Inbox = queue.Queue[tuple["_Worker", dict[str, Any] | None]]
+Inbox = queue.Queue[tuple["_Job", dict[str, Any] | None]]
 
 
-class _Worker:
-    """A worker process; its messages arrive in `inbox`, None when it has ended."""
+class _Job:
+    """A run in its process; messages arrive in `inbox`, None when the process has ended."""
 
-    def __init__(self, out: Path, number: int, num_threads: int, inbox: Inbox) -> None:
-        self.log = out / f"worker-{number}.log"
-        self.run: Run | None = None
-        with self.log.open("wb") as log:
+    def __init__(self, out: Path, run: Run, num_threads: int, inbox: Inbox) -> None:
+        self.name, self.folder = run_name(*run), run_folder(out, *run)
+        self.end: dict[str, Any] | None = None  # the message on how the run ended
+        self.folder.mkdir(parents=True, exist_ok=True)
+        module = f"{__package__}.jobs_process"
+        with (self.folder / LOG).open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.jobs_process", str(out), str(num_threads)],
+                [sys.executable, "-m", module, str(out), run[0], str(run[1])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=_environment(num_threads),
-                start_new_session=True,  # Ctrl-C reaches us alone, and we tell the workers once
+                start_new_session=True,  # Ctrl-C reaches us alone, and we tell each job once
             )
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
 
-    def give(self, run: Run) -> None:
-        """Have it do `run` next."""
-        self.run = run
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died: its end is in the inbox, or soon will be
-            self.process.stdin.write(f"{run[0]} {run[1]}\n".encode())
-            self.process.stdin.flush()
-
     def stop(self) -> None:
-        """Ask for an end, with a checkpoint if there is a run under way."""
+        """Ask for an end with a checkpoint: by the end of its stdin, as when we are gone."""
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
+        self.process.stdin.close()
+
+    @property
+    def failure(self) -> str | None:
+        """Why an ended run is neither complete nor interrupted."""
+        end = self.end
+        if end is None:
+            reason = f"its process ended with exit code {self.process.returncode}"
+        elif end["event"] == "error":
+            reason = end["message"]
+        else:
+            return None
+        return f"run {self.name} failed: {reason}\n(log: {self.folder / LOG})"
 
     def _read(self, inbox: Inbox) -> None:
         assert self.process.stdout is not None
@@ -67,68 +73,7 @@ class _Worker:
         inbox.put((self, None))
 
 
-class _Pool:
-    """Gives runs to workers until none is left, one fails, or we are interrupted."""
-
-    def __init__(self, out: Path, runs: Sequence[Run], overview: Overview) -> None:
-        self.out, self.waiting, self.overview = out, list(runs), overview
-        self.inbox: Inbox = queue.Queue()
-        self.workers: list[_Worker] = []
-        self.not_begun: list[Run] = []
-        self.failure: str | None = None
-        self.interrupted: tuple[Run, int] | None = None
-
-    def start(self, jobs: int, num_threads: int) -> None:
-        for number in range(jobs):
-            worker = _Worker(self.out, number, num_threads, self.inbox)
-            self.workers.append(worker)
-            worker.give(self.waiting.pop(0))
-
-    def stop(self) -> None:
-        self.not_begun += self.waiting
-        self.waiting.clear()
-        for worker in self.workers:
-            worker.stop()
-
-    def receive(self) -> None:
-        """Handle one message, if one comes in time."""
-        try:
-            worker, message = self.inbox.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            return
-        if message is None:
-            self._ended(worker)
-        elif message["event"] == "step":
-            assert worker.run is not None
-            self.overview.step(run_name(*worker.run), message)
-        elif message["event"] == "complete":
-            assert worker.run is not None
-            self.overview.done(run_name(*worker.run))
-            worker.run = None
-            if self.waiting:
-                worker.give(self.waiting.pop(0))
-            else:
-                worker.stop()
-        elif message["event"] == "interrupted":
-            assert worker.run is not None
-            self.interrupted, worker.run = (worker.run, message["step"]), None
-        else:
-            self._fail(worker, message["message"])
-
-    def _ended(self, worker: _Worker) -> None:
-        self.workers.remove(worker)
-        if worker.run is not None:
-            self._fail(worker, f"its process ended with exit code {worker.process.returncode}")
-
-    def _fail(self, worker: _Worker, reason: str) -> None:
-        assert worker.run is not None
-        name = run_name(*worker.run)
-        self.failure = self.failure or f"run {name} failed: {reason}\n(log: {worker.log})"
-        worker.run = None
-        self.stop()
-
-
-def run_in_workers(
+def run_side_by_side(
     config: ExperimentConfig, out: Path, runs: Sequence[Run], jobs: int, interrupt: Interrupt
 ) -> None:
     """Do all `runs`, `jobs` at a time.
@@ -138,28 +83,57 @@ def run_in_workers(
     """
     jobs = min(jobs, len(runs))
     num_threads = config.num_threads or max((os.cpu_count() or 1) // jobs, 1)
-    overview = Overview(config, len(runs))
-    pool = _Pool(out, runs, overview)
+    overview, inbox = Overview(config, len(runs)), Inbox()
+    waiting, stopped = list(runs), interrupt.requested
+    under_way: list[_Job] = []
+    ended: list[_Job] = []
     try:
-        pool.start(jobs, num_threads)
-        while pool.workers:
-            if interrupt.requested:
-                pool.stop()
-            pool.receive()
+        while under_way or (waiting and not stopped):
+            while waiting and len(under_way) < jobs and not stopped:
+                under_way.append(_Job(out, waiting.pop(0), num_threads, inbox))
+            job = _receive(inbox, overview)
+            if job is not None:
+                under_way.remove(job)
+                ended.append(job)
+            if interrupt.requested or (job is not None and job.failure is not None):
+                stopped = True
+                _stop(under_way)
     finally:
-        pool.stop()
+        _stop(under_way)
         overview.close()
-    if pool.failure is not None:
-        raise RunError(pool.failure)
-    if pool.interrupted is not None:
-        run, step = pool.interrupted
-        raise RunInterrupted(run_folder(out, *run), step, config.distill.num_steps)
-    if pool.not_begun:
-        raise RunInterrupted(run_folder(out, *pool.not_begun[0]), 0, config.distill.num_steps)
+    for job in ended:
+        if job.failure is not None:
+            raise RunError(job.failure)
+    stops = [(job.folder, job.end["step"]) for job in ended if job.end and "step" in job.end]
+    stops += [(run_folder(out, *run), 0) for run in waiting]
+    if stops:
+        raise RunInterrupted(*stops[0], config.distill.num_steps)
+
+
+def _receive(inbox: Inbox, overview: Overview) -> _Job | None:
+    """Handle one message, if one comes in time; the job whose process has ended."""
+    try:
+        job, message = inbox.get(timeout=POLL_SECONDS)
+    except queue.Empty:
+        return None
+    if message is None:
+        if job.end == {"event": "complete"}:
+            overview.done(job.name)
+        return job
+    if message["event"] == "step":
+        overview.step(job.name, message)
+    else:
+        job.end = message
+    return None
+
+
+def _stop(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.stop()
 
 
 def _environment(num_threads: int) -> dict[str, str]:
-    """Ours, with the workers' share of threads and this very package first on the path."""
+    """Ours, with the jobs' share of threads and this very package first on the path."""
     here = str(Path(disback_plugin.__file__).parent.parent)
     search = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     num = str(num_threads)

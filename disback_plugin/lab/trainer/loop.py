@@ -20,8 +20,8 @@ from disback_plugin.diffusion import (
 )
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import DistillConfig
-from disback_plugin.lab.trainer.batches import Draw, Drawer
-from disback_plugin.lab.trainer.network import Trainee
+from disback_plugin.lab.trainer.batches import Batch, BatchSampler
+from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.path import NodeEntry
 from disback_plugin.session import DisBack
 from disback_plugin.turn import Turn
@@ -36,8 +36,8 @@ class Networks:
     """The three roles; the teacher is frozen, the others are in training."""
 
     teacher: nn.Module
-    fake_score: Trainee
-    student: Trainee
+    fake_score: TrainedNetwork
+    student: TrainedNetwork
 
 
 @dataclass
@@ -55,23 +55,23 @@ class StepResult:
 
 
 class Distillation:
-    """The loop's body; `disback` is None for the baseline. All randomness comes from `drawer`."""
+    """The loop's body; `disback` is None for the baseline. All randomness comes from `sampler`."""
 
     def __init__(
         self,
         networks: Networks,
         config: ExperimentConfig,
-        drawer: Drawer,
+        sampler: BatchSampler,
         accelerator: Accelerator,
         disback: DisBack | None,
     ) -> None:
         self.networks, self.config = networks, config.distill
         self.sigma_data = config.teacher.sigma_data
-        self.drawer, self.accelerator, self.disback = drawer, accelerator, disback
+        self.sampler, self.accelerator, self.disback = sampler, accelerator, disback
         self.gradient = get_student_gradient(config.method)
         self.fake_sigmas = self.config.fake_sigmas or self.config.sigmas
         self._max_norm = self.config.clip_grad_norm
-        self.record_drawer = make_record_drawer(drawer, config.distill)
+        self.record_sampler = make_record_sampler(sampler, config.distill)
 
     def train_step(self, step: int) -> StepResult:
         """Run host step `step`, counted from 0.
@@ -79,9 +79,9 @@ class Distillation:
         Draws and schedules go by the student's updates: arms that record for longer or not at all
         see the same noise and the same schedule at the same update.
         """
-        self.drawer.noise.seed_global(step)
+        self.sampler.noise.seed_global(step)
         turn = self.disback.begin_step(step) if self.disback else None
-        self.drawer.noise.seed_global(self._update_of(step))
+        self.sampler.noise.seed_global(self._update_of(step))
         result = StepResult(turn)
         if turn is None or turn.update_student:
             result.student_lr = self._student_lr(step)
@@ -89,7 +89,7 @@ class Distillation:
             result.student_loss, result.student_grad_norm = updated
             result.passes += STUDENT_TURN_PASSES
         recording = turn is not None and turn.stage == "record"
-        share = self.record_drawer.batch_size / self.drawer.batch_size if recording else 1
+        share = self.record_sampler.batch_size / self.sampler.batch_size if recording else 1
         for number in range(self.config.num_fake_updates):
             loss, norm = self._update_fake_score(step, number, recording)
             result.fake_loss, result.fake_grad_norm = loss, norm
@@ -98,40 +98,40 @@ class Distillation:
         return result
 
     def _update_student(self, step: int, lr: float) -> tuple[Tensor, Tensor]:
-        student, total = self.networks.student, torch.zeros((), device=self.drawer.device)
-        draws = self.drawer.draw(self._update_of(step), "student", self.config.sigmas)
-        for draw, sync in self._parts(draws, student):
+        student, total = self.networks.student, torch.zeros((), device=self.sampler.device)
+        batch = self.sampler.draw(self._update_of(step), "student", self.config.sigmas)
+        for part, sync in self._parts(batch, student):
             with sync:
-                x0 = student.network(draw.z, draw.cond)
-                loss = student_loss(x0, self._student_gradient(x0.detach(), draw))
+                x0 = student.network(part.z, part.cond)
+                loss = student_loss(x0, self._student_gradient(x0.detach(), part))
                 loss = loss / self.config.num_accumulation_steps
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total, student.update(lr, self._max_norm)
 
     @torch.no_grad()
-    def _student_gradient(self, x0: Tensor, draw: Draw) -> Tensor:
+    def _student_gradient(self, x0: Tensor, part: Batch) -> Tensor:
         """w(t) (D_fake - D_real) at x_t, Eq. 6; with a node as the real score, Eq. 8."""
-        x_t = diffuse(x0, draw.sigma, draw.eps)
-        fake_x0 = self.networks.fake_score.network(x_t, draw.sigma, draw.cond)
+        x_t = diffuse(x0, part.sigma, part.eps)
+        fake_x0 = self.networks.fake_score.network(x_t, part.sigma, part.cond)
         with self.real_score() as real_score, self.accelerator.autocast():
-            real_x0 = real_score(x_t, draw.sigma, draw.cond)
-        return self.gradient(fake_x0, real_x0, x0, draw.sigma)
+            real_x0 = real_score(x_t, part.sigma, part.cond)
+        return self.gradient(fake_x0, real_x0, x0, part.sigma)
 
     def _update_fake_score(self, step: int, number: int, recording: bool) -> tuple[Tensor, Tensor]:
         """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
-        fake, total = self.networks.fake_score, torch.zeros((), device=self.drawer.device)
+        fake, total = self.networks.fake_score, torch.zeros((), device=self.sampler.device)
         if recording:
-            draws = self.record_drawer.draw(step, f"record/{number}", self.fake_sigmas)
+            batch = self.record_sampler.draw(step, f"record/{number}", self.fake_sigmas)
         else:
-            draws = self.drawer.draw(self._update_of(step), f"fake/{number}", self.fake_sigmas)
-        for draw, sync in self._parts(draws, fake):
+            batch = self.sampler.draw(self._update_of(step), f"fake/{number}", self.fake_sigmas)
+        for part, sync in self._parts(batch, fake):
             with torch.no_grad():
-                x0 = self.networks.student.network(draw.z, draw.cond)
+                x0 = self.networks.student.network(part.z, part.cond)
             with sync:
-                x0_hat = fake.network(diffuse(x0, draw.sigma, draw.eps), draw.sigma, draw.cond)
+                x0_hat = fake.network(diffuse(x0, part.sigma, part.eps), part.sigma, part.cond)
                 loss = denoising_score_matching(
-                    x0_hat, x0, draw.sigma, self.config.fake_weighting, self.sigma_data
+                    x0_hat, x0, part.sigma, self.config.fake_weighting, self.sigma_data
                 )
                 loss = loss / self.config.num_accumulation_steps
                 self.accelerator.backward(loss)
@@ -143,13 +143,13 @@ class Distillation:
         return self.disback.real_score() if self.disback else nullcontext(self.networks.teacher)
 
     def _parts(
-        self, draws: Draw, trainee: Trainee
-    ) -> Iterator[tuple[Draw, AbstractContextManager[None]]]:
+        self, batch: Batch, trained: TrainedNetwork
+    ) -> Iterator[tuple[Batch, AbstractContextManager[None]]]:
         """The batch in accumulation parts; processes exchange gradients in the last one only."""
         num = self.config.num_accumulation_steps
-        for index, draw in enumerate(draws.split(num), start=1):
+        for index, part in enumerate(batch.split(num), start=1):
             last = index == num
-            yield draw, nullcontext() if last else self.accelerator.no_sync(trainee.network)
+            yield part, nullcontext() if last else self.accelerator.no_sync(trained.network)
 
     def _student_lr(self, step: int) -> float:
         config, update = self.config, self._update_of(step)
@@ -168,6 +168,6 @@ class Distillation:
         return step if step < recorded else step - recorded
 
 
-def make_record_drawer(drawer: Drawer, config: DistillConfig) -> Drawer:
+def make_record_sampler(sampler: BatchSampler, config: DistillConfig) -> BatchSampler:
     """What recording steps draw with: the same noise, in batches of their own size."""
-    return replace(drawer, batch_size=config.record_batch_size or drawer.batch_size)
+    return replace(sampler, batch_size=config.record_batch_size or sampler.batch_size)

@@ -1,20 +1,24 @@
-"""A network in training: Accelerate's wrapper, optimizer, EMA, and their state in checkpoints."""
+"""A network in training: wrapper, optimizer, average and their state; what makes it faster."""
 
+import copy
 import math
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from disback_plugin.diffusion import Denoiser
+from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
-from disback_plugin.lab.trainer.ema import make_ema
 from disback_plugin.tensors import load_weights, pack_optimizer, unpack_optimizer
 
 Tensors = dict[str, dict[str, Tensor]]
 
 
-class Trainee:
+class TrainedNetwork:
     """`network` is what to call and to differentiate; `raw` is the module inside its wrappers.
 
     num_updates: since this object was made.
@@ -52,7 +56,7 @@ class Trainee:
         return norm.detach()
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """Plain data and groups of tensors, all named after this trainee."""
+        """Plain data and groups of tensors, all named after this network."""
         tensors, plain = pack_optimizer(self.optimizer.optimizer)
         groups = {self.name: self.raw.state_dict(), f"{self.name}_optimizer": tensors}
         if self.ema is not None:
@@ -68,3 +72,35 @@ class Trainee:
             load_weights(self.ema, tensors, f"{self.name}_ema in {source}")
         key = f"{self.name}_optimizer"
         unpack_optimizer(self.optimizer.optimizer, checkpoint.tensors[key], checkpoint.state[key])
+
+
+def make_ema(module: nn.Module, decay: float) -> AveragedModel:
+    """An average that starts at `module`'s weights: `ema = decay * ema + (1 - decay) * weights`.
+
+    Buffers are copied, not averaged. Call `.update_parameters(module)` after an optimizer step.
+    """
+    ema = AveragedModel(copy.deepcopy(module), multi_avg_fn=get_ema_multi_avg_fn(decay))
+    # Torch's first update copies the weights; the start is already copied, so average at once.
+    ema.n_averaged.fill_(1)
+    return ema.requires_grad_(False).eval()
+
+
+def speed_up(module: nn.Module, config: ExperimentConfig) -> nn.Module:
+    """The module itself, in the memory format and compiled as the settings say.
+
+    Compiled in place: names, state dicts and what is copied into its weights stay as they were; a
+    deep copy is not compiled. Of a denoiser only the network within, the rest is bookkeeping.
+    """
+    if config.channels_last:
+        module.to(memory_format=torch.channels_last)
+    if config.compile:
+        for part in _networks(module):
+            # one graph a batch size: few occur, and the training batch's is the one that counts
+            part.compile(dynamic=False)
+    return module
+
+
+def _networks(module: nn.Module) -> list[nn.Module]:
+    denoisers = [part for part in module.modules() if isinstance(part, Denoiser)]
+    inner = [child for part in denoisers for child in part.children()]
+    return [part for part in inner if not isinstance(part, Denoiser)] or [module]

@@ -14,9 +14,9 @@ from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_h
 from disback_plugin.lab.noise import generator
 from disback_plugin.lab.trainer.diagnostics import probe_levels
 from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_noise
+from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.residuals import residual
 from disback_plugin.lab.trainer.run_folder import CONFIG, read_config
-from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
 from disback_plugin.path import DegradationPath
 from disback_plugin.recorder import parameters_checksum
 
@@ -63,8 +63,8 @@ def probe_path(folder: Path) -> PathProbe:
         )
     seed = int(json.loads((run / "run.json").read_text(encoding="utf-8"))["seed"])
     config = read_config(out)
-    problem = load_problem(config, out)
-    teacher = load_teacher(config, problem, out)
+    experiment = Experiment(config, out)
+    problem, teacher = experiment.problem, experiment.teacher
     path = DegradationPath.open(folder, teacher.state_dict())
     student = config.student.make(teacher, problem.data_shape, seed)
     if path.student not in (None, parameters_checksum(student)):

@@ -6,6 +6,8 @@ from contextlib import suppress
 from io import RawIOBase
 from typing import Any, Protocol
 
+from disback_plugin.lab.config.experiment import ExperimentConfig
+
 
 class Progress(Protocol):
     """Told about every step, and about numbers now and then."""
@@ -50,7 +52,7 @@ class Bar:
 class Messages:
     """JSON lines on a pipe: `{"event": "step", "step": 10, ...}`, when there are numbers.
 
-    A reader that is gone is no error here: see the worker, which then stops with a checkpoint.
+    A reader that is gone is no error here: see `jobs_process`, which then stops with a checkpoint.
     """
 
     def __init__(self, stream: RawIOBase) -> None:
@@ -84,3 +86,32 @@ def describe(numbers: dict[str, Any]) -> str:
         for key, value in shown.items()
         if value is not None
     )
+
+
+class Overview:
+    """Sums the steps of all runs; where there is no terminal, a line a finished run."""
+
+    def __init__(self, config: ExperimentConfig, num_runs: int) -> None:
+        self._steps: dict[str, int] = {}
+        self._bar = None
+        if config.logging.progress and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            total = num_runs * config.distill.num_steps
+            self._bar = tqdm(total=total, desc=config.name, unit="step", leave=False)
+
+    def step(self, name: str, message: dict[str, Any]) -> None:
+        """A message of its process: run `name` has done `message["step"]` steps."""
+        self._steps[name] = message["step"]
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{name} {message.get('numbers', '')}", refresh=False)
+            self._bar.update(sum(self._steps.values()) - self._bar.n)
+
+    def done(self, name: str) -> None:
+        """Run `name` has come to its end; without a bar, one line says so."""
+        if self._bar is None:
+            print(f"{name}: done", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

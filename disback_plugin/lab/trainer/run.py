@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -16,21 +16,20 @@ from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.distill import run_arm
-from disback_plugin.lab.trainer.fit import check_fit
+from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
-from disback_plugin.lab.trainer.jobs import run_in_workers
-from disback_plugin.lab.trainer.progress import Progress, make_progress
+from disback_plugin.lab.trainer.jobs import run_side_by_side
+from disback_plugin.lab.trainer.progress import make_progress
 from disback_plugin.lab.trainer.run_folder import (
     check_folder,
     discard_untrained,
     is_complete,
-    lock,
+    locked,
     run_folder,
     run_name,
     write_settings,
 )
-from disback_plugin.lab.trainer.teacher import FOLDER as TEACHER_FOLDER
-from disback_plugin.lab.trainer.teacher import ensure_teacher, load_problem
+from disback_plugin.lab.trainer.teacher import ensure_teacher
 from disback_plugin.lab.trainer.teacher_files import check_checkpoints
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -69,13 +68,15 @@ def run_experiment(
     runs = [(arm, seed) for seed in seeds for arm in _checked(arms)]
     complete = {run for run in runs if is_complete(run_folder(out, *run))}
     with Interrupt() as interrupt, using_threads(config.num_threads):
-        prepare_experiment(config, out, resume, interrupt)
+        experiment = prepare_experiment(config, out, resume, interrupt)
         left = [run for run in runs if run not in complete]
         if jobs > 1 and len(left) > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            run_in_workers(config, out, left, jobs, interrupt)
+            del experiment  # and its teacher: each process reads its own
+            run_side_by_side(config, out, left, jobs, interrupt)
         else:
+            progress = make_progress(config.logging.progress, is_main())
             for arm, seed in left:
-                run_one(config, out, arm, seed, interrupt)
+                run_arm(experiment, arm, seed, interrupt, progress)
     return [
         RunResult(arm, seed, run_folder(out, arm, seed), (arm, seed) in complete)
         for arm, seed in runs
@@ -84,7 +85,7 @@ def run_experiment(
 
 def prepare_experiment(
     config: ExperimentConfig, out: Path, resume: bool, interrupt: Interrupt
-) -> None:
+) -> Experiment:
     """Make or check the experiment's folder, and the teacher in it.
 
     What does not fit each other is found before anything is written; a new experiment that fails
@@ -93,41 +94,28 @@ def prepare_experiment(
     check_checkpoints(config)
     accelerator = make_accelerator(config)
     device = str(accelerator.device)
-    begins = on_main(lambda: _open(config, out, resume, device), "opening the experiment")
+    experiment = Experiment(config, out)
+    begins = on_main(lambda: _open(experiment, resume, device), "opening the experiment")
     progress = make_progress(config.logging.progress, accelerator.is_main_process)
     try:
-        with _locked(out / TEACHER_FOLDER):
-            ensure_teacher(config, out, accelerator, interrupt, progress)
+        with locked(experiment.teacher_folder):
+            ensure_teacher(experiment, accelerator, interrupt, progress)
     except RunInterrupted:
         raise
     except Exception:
         if begins and is_main():
-            discard_untrained(out, TEACHER_FOLDER)
+            discard_untrained(out, experiment.teacher_folder.name)
         raise
+    return experiment
 
 
-def _open(config: ExperimentConfig, out: Path, resume: bool, device: str) -> bool:
+def _open(experiment: Experiment, resume: bool, device: str) -> bool:
     """Whether the experiment begins here."""
-    begins = check_folder(config, out, resume)
+    begins = check_folder(experiment.config, experiment.out, resume)
     if begins:
-        check_fit(config)
-    write_settings(config, out, device)
+        experiment.check()
+    write_settings(experiment.config, experiment.out, device)
     return begins
-
-
-def run_one(
-    config: ExperimentConfig,
-    out: Path,
-    arm: Arm,
-    seed: int,
-    interrupt: Interrupt,
-    progress: Progress | None = None,
-) -> None:
-    """One run in this process (or this process's share of it), on a finished teacher."""
-    if progress is None:
-        progress = make_progress(config.logging.progress, is_main())
-    with _locked(run_folder(out, arm, seed)):
-        run_arm(config, load_problem(config, out), out, arm, seed, interrupt, progress)
 
 
 def _checked(arms: Sequence[Arm]) -> Sequence[Arm]:
@@ -135,18 +123,6 @@ def _checked(arms: Sequence[Arm]) -> Sequence[Arm]:
         if arm not in ARMS:
             raise ConfigError(f"unknown arm {arm!r}; {nearest(arm, list(ARMS))}")
     return arms
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock in the main process; where it is taken, every process raises."""
-    with ExitStack() as held:
-
-        def take() -> None:
-            held.enter_context(lock(folder))
-
-        on_main(take, f"locking {folder}")
-        yield
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from disback_plugin.config_base import parse_settings, read_yaml
+from disback_plugin.distributed import on_main
 from disback_plugin.errors import RunError
 from disback_plugin.files import write_json, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
@@ -37,6 +40,23 @@ def is_complete(folder: Path) -> bool:
     if not file.is_file():
         return False
     return json.loads(file.read_text(encoding="utf-8"))["status"] == "complete"
+
+
+def write_run(config: ExperimentConfig, folder: Path, arm: str, seed: int, status: str) -> None:
+    """Say in run.json what runs in `folder`, and how far it is: `running` or `complete`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / "run.json",
+        {
+            "experiment": config.name,
+            "arm": arm,
+            "seed": seed,
+            "num_steps": config.distill.num_steps,
+            "primary": config.evaluation.primary,
+            "thresholds": config.evaluation.thresholds,
+            "status": status,
+        },
+    )
 
 
 def check_folder(config: ExperimentConfig, out: Path, resume: bool) -> bool:
@@ -108,6 +128,18 @@ def lock(folder: Path) -> AcquireReturnProxy:
         return FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise RunError(f"{folder} is being written by another process; wait for it") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """As `lock`, held by the main process; where it is taken, every process raises."""
+    with ExitStack() as held:
+
+        def take() -> None:
+            held.enter_context(lock(folder))
+
+        on_main(take, f"locking {folder}")
+        yield
 
 
 def _check_same(saved: ExperimentConfig, now: ExperimentConfig, out: Path) -> None:

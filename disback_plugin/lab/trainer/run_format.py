@@ -9,8 +9,7 @@ from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.files import read_tensors
 from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
-from disback_plugin.lab.trainer.teacher_file import read_header, read_teacher
-from disback_plugin.lab.trainer.teacher_files import load_again
+from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
 from disback_plugin.pretrained import describe, load_text_encoder
 from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
 from disback_plugin.pretrained.formats import TextEncoder, register_format, take_options
@@ -80,7 +79,7 @@ def _teacher(out: Path) -> Denoiser:
         if config.teacher.training is None:
             weights = f"weights of {config.teacher.file}"
     else:
-        teacher = load_again(config.teacher, folder)
+        teacher, _ = load_again(config.teacher, folder)
         weights = config.teacher.checkpoint
     found = describe(teacher)
     teacher.description = replace(found, source="run", role=f"the teacher, {weights}")

@@ -1,99 +1,63 @@
 """The teacher of an experiment: denoising score matching on the data (Eq. 5), EMA weights kept."""
 
-from pathlib import Path
+import copy
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from disback_plugin.diffusion import (
-    Denoiser,
-    denoising_score_matching,
-    diffuse,
-    heun_sample,
-)
+from disback_plugin.diffusion import denoising_score_matching, diffuse, heun_sample
 from disback_plugin.distributed import on_main
-from disback_plugin.errors import RunError
-from disback_plugin.files import read_tensors, write_json, write_tensors
-from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.config.training import OptimizerSettings, TeacherTraining
+from disback_plugin.files import write_json, write_tensors
+from disback_plugin.lab.config.experiment import TeacherTraining
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.data import DataSet, mirror_half
 from disback_plugin.lab.noise import make_noise
-from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.problems.base import reference_rows
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
-from disback_plugin.lab.trainer.evaluation import (
-    choose_metrics,
-    draw_samples,
-    evaluation_noise,
-)
+from disback_plugin.lab.trainer.evaluation import choose_metrics, draw_samples, evaluation_noise
+from disback_plugin.lab.trainer.experiment import REFERENCE, WEIGHTS, Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
-from disback_plugin.lab.trainer.network import Tensors, Trainee
+from disback_plugin.lab.trainer.network import Tensors, TrainedNetwork, speed_up
 from disback_plugin.lab.trainer.progress import Progress
 from disback_plugin.lab.trainer.run_folder import clear_run
-from disback_plugin.lab.trainer.speed import speed_up
-from disback_plugin.lab.trainer.teacher_file import teacher_metadata
-from disback_plugin.lab.trainer.teacher_files import (
-    load_again,
-    load_source,
-    read_source,
-    write_source,
-)
-from disback_plugin.tensors import load_weights
+from disback_plugin.lab.trainer.teacher_files import teacher_metadata, write_source
 
-FOLDER = "teacher"
-WEIGHTS = "teacher.safetensors"
-REFERENCE = "reference.json"  # written last: a teacher with one is complete
 CHECKPOINT_SIGMA_MAX = 80.0  # far above all data; some networks claim to know 20,000
 PASSES = 3  # forward, and backward counted as two
 
 
 def ensure_teacher(
-    config: ExperimentConfig,
-    out: Path,
+    experiment: Experiment, accelerator: Accelerator, interrupt: Interrupt, progress: Progress
+) -> None:
+    """Train (or go on training, or load) the experiment's teacher, unless it is finished."""
+    if on_main(lambda: experiment.has_teacher, "looking for the teacher"):
+        return
+    training, weights = experiment.config.teacher.training, None
+    if training is not None:
+        weights = _train(experiment, training, accelerator, interrupt, progress)
+    on_main(lambda: _finish(experiment, weights, accelerator.device), "sampling")
+
+
+def _train(
+    experiment: Experiment,
+    training: TeacherTraining,
     accelerator: Accelerator,
     interrupt: Interrupt,
     progress: Progress,
-) -> None:
-    """Train (or go on training, or load) the teacher into `out`/teacher, unless it is there."""
-    folder = out / FOLDER
-    if on_main(lambda: (folder / REFERENCE).exists(), "looking for the teacher"):
-        return
-    if config.teacher.checkpoint is not None:
-        on_main(lambda: _finish_checkpoint(config, out, accelerator.device), "sampling")
-        return
-    problem, training = load_problem(config, out), config.teacher.training
-    if training is None:
-        assert config.teacher.file is not None
-        weights = read_tensors(config.teacher.file, RunError)[0]
-        load_weights(config.teacher.make(problem), weights, str(config.teacher.file))
-    else:
-        checkpoint = CheckpointFolder(folder / "checkpoints").latest()
-        if checkpoint is None:
-            on_main(lambda: clear_run(folder, ("metrics.jsonl", "checkpoints")), "clearing")
-        job = TeacherJob(config, training, problem, accelerator)
-        rhythm = Rhythm(config.logging.every, None, config.checkpoint)
-        Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
-        weights = job.weights()
-        accelerator.free_memory()
-    on_main(lambda: _finish(config, problem, folder, weights, accelerator.device), "sampling")
-
-
-def load_problem(config: ExperimentConfig, out: Path) -> Problem:
-    """The experiment's problem; one that depends on a checkpoint needs it found before."""
-    return config.problem.load(read_source(out / FOLDER))
-
-
-def load_teacher(config: ExperimentConfig, problem: Problem, out: Path) -> Denoiser:
-    """The finished teacher in `out`, frozen, in eval mode, on the CPU."""
-    if config.teacher.checkpoint is not None:
-        return load_again(config.teacher, out / FOLDER).requires_grad_(False)
-    teacher = config.teacher.make(problem)
-    file = out / FOLDER / WEIGHTS
-    load_weights(teacher, read_tensors(file, RunError)[0], str(file))
-    return teacher.requires_grad_(False).eval()
+) -> dict[str, Tensor]:
+    config, folder = experiment.config, experiment.teacher_folder
+    checkpoint = CheckpointFolder(folder / "checkpoints").latest()
+    if checkpoint is None:
+        on_main(lambda: clear_run(folder, ("metrics.jsonl", "checkpoints")), "clearing")
+    job = TeacherJob(experiment, training, accelerator)
+    rhythm = Rhythm(config.logging.every, None, config.checkpoint)
+    Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
+    weights = job.weights()
+    accelerator.free_memory()
+    return weights
 
 
 class TeacherJob:
@@ -101,11 +65,11 @@ class TeacherJob:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        experiment: Experiment,
         training: TeacherTraining,
-        problem: Problem,
         accelerator: Accelerator,
     ) -> None:
+        config, problem = experiment.config, experiment.problem
         self.num_steps: int = training.num_steps
         self.passes: float = 0
         self.training, self.problem, self.accelerator = training, problem, accelerator
@@ -116,18 +80,18 @@ class TeacherJob:
         self.data = data.to(accelerator.device) if isinstance(data, DataSet) else data
         module = speed_up(config.teacher.make(problem), config)
         optimizer = OptimizerSettings(training.betas, training.weight_decay)
-        self.trainee = Trainee("teacher", module, accelerator, optimizer, training.ema_decay)
+        self.teacher = TrainedNetwork("teacher", module, accelerator, optimizer, training.ema_decay)
         self._last: Line = {}
 
     def train_step(self, step: int) -> list[Line]:
         training = self.training
         self.noise.seed_global(step)
         x0, cond, sigma, eps = self._draw(step)
-        x0_hat = self.trainee.network(diffuse(x0, sigma, eps), sigma, cond)
+        x0_hat = self.teacher.network(diffuse(x0, sigma, eps), sigma, cond)
         loss = denoising_score_matching(x0_hat, x0, sigma, training.weighting, self.sigma_data)
         self.accelerator.backward(loss)
         lr = training.lr * training.lr_schedule.factor(step, self.num_steps)
-        norm = self.trainee.update(lr, training.clip_grad_norm)
+        norm = self.teacher.update(lr, training.clip_grad_norm)
         self.passes += PASSES
         self._last = {"loss": loss.detach(), "grad_norm": norm}
         return []
@@ -143,15 +107,15 @@ class TeacherJob:
         return []
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        return self.trainee.state()
+        return self.teacher.state()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        self.trainee.restore(checkpoint)
+        self.teacher.restore(checkpoint)
 
     def weights(self) -> dict[str, Tensor]:
         """The EMA weights, on the CPU."""
-        assert self.trainee.ema is not None
-        return {k: v.cpu() for k, v in self.trainee.ema.module.state_dict().items()}
+        assert self.teacher.ema is not None
+        return {k: v.cpu() for k, v in self.teacher.ema.module.state_dict().items()}
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """This rank's rows of a batch of data (x0, labels), noise levels and noise."""
@@ -169,40 +133,32 @@ class TeacherJob:
 
 
 def _finish(
-    config: ExperimentConfig,
-    problem: Problem,
-    folder: Path,
-    weights: dict[str, Tensor],
-    device: torch.device,
+    experiment: Experiment, weights: dict[str, Tensor] | None, device: torch.device
 ) -> None:
-    """Write the weights, multi-step samples and how good these are."""
+    """Write weights, or where they come from; multi-step samples; and how good these are."""
+    config, folder = experiment.config, experiment.teacher_folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS, weights, teacher_metadata(config, problem))
-    teacher = config.teacher.make(problem)
-    load_weights(teacher, weights, WEIGHTS)
-    _sample(config, problem, folder, teacher, device)
+    if experiment.source is not None:
+        write_source(folder, experiment.source)
+    else:
+        weights = weights or experiment.teacher.state_dict()
+        metadata = teacher_metadata(config, experiment.problem)
+        write_tensors(folder / WEIGHTS, weights, metadata)
+    samples = _sample(experiment, device)
+    write_tensors(folder / "samples.safetensors", samples)
+    evaluator = experiment.problem.evaluator(len(samples["samples"]), folder, device)
+    metrics = choose_metrics(evaluator(samples["samples"]), config.evaluation.metrics)
+    write_json(folder / REFERENCE, metrics)
 
 
-def _finish_checkpoint(config: ExperimentConfig, out: Path, device: torch.device) -> None:
-    """Write where the teacher comes from, multi-step samples and how good these are."""
-    teacher, source = load_source(config.teacher)
-    write_source(out / FOLDER, source)
-    _sample(config, load_problem(config, out), out / FOLDER, teacher, device)
-
-
-def _sample(
-    config: ExperimentConfig,
-    problem: Problem,
-    folder: Path,
-    teacher: Denoiser,
-    device: torch.device,
-) -> None:
-    teacher.requires_grad_(False).eval().to(device)
-    num_steps, chosen = config.teacher.num_sampling_steps, config.evaluation
-    sigma_max = config.teacher.sampling_sigma_max
+def _sample(experiment: Experiment, device: torch.device) -> dict[str, Tensor]:
+    """As many samples of the teacher as an evaluation takes and, where there is data, of that."""
+    config, problem = experiment.config, experiment.problem
+    teacher = copy.deepcopy(experiment.teacher).to(device)
+    num_steps, sigma_max = config.teacher.num_sampling_steps, config.teacher.sampling_sigma_max
     if sigma_max is None and config.teacher.checkpoint is not None:
         sigma_max = min(CHECKPOINT_SIGMA_MAX, teacher.sigma_max)
-    z = evaluation_noise(0, chosen.num_samples, problem.data_shape)
+    z = evaluation_noise(0, config.evaluation.num_samples, problem.data_shape)
     samples = draw_samples(
         lambda part, cond: heun_sample(teacher, part, num_steps, cond, sigma_max=sigma_max),
         z,
@@ -212,6 +168,4 @@ def _sample(
     tensors = {"samples": samples}
     if problem.dataset is not None:
         tensors["data"], _ = problem.dataset.batch(len(z), reference_rows())
-    write_tensors(folder / "samples.safetensors", tensors)
-    evaluator = problem.evaluator(chosen.num_samples, folder, device)
-    write_json(folder / REFERENCE, choose_metrics(evaluator(samples), chosen.metrics))
+    return tensors

@@ -11,9 +11,9 @@ from torch import Tensor
 from disback_plugin.config import Arm
 from disback_plugin.lab.compare import BatchedDistillation, make_arm
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.trainer.distill_job import attach, make_drawer, make_networks
 from disback_plugin.lab.trainer.loop import Distillation
-from disback_plugin.lab.trainer.residuals import Measure
+from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
 from tests.lab.trainer.conftest import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def _batched(config: ExperimentConfig, arm: str, seeds: Sequence[int]) -> Batche
     teacher = config.teacher.make(problem)
     teacher.requires_grad_(False).eval()
     accelerator = Accelerator(cpu=True)
-    drawers = [make_drawer(config, problem, seed, accelerator) for seed in seeds]
+    drawers = [make_sampler(config, problem, seed, accelerator) for seed in seeds]
     return BatchedDistillation(config, problem, teacher, drawers, make_arm(arm, config))
 
 
@@ -61,8 +61,8 @@ def _trained(
     teacher.requires_grad_(False).eval()
     accelerator = Accelerator(cpu=True)
     networks = make_networks(config, teacher, problem, seed, accelerator)
-    drawer = make_drawer(config, problem, seed, accelerator)
-    measure = Measure(networks.student, drawer, config.distill, accelerator)
+    drawer = make_sampler(config, problem, seed, accelerator)
+    measure = Residuals(networks.student, drawer, config.distill, accelerator)
     disback = attach(config, arm, networks, folder, measure)
     loop = Distillation(networks, config, drawer, accelerator, disback)
     passes = sum(loop.train_step(step).passes for step in range(config.distill.num_steps))

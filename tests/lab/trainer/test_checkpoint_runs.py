@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
-from disback_plugin.lab.trainer import ARMS, run_experiment
+from disback_plugin.lab.trainer import ARMS, run_experiment, teacher_files
 from disback_plugin.path import DegradationPath
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from tests.lab.trainer.checkpoint_cases import PROMPTS, settings
@@ -73,6 +75,31 @@ def test_what_does_not_fit_each_other_is_refused(
     with pytest.raises(ConfigError, match=message):
         run_experiment(settings(name, files, *changed), tmp_path / "out", ["fixed"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_read_and_hashed_once_a_process(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"load_denoiser": 0, "fingerprint": 0}
+
+    def count(name: str) -> Callable[..., Any]:
+        work = getattr(teacher_files, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return work(*arguments, **options)
+
+        return counted
+
+    for name in counts:
+        monkeypatch.setattr(teacher_files, name, count(name))
+    config, out = settings("edm", files), tmp_path / "out"
+    run_experiment(config, out, ["warm", "fixed"])  # read, checked, sampled, and two runs
+    assert counts == {"load_denoiser": 1, "fingerprint": 1}
+    run_experiment(config, out, ["warm", "fixed"], [0, 1], resume=True)
+    assert counts == {"load_denoiser": 2, "fingerprint": 2}
+    run_experiment(config, out, ["warm", "fixed"], [0, 1], resume=True)
+    assert counts == {"load_denoiser": 2, "fingerprint": 2}  # nothing to do: nothing is read
 
 
 def test_a_teacher_that_changed_is_not_resumed_with(files: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 
 from disback_plugin.diffusion import GaussianMixtureDenoiser
 from disback_plugin.files import read_tensors
-from disback_plugin.lab.trainer import clock, distill_job, run_experiment
+from disback_plugin.lab.trainer import distill, driver, run_experiment
 from disback_plugin.lab.trainer.diagnostics import ScoreProbe
-from disback_plugin.lab.trainer.distill_job import make_drawer
+from disback_plugin.lab.trainer.roles import make_sampler
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
 
@@ -43,7 +43,7 @@ class Gaussian(nn.Module):
 def probe(accelerator: Accelerator) -> ScoreProbe:
     config = tiny_config()
     problem = config.problem.load()
-    return ScoreProbe(config, problem, make_drawer(config, problem, 0, accelerator), accelerator)
+    return ScoreProbe(config, problem, make_sampler(config, problem, 0, accelerator), accelerator)
 
 
 def gap_of(distance: float, levels: tuple[float, ...]) -> float:
@@ -78,7 +78,7 @@ def test_networks_in_training_keep_their_mode_and_no_global_draw_is_made(probe) 
 
 @pytest.mark.slow
 def test_training_is_the_same_with_and_without_the_probe(finished, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(distill_job, "has_probe", lambda problem: False)
+    monkeypatch.setattr(distill, "has_probe", lambda problem: False)
     run_experiment(tiny_config(), tmp_path / "out", arms=["disback"])
     on, off = finished / "runs" / "disback-seed0", tmp_path / "out" / "runs" / "disback-seed0"
     assert lines(on / "metrics.jsonl", "mismatch")
@@ -110,7 +110,7 @@ def test_while_a_node_answers_the_teacher_is_asked_with_its_own_weights(tmp_path
 @pytest.mark.slow
 def test_the_probe_counts_in_neither_seconds_nor_passes(tmp_path: Path, monkeypatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(driver, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     ask = ScoreProbe.__call__
 
     def slow(self, *networks):

@@ -13,9 +13,12 @@ import pytest
 import torch
 
 from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
+from disback_plugin.lab.trainer.interrupt import Interrupt
+from disback_plugin.lab.trainer.jobs import run_side_by_side
+from disback_plugin.lab.trainer.log import check_wandb
 from disback_plugin.lab.trainer.run_folder import lock
-from disback_plugin.lab.trainer.tracking import check_wandb
 from disback_plugin.path import DegradationPath
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
@@ -57,7 +60,8 @@ def _script(tmp_path: Path, call: str, *overrides: str) -> Path:
     config.write_text(tiny_config(*overrides).to_yaml())
     script = tmp_path / "script.py"
     script.write_text(
-        "from disback_plugin.lab.trainer import load_config, run_experiment\n"
+        "from disback_plugin.lab.config.experiment import load_config\n"
+        "from disback_plugin.lab.trainer import run_experiment\n"
         f"run_experiment(load_config({str(config)!r}), {str(tmp_path / 'out')!r}, {call})\n"
     )
     return script
@@ -137,14 +141,33 @@ def test_a_failed_run_is_named_with_its_message_and_stops_the_others(
     state.write_text(state.read_text().replace("0", "1", 1))
     with pytest.raises(RunError, match=r"run warm-seed0 failed: .*state.json is damaged") as failed:
         run_experiment(tiny_config(), out, seeds=[0, 1], resume=True, jobs=2)
-    log = out / "worker-0.log"
-    assert str(log) in str(failed.value)
+    log = out / "runs" / "warm-seed0" / "process.log"
+    assert f"(log: {log})" in str(failed.value)
+    assert log.is_file()
     assert not (out / "runs" / "fixed-seed1").exists()
+
+
+def test_a_process_that_dies_is_a_failed_run_with_its_exit_code(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    expected = "run fixed-seed0 failed: its process ended with exit code 1\n"
+    with pytest.raises(RunError, match=expected):
+        run_side_by_side(config, tmp_path, [("fixed", 0), ("fixed", 1)], 1, Interrupt())
+    assert not (tmp_path / "runs" / "fixed-seed1").exists()
+
+
+def test_after_an_interrupt_no_process_is_started(config: ExperimentConfig, tmp_path: Path) -> None:
+    interrupt = Interrupt()
+    interrupt.request()
+    with pytest.raises(RunInterrupted, match="fixed-seed0 stopped early"):
+        run_side_by_side(config, tmp_path, [("fixed", 0)], 2, interrupt)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_the_end_of_the_parent_stops_every_worker_with_a_checkpoint(
+def test_the_end_of_the_parent_stops_every_run_with_a_checkpoint(
     finished: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     long = ("distill.num_steps=100000", "evaluation.every=100000", "checkpoint.every=50000")
@@ -191,7 +214,7 @@ def test_wandb_writes_offline_without_an_account(
 
 
 def test_wandb_that_is_missing_is_said_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("disback_plugin.lab.trainer.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("disback_plugin.lab.trainer.log.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         check_wandb()
 

@@ -11,8 +11,8 @@ from disback_plugin.cli import main
 from disback_plugin.diffusion import OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.run_folder import read_config
-from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
 from disback_plugin.pretrained import describe, load_denoiser
 from tests.lab.trainer.conftest import same_bits, tiny_config
 
@@ -28,7 +28,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_runs_teacher_is_loaded_from_its_folder_or_its_file(out: Path, tmp_path: Path) -> None:
     config = read_config(out)
-    teacher = load_teacher(config, load_problem(config, out), out)
+    teacher = Experiment(config, out).teacher
     alone = shutil.copy(out / "teacher" / "teacher.safetensors", tmp_path / "any-name")
     for spec in (f"run:{out}", f"safetensors:{alone}", f"{alone}", f"{out}"):
         loaded = load_denoiser(spec)
@@ -65,8 +65,7 @@ def test_a_student_is_the_denoiser_that_the_run_ended_with(weights: str, out: Pa
     run = out / "runs" / "fixed-seed0"
     denoiser = load_denoiser(f"run:{run}", weights=weights)
     config = read_config(out)
-    teacher = load_teacher(config, load_problem(config, out), out)
-    student = config.student.make(teacher, (2,), 0)
+    student = config.student.make(Experiment(config, out).teacher, (2,), 0)
     tensors = load_file(run / "student.safetensors")
     own = {k.removeprefix(f"{weights}."): v for k, v in tensors.items() if k.startswith(weights)}
     student.load_state_dict(own)

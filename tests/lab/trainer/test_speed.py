@@ -14,7 +14,7 @@ from disback_plugin.lab.networks import ResidualMLP
 from disback_plugin.lab.networks.song_unet import LabelledSongUNet
 from disback_plugin.lab.noise import Noise
 from disback_plugin.lab.trainer import run_experiment
-from disback_plugin.lab.trainer.speed import speed_up
+from disback_plugin.lab.trainer.network import speed_up
 from disback_plugin.real_score.whole import InPlace
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 

@@ -12,10 +12,10 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from disback_plugin.errors import RunError
-from disback_plugin.lab.trainer.clock import Clock
-from disback_plugin.lab.trainer.ema import make_ema
+from disback_plugin.lab.trainer.driver import Clock
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.log import MetricsLog
+from disback_plugin.lab.trainer.network import make_ema
 from disback_plugin.tensors import pack_optimizer, unpack_optimizer
 from tests.lab.trainer.conftest import lines
 

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from disback_plugin.adaptive import PullSums
 from disback_plugin.cli.main import main
 from disback_plugin.lab.trainer import run_experiment
-from disback_plugin.lab.trainer.distill_job import make_drawer
-from disback_plugin.lab.trainer.network import Trainee
+from disback_plugin.lab.trainer.experiment import Experiment
+from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.lab.trainer.probe import probe_path
-from disback_plugin.lab.trainer.residuals import Measure
-from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
+from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.roles import make_sampler
 from tests.lab.trainer.conftest import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -51,14 +51,14 @@ def test_the_command_prints_a_line_a_node(path: Path, capsys: pytest.CaptureFixt
 def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) -> None:
     config = tiny_config("distill.batch_size=8000")  # a quarter of it is measured
     out = path.parent.parent.parent
-    problem = load_problem(config, out)
-    teacher = load_teacher(config, problem, out)
+    experiment = Experiment(config, out)
+    problem, teacher = experiment.problem, experiment.teacher
     student = config.student.make(teacher, problem.data_shape, 0)
     accelerator = Accelerator(cpu=True)
-    drawer = make_drawer(config, problem, 0, accelerator)
+    drawer = make_sampler(config, problem, 0, accelerator)
     settings = config.distill.student_optimizer_settings
-    trainee = Trainee("student", student, accelerator, settings)
-    measure = Measure(trainee, drawer, config.distill, accelerator)
+    trained = TrainedNetwork("student", student, accelerator, settings)
+    measure = Residuals(trained, drawer, config.distill, accelerator)
     seen, probed = PullSums.pull([PullSums.of(*measure(teacher))]), probe_path(path).teacher
     assert seen.loss == pytest.approx(probed.loss, rel=0.2)
     assert seen.common == pytest.approx(probed.common, abs=0.1)

@@ -8,9 +8,9 @@ from torch import nn
 from disback_plugin.diffusion import EDMDenoiser
 from disback_plugin.lab.networks import ResidualMLP
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.distill_job import make_drawer
-from disback_plugin.lab.trainer.network import Trainee
-from disback_plugin.lab.trainer.residuals import Measure
+from disback_plugin.lab.trainer.network import TrainedNetwork
+from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.roles import make_sampler
 from tests.lab.trainer.conftest import tiny_config
 
 
@@ -26,11 +26,13 @@ class Dropping(nn.Module):
         return self.dropout(x) + self.shift
 
 
-def make_measure(student: nn.Module, accelerator: Accelerator, batch_size: int = 8) -> Measure:
+def make_measure(student: nn.Module, accelerator: Accelerator, batch_size: int = 8) -> Residuals:
     config = tiny_config(f"distill.batch_size={batch_size}")
-    drawer = make_drawer(config, config.problem.load(), 0, accelerator)
-    trainee = Trainee("student", student, accelerator, config.distill.student_optimizer_settings)
-    return Measure(trainee, drawer, config.distill, accelerator)
+    sampler = make_sampler(config, config.problem.load(), 0, accelerator)
+    trained = TrainedNetwork(
+        "student", student, accelerator, config.distill.student_optimizer_settings
+    )
+    return Residuals(trained, sampler, config.distill, accelerator)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_samples_are_drawn_again_when_the_student_was_updated(accelerator: Accel
     _, again = measure(Dropping())
     assert again is first
     assert measure.passes == pytest.approx((1 + 2) * 2 / 8)
-    measure.student.network(measure.draw.z).sum().backward()
+    measure.student.network(measure.batch.z).sum().backward()
     measure.student.update(0.1, None)
     assert not measure.has_samples
     _, moved = measure(Dropping())
@@ -69,8 +71,8 @@ def test_dropout_makes_no_difference_and_stays_on_in_training(accelerator: Accel
     before = torch.get_rng_state()
     residual, samples = measure(network)
     assert torch.equal(residual, measure(Dropping().eval())[0])
-    assert torch.equal(samples, measure.draw.z)
-    torch.testing.assert_close(residual, measure.draw.eps)  # (x_t - x0) / sigma
+    assert torch.equal(samples, measure.batch.z)
+    torch.testing.assert_close(residual, measure.batch.eps)  # (x_t - x0) / sigma
     assert torch.equal(torch.get_rng_state(), before)
     assert student.dropout.training
     assert network.dropout.training
@@ -88,7 +90,7 @@ def test_teacher_and_fake_score_are_asked_in_the_same_precision() -> None:
     asked, _ = measure(accelerator.prepare(fake_score))
     assert torch.equal(asked, measure(teacher)[0])
     with torch.no_grad():
-        x0, draw = measure.student.raw.eval()(measure.draw.z), measure.draw
+        x0, draw = measure.student.raw.eval()(measure.batch.z), measure.batch
         exact = (teacher(x0 + draw.sigma[:, None] * draw.eps, draw.sigma) - x0) / draw.sigma[
             :, None
         ]

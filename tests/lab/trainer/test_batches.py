@@ -3,14 +3,16 @@ import torch
 
 from disback_plugin.diffusion import LogNormal
 from disback_plugin.lab.noise import Noise
-from disback_plugin.lab.trainer.batches import Drawer
+from disback_plugin.lab.trainer.batches import BatchSampler
 
 
 @pytest.mark.parametrize("num_classes", [0, 10])
 def test_ranks_together_draw_what_one_process_draws(num_classes: int) -> None:
     def draw(rank: int, num_ranks: int) -> list[torch.Tensor]:
         noise, device = Noise(4, rank, num_ranks), torch.device("cpu")
-        drawn = Drawer(noise, 8, (3,), (1, 2, 2), num_classes, device).draw(9, "s", LogNormal())
+        drawn = BatchSampler(noise, 8, (3,), (1, 2, 2), num_classes, device).draw(
+            9, "s", LogNormal()
+        )
         cond = [] if drawn.cond is None else [drawn.cond]
         return [drawn.z, drawn.eps, drawn.sigma, *cond]
 
@@ -21,8 +23,8 @@ def test_ranks_together_draw_what_one_process_draws(num_classes: int) -> None:
 
 
 def test_parts_for_accumulation_are_the_batch_in_order() -> None:
-    drawer = Drawer(Noise(0), 6, (2,), (2,), 3, torch.device("cpu"))
-    whole = drawer.draw(0, "s", LogNormal())
+    sampler = BatchSampler(Noise(0), 6, (2,), (2,), 3, torch.device("cpu"))
+    whole = sampler.draw(0, "s", LogNormal())
     parts = whole.split(3)
     assert [len(part.z) for part in parts] == [2, 2, 2]
     assert torch.equal(torch.cat([part.sigma for part in parts]), whole.sigma)
