@@ -5,12 +5,3 @@ from disback_plugin.adapters.dmd2 import DMD2EDMAdapter, DMD2SDAdapter
 from disback_plugin.adapters.fastgen import FastGenAdapter
 from disback_plugin.adapters.generic import GenericAdapter
 from disback_plugin.adapters.swiftbrush import SwiftBrushAdapter
-
-__all__ = [
-    "DMD2EDMAdapter",
-    "DMD2SDAdapter",
-    "DiffInstructAdapter",
-    "FastGenAdapter",
-    "GenericAdapter",
-    "SwiftBrushAdapter",
-]

@@ -22,32 +22,3 @@ from disback_plugin.patching.engine import (
 )
 from disback_plugin.patching.function_edits import AddParameter, AppendTo, Decorate
 from disback_plugin.patching.shapes import Assigns, Calls, Imports, Increases, Loops, Returns
-
-__all__ = [
-    "AddKeyword",
-    "AddParameter",
-    "AddToDict",
-    "AnchorError",
-    "AppendTo",
-    "Assigns",
-    "Calls",
-    "Checkout",
-    "Decorate",
-    "Edit",
-    "Guard",
-    "Imports",
-    "Increases",
-    "Insert",
-    "Loops",
-    "NarrowIf",
-    "Patch",
-    "PatchError",
-    "PatchState",
-    "ReplaceCall",
-    "ReplaceDictValue",
-    "ReplaceKeyword",
-    "Returns",
-    "apply_patches",
-    "feature",
-    "repair",
-]

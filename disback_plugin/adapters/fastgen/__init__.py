@@ -1,5 +1,3 @@
 """FastGen (NVlabs/FastGen): a callback of its trainer, `callback.DisBackCallback`."""
 
 from disback_plugin.adapters.fastgen.adapter import FastGenAdapter
-
-__all__ = ["FastGenAdapter"]

@@ -1,5 +1,3 @@
 """SwiftBrush (VinAIResearch/SwiftBrush): what its patched script calls."""
 
 from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushAdapter
-
-__all__ = ["SwiftBrushAdapter"]

@@ -3,10 +3,3 @@
 from disback_plugin.lab.compare.arms import ArmPlan, make_arm
 from disback_plugin.lab.compare.run import compare
 from disback_plugin.lab.compare.training import BatchedDistillation
-
-__all__ = [
-    "ArmPlan",
-    "BatchedDistillation",
-    "compare",
-    "make_arm",
-]

@@ -7,20 +7,3 @@ from disback_plugin.lab.data.lmdb_sources import ImageLMDB, LatentLMDB
 from disback_plugin.lab.data.lmdb_writer import write_image_lmdb, write_latent_lmdb
 from disback_plugin.lab.data.mixture import GaussianMixture, mixture_dataset, random_mixture
 from disback_plugin.lab.data.prompts import PromptSet, load_prompts
-
-__all__ = [
-    "DataSet",
-    "GaussianMixture",
-    "ImageLMDB",
-    "LMDBReader",
-    "LatentLMDB",
-    "PromptSet",
-    "SampleSource",
-    "digits_dataset",
-    "load_prompts",
-    "mirror_half",
-    "mixture_dataset",
-    "random_mixture",
-    "write_image_lmdb",
-    "write_latent_lmdb",
-]

@@ -19,27 +19,3 @@ from disback_plugin.lab.metrics.image_classifier import (
     image_classifier,
 )
 from disback_plugin.lab.metrics.mismatch import Mismatch, mismatch_degree, stable_target
-
-__all__ = [
-    "ClassifierSettings",
-    "DigitClassifier",
-    "GaussianFit",
-    "Health",
-    "ImageClassifier",
-    "Mismatch",
-    "SlicedWasserstein",
-    "all_finite",
-    "class_coverage",
-    "compare_pulls",
-    "digit_classifier",
-    "energy_distance",
-    "fit_gaussian",
-    "frechet_between",
-    "frechet_distance",
-    "image_classifier",
-    "mismatch_degree",
-    "mode_coverage",
-    "node_health",
-    "sliced_wasserstein",
-    "stable_target",
-]

@@ -5,5 +5,3 @@ from disback_plugin.lab.networks.mlp_generator import MLPGenerator
 from disback_plugin.lab.networks.residual_mlp import ResidualMLP
 from disback_plugin.lab.networks.small_unet import SmallUNet
 from disback_plugin.lab.networks.song_unet import LabelledSongUNet
-
-__all__ = ["Conditioning", "LabelledSongUNet", "MLPGenerator", "ResidualMLP", "SmallUNet"]

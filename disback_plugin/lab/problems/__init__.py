@@ -19,16 +19,3 @@ from disback_plugin.lab.problems.prompts import PromptsConfig
 ProblemConfig = Annotated[
     GaussiansConfig | DigitsConfig | ImagesConfig | PromptsConfig, Field(discriminator="kind")
 ]
-
-__all__ = [
-    "Conditioner",
-    "DigitsConfig",
-    "Evaluator",
-    "GaussiansConfig",
-    "ImagesConfig",
-    "Problem",
-    "ProblemConfig",
-    "PromptsConfig",
-    "TeacherSource",
-    "as_they_are",
-]

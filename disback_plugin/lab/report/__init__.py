@@ -3,10 +3,3 @@
 from disback_plugin.lab.report.build import build_report
 from disback_plugin.lab.report.tables import format_table, print_table
 from disback_plugin.lab.report.verdict import verdict
-
-__all__ = [
-    "build_report",
-    "format_table",
-    "print_table",
-    "verdict",
-]

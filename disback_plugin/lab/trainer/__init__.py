@@ -2,10 +2,3 @@
 
 from disback_plugin.lab.trainer.interrupt import RunInterrupted
 from disback_plugin.lab.trainer.run import ARMS, RunResult, run_experiment
-
-__all__ = [
-    "ARMS",
-    "RunInterrupted",
-    "RunResult",
-    "run_experiment",
-]

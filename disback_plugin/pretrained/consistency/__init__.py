@@ -10,17 +10,3 @@ from disback_plugin.pretrained.consistency.denoiser import (
 from disback_plugin.pretrained.consistency.opening import convert_checkpoint, open_checkpoint
 from disback_plugin.pretrained.consistency.pipeline import load_pipeline, save_pipeline
 from disback_plugin.pretrained.consistency.unet import build_unet
-
-__all__ = [
-    "Architecture",
-    "OpenAIEDMDenoiser",
-    "build_unet",
-    "convert_checkpoint",
-    "describe",
-    "infer_architecture",
-    "load_pipeline",
-    "make_denoiser",
-    "open_checkpoint",
-    "read_openai_checkpoint",
-    "save_pipeline",
-]

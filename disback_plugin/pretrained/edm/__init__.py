@@ -10,15 +10,3 @@ from disback_plugin.pretrained.edm.preconditioning import (
     iDDPMPrecond,
 )
 from disback_plugin.pretrained.edm.song_unet import SongUNet
-
-__all__ = [
-    "DhariwalUNet",
-    "EDMPrecond",
-    "Precond",
-    "SongUNet",
-    "VEPrecond",
-    "VPPrecond",
-    "build_edm",
-    "describe",
-    "iDDPMPrecond",
-]
