@@ -13,6 +13,7 @@ LEVELS = """
 errors
 distributed config_base
 files tensors
+sealed
 path diffusion
 schedule
 config real_score
