@@ -1,9 +1,13 @@
 """Parses the command line and turns what a user can cause into one clear message."""
 
 import argparse
+import errno
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import disback_plugin
 from disback_plugin.cli import (
@@ -22,6 +26,16 @@ from disback_plugin.cli import (
 from disback_plugin.errors import DisBackError
 
 COMMANDS = (demo, run, compare, data, path, convert, inspect, adapters, patches, report, doctor)
+
+_ROOM = "make room, then give the same command again: what is finished is kept"
+_RIGHTS = "change its permissions, or give another path"
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+    errno.EISDIR: "it is a folder: give a file, or move it away",
+    errno.ENOTDIR: "a part of it is a file: give another path",
+    errno.EEXIST: "it is there already, as something else: move it away",
+}
 
 DESCRIPTION = "Distribution Backtracking (DisBack) for one-step diffusion distillation."
 EXAMPLES = """examples:
@@ -43,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.overrides += rest
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        return args.command(args)
+        with _stopped_by(signal.SIGTERM):
+            return args.command(args)
     except DisBackError as error:
         print(f"disback: error: {error}", file=sys.stderr)
         return 2
@@ -57,11 +72,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except OSError as error:  # a folder where a file should be, no permission, a full disk
-        print(f"disback: error: {error}", file=sys.stderr)
+        print(f"disback: error: {_told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("disback: stopped", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _stopped_by(number: signal.Signals) -> Iterator[None]:
+    """Within, the signal is what Ctrl-C is: the only one that stops what runs in the background."""
+    before = signal.getsignal(number)
+    if threading.current_thread() is not threading.main_thread() or before != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _told(error: OSError) -> str:
+    """File, what the system says, and what to do."""
+    if error.strerror is None:
+        return str(error)
+    where = "" if error.filename is None else f"{error.filename}: "
+    advice = ADVICE.get(error.errno or 0)
+    return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")
 
 
 def make_parser() -> argparse.ArgumentParser:
