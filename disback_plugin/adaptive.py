@@ -9,7 +9,7 @@ caps hold.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -28,9 +28,9 @@ class AutoRecord(StrictModel):
 
     min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
         teacher answers from there on, and the run is one with a fixed teacher.
-    common: nothing is recorded yet where that share of the teacher's pull, or more, is common to
-        all samples (see `TeacherPull`): a path would damp a pull that is right as it is. With the
-        schedule `adaptive` recording waits (see `Stride`). 1: a path is recorded all the same.
+    common: nothing is recorded either where that share of the teacher's pull, or more, is common
+        to all samples (see `TeacherPull`): a path would damp a pull that is right as it is. 1: a
+        path is recorded all the same.
     stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
     noise: a node is left out unless its loss is below this fraction of that of the node before it.
     """
@@ -76,11 +76,6 @@ class TeacherPull:
     def finite(self) -> bool:
         """False where samples or answers are not."""
         return math.isfinite(self.loss + self.common)
-
-    @property
-    def common_loss(self) -> float:
-        """The loss that a shift and a scaling of the samples would mend."""
-        return self.loss * self.common
 
 
 @dataclass(frozen=True)
@@ -157,60 +152,6 @@ class Walk:
     since: int = 0
     first: float | None = None
     decided: int = -1
-
-
-@dataclass
-class Stride:
-    """Long steps along a pull that all samples share, and the recording that waits. JSON-able.
-
-    common_loss: of the teacher when last looked at, at least `EVERY` steps ago; None where long
-    steps are over, or never began. decided: the last step decided on. wait: once they are over,
-    steps from there to the next look, twice as many each time; 0: none follows.
-    """
-
-    EVERY: ClassVar[int] = 2
-
-    common_loss: float | None = None
-    decided: int = 0
-    wait: int = 0
-
-    @property
-    def on(self) -> bool:
-        """Whether steps are long now."""
-        return self.common_loss is not None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to decide."""
-        return not (self.on or self.wait)
-
-    def begin(self, pull: TeacherPull, *, long: bool, waits: bool) -> None:
-        """Before the first step, where the pull is common; `waits`: for a path to record."""
-        self.wait = self.EVERY if waits else 0
-        if long and pull.common_loss >= IDLE_LOSS:
-            self.common_loss = pull.common_loss
-
-    def path_from(self, step: int, rule: AutoRecord, look: Callable[[], TeacherPull]) -> bool:
-        """Whether a path is to be recorded from `step` (counted from 0) on; look: at the pull.
-
-        Steps are long while its common loss is at least 1 and does not rise. From then on a path is
-        asked for as soon as `rule` does when the pull is looked at, and none any more if the
-        teacher knows the samples by then. What is not finite decides nothing.
-        """
-        if self.over or step - self.decided < max(self.wait, self.EVERY):
-            return False
-        self.decided, pull = step, look()
-        if self.common_loss is not None:
-            goes_on = IDLE_LOSS <= pull.common_loss <= self.common_loss
-            self.common_loss = pull.common_loss if goes_on else None
-            if goes_on:
-                return False
-        else:
-            self.wait *= 2
-        start = rule.start(pull) if self.wait and pull.finite else "common"
-        if start != "common":
-            self.wait = 0
-        return start == "path"
 
 
 def log_spaced(num_steps: int) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -43,8 +43,12 @@ class _RaisesConfigError(ModelMetaclass):
 
 
 class StrictModel(BaseModel, metaclass=_RaisesConfigError):
-    """Base of every settings class: keyword-only, frozen, validated at construction."""
+    """Base of every settings class: keyword-only, frozen, validated at construction.
 
+    removed: keys that an earlier version had, and why they are gone.
+    """
+
+    removed: ClassVar[Mapping[str, str]] = {}
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @model_validator(mode="before")
@@ -52,6 +56,8 @@ class StrictModel(BaseModel, metaclass=_RaisesConfigError):
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             for key in data:
+                if key in cls.removed:
+                    raise ValueError(f"{key!r} of {cls.__name__} was removed: {cls.removed[key]}")
                 if key not in cls.model_fields:
                     hint = nearest(str(key), list(cls.model_fields))
                     raise ValueError(f"unknown key {key!r} in {cls.__name__}; {hint}")

@@ -18,7 +18,6 @@ class Judge:
 
     def __init__(self, measure: Measure, installation: Installation, fake_score: nn.Module) -> None:
         self._measure, self._installation, self._fake_score = measure, installation, fake_score
-        self._told_few = False
 
     def loss(self, network: nn.Module) -> float:
         """Of a node that is installed as the real score."""
@@ -35,8 +34,7 @@ class Judge:
         with self._installation.evaluate() as network:
             ranks = gather(PullSums.of(*self._ask(network)))
         num = sum(each.num for each in ranks)
-        if num < FEW and not self._told_few and is_main():
-            self._told_few = True
+        if num < FEW and is_main():
             logger.warning(
                 "the measure gives %d samples in all: under %d the common share of a pull is a "
                 "matter of luck",

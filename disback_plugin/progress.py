@@ -4,38 +4,41 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from disback_plugin.adaptive import RecordingState, Stride, Walk
+from disback_plugin.adaptive import RecordingState, Start, Walk
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import SessionError
 from disback_plugin.path import TeacherReference
-from disback_plugin.schedule import make_schedule
+from disback_plugin.schedule import make_schedule, without_removed
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
 class Progress:
     """How far a session is. Steps are the host's; `num_record_steps` is 0 for a reused path.
 
-    first_step: the session's, or that at which a recording in mid-run began. direct: automatic
-    recording found that no path is needed, or not yet, so there is none.
-    recording, walk, stride: what was decided from measurements so far.
+    start: what the first step called for; None before it, and for a reused path.
+    recording, walk: what was decided from measurements so far.
     """
 
     first_step: int | None = None
     last_step: int | None = None
     num_record_steps: int = 0
     student_checksum: int | None = None
-    direct: bool = False
+    start: Start | None = None
     recording: RecordingState = field(default_factory=RecordingState)
     walk: Walk = field(default_factory=Walk)
-    stride: Stride = field(default_factory=Stride)
+
+    @property
+    def no_path(self) -> bool:
+        """Whether nothing is recorded: the teacher answers at every step."""
+        return self.start in ("known", "common")
 
     @property
     def measured(self) -> bool:
         """Whether decisions from a measure go on: what follows needs one too."""
-        if self.direct:
-            return not self.stride.over
+        if self.no_path:
+            return False
         return bool(self.recording.losses) or self.walk.first is not None
 
     def local(self, step: int) -> int:
@@ -44,8 +47,7 @@ class Progress:
             raise SessionError(f"step {step} comes before the first begin_step")
         if step < self.first_step:
             raise SessionError(
-                f"step {step} comes before step {self.first_step}, where this session or its "
-                "recording began"
+                f"step {step} comes before step {self.first_step}, where this session began"
             )
         return step - self.first_step
 
@@ -53,11 +55,6 @@ class Progress:
         """Whether `step` is one of recording."""
         first = self.first_step
         return first is not None and 0 <= step - first < self.num_record_steps
-
-    def num_held(self, step: int) -> int:
-        """Steps before `step` that went to a recording which has ended."""
-        first, num = self.first_step, self.num_record_steps
-        return num if first is not None and step >= first + num else 0
 
     def num_done(self) -> int:
         """Steps that have ended."""
@@ -84,6 +81,8 @@ def dump(config: DisBackConfig, teacher: TeacherReference, progress: Progress) -
 
 def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference) -> Progress:
     """The progress in `state`; raises SessionError unless it is of these settings and teacher."""
+    if state.get("version") == 1:
+        state = _from_version_1(state)
     if state.get("version") != VERSION:
         raise SessionError(
             f"this DisBack state has version {state.get('version')!r}, expected {VERSION}: resume "
@@ -101,6 +100,25 @@ def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherRefere
             "host loads its checkpoint (a checkpoint can hold a node in the teacher's place)"
         )
     progress = dict(state["progress"])
-    for name, kind in (("recording", RecordingState), ("walk", Walk), ("stride", Stride)):
+    for name, kind in (("recording", RecordingState), ("walk", Walk)):
         progress[name] = kind(**progress.get(name, {}))
     return Progress(**progress)
+
+
+def _from_version_1(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state of the version that could record in mid-run, of a run that did not."""
+    settings, progress = dict(state["settings"]), dict(state["progress"])
+    settings["schedule"] = without_removed(settings["schedule"])
+    stride, direct = progress.pop("stride", {}), progress.pop("direct", False)
+    waits = stride.get("wait", 0) > 0 or stride.get("common_loss") is not None
+    if waits or (stride.get("decided", 0) > 0 and not direct):
+        raise SessionError(
+            "this DisBack state of version 1 belongs to a run that "
+            f"{'takes long steps, or waits for a path' if waits else 'recorded in mid-run'}, which "
+            "was removed (experiments/RESULTS.md, Tried and removed): resume with the release that "
+            "wrote it, or start the run again"
+        )
+    if direct:
+        losses, auto = progress["recording"]["losses"], settings["record"]["auto"]
+        progress["start"] = "known" if losses[-1] < auto["min_loss"] else "common"
+    return {**state, "version": VERSION, "settings": settings, "progress": progress}

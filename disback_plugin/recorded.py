@@ -28,16 +28,8 @@ def open_recorded(
             f"{path.folder} holds an unfinished path ({count(len(path), 'node')}): resume "
             "the run that records it from its checkpoint; if it has none, delete the folder"
         )
-    if path.manifest.recording.get("gave_up"):
-        raise SessionError(f"{path.folder} was given up by an earlier release: give another folder")
     path.check_files()
     _check_recording(path, config, student)
-    if path.begun_at is not None:
-        logger.warning(
-            "%s was recorded in mid-run, from step %d on: it leads to the student of that moment, "
-            "not to one at the start",
-            *(path.folder, path.begun_at),
-        )
     installation.load_fake_score(path.read(len(path)))
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
@@ -52,11 +44,6 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.M
         return
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
     recorded.pop("student", None)
-    if path.begun_at is not None:
-        raise ConfigError(
-            f"{path.folder} was recorded in mid-run, from step {path.begun_at} on, for the student "
-            "of that moment: give another folder"
-        )
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif path.student not in (None, parameters_checksum(student)):

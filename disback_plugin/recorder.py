@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adaptive import RecordingState, Start, Stride, TeacherPull
+from disback_plugin.adaptive import AutoRecord, RecordingState, Start, TeacherPull
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import gather, on_main, rank
+from disback_plugin.distributed import gather, is_main, on_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.measure import Judge
 from disback_plugin.path import DegradationPath, NodeEntry
@@ -42,56 +42,35 @@ class Recorder:
         self.auto = config.record.auto if judge is not None else None
         self.judge, self.state = judge, RecordingState()
         self.num_steps = config.record.num_steps
-        self.resumed_after: int | None = None  # the host's step of the checkpoint
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
-    def first_look(self, state: RecordingState) -> tuple[Start, TeacherPull | None]:
+    def first_look(self, state: RecordingState) -> Start:
         """What the student's start calls for; `state` remembers. Without `auto` always a path."""
         self.state = state
         if self.auto is None:
             assert self.config.record is not None
-            if self.config.record.auto is not None and rank() == 0:
+            if self.config.record.auto is not None and is_main():
                 logger.warning(
                     "automatic recording has no measure to decide from, so all %d nodes are kept: "
                     "give attach() a measure, or list the nodes with record 'at'",
                     len(self.node_steps),
                 )
-            return "path", None
-        pull = self._look()
-        return self.auto.start(pull), pull
-
-    def needed_from(self, step: int, stride: Stride) -> bool:
-        """Whether a recording that has waited begins at `step` of the session, from 0."""
-        assert self.auto is not None
-        return stride.path_from(step, self.auto, self._look)
-
-    def _look(self) -> TeacherPull:
-        """At the teacher's pull, with whose loss a recording begins."""
+            return "path"
         assert self.judge is not None
         pull = self.judge.teacher()
-        self.state.losses = [pull.loss]
-        log = logger.info if pull.finite else logger.warning
-        log(
-            "the teacher's loss on the student's samples is %.3g, %.0f%% of its pull is common",
-            *(pull.loss, 100 * pull.common),
-        )
-        return pull
+        start = self.auto.start(pull)
+        if is_main():
+            logger.warning("%s", _seen(self.auto, pull, start))
+        state.losses = [pull.loss]
+        return start
 
-    def start(self, student_checksum: int, begun_at: int | None = None) -> DegradationPath:
-        """Create the path's folder, for the student of that checksum.
-
-        begun_at: the step in mid-run; None for the initial student. A path begun after the
-        checkpoint from which this run goes on gives way; any other is refused.
-        """
+    def start(self, student_checksum: int) -> DegradationPath:
+        """Create the path's folder, for the student of that checksum."""
         assert self.config.path is not None
         folder, reference = self.config.path, self.installation.reference
         recording = {**self.config.recording_settings(), "student": student_checksum}
-        if begun_at is not None:
-            recording["begun_at"] = begun_at
 
         def create() -> None:
-            if begun_at is not None and (folder / FILE_NAME).exists():
-                self._give_way(DegradationPath.open(folder, reference))
             DegradationPath.create(
                 folder,
                 reference,
@@ -108,14 +87,6 @@ class Recorder:
                 "lie on a file system that all ranks share"
             )
         return DegradationPath.open(folder, reference)
-
-    def _give_way(self, path: DegradationPath) -> None:
-        begun_at, resumed = path.begun_at, self.resumed_after
-        if begun_at is not None and resumed is not None and begun_at > resumed:
-            logger.warning(
-                "%s was recorded after the checkpoint; it is recorded again", path.folder
-            )
-            path.remove()
 
     def resume(self, path: DegradationPath, num_done: int) -> None:
         """Go on from a checkpoint that was made after `num_done` recording steps.
@@ -210,6 +181,22 @@ class Recorder:
             path.append(tensors, step, self.installation.measure)
 
         _write(path, append, f"writing node {len(path) + 1}")
+
+
+def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
+    if start == "path":
+        return (
+            f"a path is recorded: the teacher's loss on the student's samples is {pull.loss:.3g}, "
+            f"{pull.common:.0%} of its pull is common"
+        )
+    if start == "known":
+        seen = f"knows the student's samples (loss {pull.loss:.3g}, below {rule.min_loss:.3g})"
+    else:
+        seen = (
+            f"pulls the student's samples all alike ({pull.common:.0%} of its pull is one shift "
+            f"and one scaling, at least {rule.common:.0%})"
+        )
+    return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
 
 
 def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:

@@ -8,7 +8,7 @@ by `@register_schedule`; its fields become its settings:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
@@ -81,6 +81,13 @@ def make_schedule(settings: Any) -> Schedule:
     return parse_settings(_SCHEDULES[name], fields, f"schedule {name!r}")
 
 
+def without_removed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A schedule's settings, as an earlier version saved them, without keys removed since."""
+    schedule = _SCHEDULES.get(settings.get("name", ""))
+    removed = {} if schedule is None else schedule.removed
+    return {key: value for key, value in settings.items() if key not in removed}
+
+
 @register_schedule
 class FixedInterval(Schedule):
     """Every node answers for the same number of steps."""
@@ -139,17 +146,17 @@ class Adaptive(Schedule):
     the node was installed; looked at every `every` steps. A node whose loss is below `known` from
     the start is skipped: with a `cap` of `every` or less that is all. Without a measure every node
     answers for `cap` steps.
-
-    stride: where automatic recording waits because the teacher pulls all samples alike, the
-    student's learning rate is multiplied by it at first, see `adaptive.Stride`. 1: never.
     """
 
     name = "adaptive"
+    removed: ClassVar[Mapping[str, str]] = {
+        "stride": "the student takes no long first steps any more, they are the host's own "
+        "learning-rate schedule (experiments/RESULTS.md, Tried and removed); leave the key out"
+    }
     cap: int = Field(gt=0)
     every: int = Field(default=5, gt=0)
     reached: float = Field(default=0.7, gt=0, lt=1)
     known: float = Field(default=0.5, ge=0)
-    stride: float = Field(default=3.0, ge=1)
 
     def node_at(self, step: int, num_nodes: int) -> int:
         """The latest a node can answer: with every stay as long as the cap."""

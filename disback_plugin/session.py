@@ -1,7 +1,7 @@
-"""`DisBack`: what a host's loop talks to. Stages: record, backtrack, teacher; or see `Midway`."""
+"""`DisBack`: what a host's loop talks to. Stages: record, backtrack, teacher."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,7 +14,6 @@ from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import Judge
-from disback_plugin.midway import Midway
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import (
@@ -53,7 +52,6 @@ class DisBack:
         config: DisBackConfig,
         method: str,
         measure: Measure | None = None,
-        reset_fake_optimizer: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.installation = config, installation
         self._student = roles.student
@@ -62,7 +60,6 @@ class DisBack:
         self._recorder = (
             Recorder(config, installation, method, self._judge) if config.record else None
         )
-        self._midway = Midway(config, installation, reset_fake_optimizer)
         self._path: DegradationPath | None = None
         self._progress = progress.Progress()
         self._num_switches = 0
@@ -77,7 +74,7 @@ class DisBack:
         adapter: str = "generic",
         roles: Mapping[str, nn.Module] | None = None,
         measure: Measure | None = None,
-        reset_fake_optimizer: Callable[[], None] | None = None,
+        reset_fake_optimizer: None = None,
     ) -> "DisBack":
         """Attach to `host` through a registered adapter, or to `roles` of your own loop.
 
@@ -85,19 +82,18 @@ class DisBack:
         residuals (D(x_t) - x0) / sigma of the network on the student's samples x0, and x0, two
         tensors (B, *data), of the same draws at every call (see adaptive.py); called on every rank,
         all ranks count. Without it their caps hold.
-        reset_fake_optimizer(): makes the fake score's optimizer forget its moments, on every rank.
-        With it a path may be recorded in mid-run: the fake score is the teacher again then.
+        reset_fake_optimizer: was removed; an error says why.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
-        do not match).
+        do not match), ConfigError.
         """
-        check_functions(measure=measure, reset_fake_optimizer=reset_fake_optimizer)
+        check_functions(measure, reset_fake_optimizer)
         if (host is None) == (roles is None):
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
         installation = chosen.installation(found, config)
-        return cls(found, installation, config, chosen.name, measure, reset_fake_optimizer)
+        return cls(found, installation, config, chosen.name, measure)
 
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
@@ -106,10 +102,9 @@ class DisBack:
             return Turn(step, "teacher", 0, update_student=True)
         if self._progress.first_step is None:
             self._start(step)
-        if self._progress.direct and not self._records_from(step):
-            factor = self._midway.student_lr_factor(self._progress.stride)
-            return Turn(step, "teacher", 0, True, student_lr_factor=factor)
         local = self._progress.local(step)
+        if self._progress.no_path:
+            return Turn(step, "teacher", 0, update_student=True)
         if local < self._progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
         if self._path is None or not self._path.complete:
@@ -171,17 +166,9 @@ class DisBack:
         """Recording steps of this run, as far as decided; may fall while recording.
 
         0 where nothing is recorded, and for a path that is reused. They come before the student's
-        first update, or in mid-run.
+        first update.
         """
         return self._progress.num_record_steps
-
-    def num_held(self, step: int) -> int:
-        """Steps before `step` that went to a recording which has ended.
-
-        What the host counts by the student's updates, as a learning-rate schedule, belongs at
-        `step - num_held(step)`.
-        """
-        return self._progress.num_held(step)
 
     @property
     def path(self) -> DegradationPath | None:
@@ -207,9 +194,7 @@ class DisBack:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._recorder:
             self._recorder.state = self._progress.recording
-            self._recorder.resumed_after = self._progress.last_step
-        if self._progress.direct:
-            self._midway.check_resume(self._progress.stride)
+        if self._progress.no_path:
             return
         assert self.config.path is not None
         self._path = DegradationPath.open(self.config.path, self.installation.reference)
@@ -231,8 +216,7 @@ class DisBack:
         """Warn if an active session never switched anything, but for a recording that said why."""
         if self.config.arm == "disback" and is_main():
             short = self._path is not None and is_too_short(self._path)
-            no_path, waits = self._progress.direct or short, self._progress.stride.wait > 0
-            warn_at_end(self._num_switches, self.installed_node, no_path, waits)
+            warn_at_end(self._num_switches, self.installed_node, self._progress.no_path or short)
 
     # -- helpers --------------------------------------------------------------------------------
     def _start(self, step: int) -> None:
@@ -247,33 +231,13 @@ class DisBack:
                 "folder of a recorded path"
             )
         else:
-            start, pull = self._recorder.first_look(self._progress.recording)
-            if start == "path":
+            self._progress.start = self._recorder.first_look(self._progress.recording)
+            if not self._progress.no_path:
                 self.installation.check_start()
-                self._begin_recording(None)
-                self._midway.tell_path(pull)
-            else:
-                assert pull is not None
-                self._midway.begin(start, pull, self._progress.stride)
-                self._progress.direct = True
+                self._progress.student_checksum = parameters_checksum(self._student)
+                self._path = self._recorder.start(self._progress.student_checksum)
+                self._progress.num_record_steps = self._recorder.num_steps
         self._progress.first_step = step
-
-    def _begin_recording(self, begun_at: int | None) -> None:
-        """At a step in mid-run, or at the first (None)."""
-        assert self._recorder is not None
-        self._progress.student_checksum = parameters_checksum(self._student)
-        self._path = self._recorder.start(self._progress.student_checksum, begun_at)
-        self._progress.num_record_steps = self._recorder.num_steps
-
-    def _records_from(self, step: int) -> bool:
-        """Whether a recording that has waited begins at `step`."""
-        local, stride = self._progress.local(step), self._progress.stride
-        if not self._midway.records_from(self._recorder, step, local, stride):
-            return False
-        self._begin_recording(step)
-        self._midway.restart_fake_score(step)
-        self._progress.direct, self._progress.first_step = False, step
-        return True
 
     def _end_record_step(self, num_done: int) -> NodeEntry | None:
         assert self._recorder is not None

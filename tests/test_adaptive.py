@@ -7,7 +7,6 @@ from disback_plugin.adaptive import (
     AutoRecord,
     PullSums,
     RecordingState,
-    Stride,
     TeacherPull,
     Walk,
     log_spaced,
@@ -107,6 +106,14 @@ def test_asking_again_for_a_step_decides_nothing():
     ]
 
 
+@pytest.mark.parametrize(
+    "make", [lambda s: Adaptive(**s), lambda s: make_schedule(s | {"name": "adaptive"})]
+)
+def test_a_stride_is_refused_with_the_reason(make):
+    with pytest.raises(ConfigError, match="'stride' of Adaptive was removed: .*Tried and removed"):
+        make({"cap": 5, "stride": 3.0})
+
+
 def test_without_a_measure_every_node_answers_for_its_cap():
     schedule, walk = make_schedule({"name": "adaptive", "cap": 3}), Walk()
     nodes = [schedule.advance(walk, step, 3, None) for step in range(8)]
@@ -139,7 +146,6 @@ def test_the_share_is_the_adjusted_r_squared_of_that_regression():
     # E|r|^2 = 1 + 4 x 2.5 + 2.5, of it 11 in common; 8 values, 3 of them fitted
     assert found.loss == pytest.approx(13.5 / 2)
     assert found.common == pytest.approx(1 - 2.5 / 13.5 * 8 / 5)
-    assert found.common_loss == pytest.approx(found.loss * found.common)
     assert pull(turned).common == pytest.approx(1 - 8 / 5)
 
 
@@ -168,104 +174,3 @@ def test_ranks_add_up_to_the_whole_batch():
 )
 def test_where_there_is_nothing_to_fit(residual, samples, loss, common):
     assert pull(residual, samples) == TeacherPull(loss, pytest.approx(common))
-
-
-RULE = AutoRecord()
-
-
-@pytest.mark.parametrize("step", [2, 3, 5])
-def test_a_student_not_updated_since_goes_on_and_odd_steps_are_looked_at_too(step):
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
-    assert not stride.path_from(step, RULE, lambda: TeacherPull(5.0, 0.8))
-    assert stride.on
-    assert stride.decided == step
-
-
-def watched(stride, pulls, num_steps=40):
-    """(steps at which the pull was looked at, steps that were long, where a path was asked for)"""
-    asked, long, paths, seen = [], [], [], iter(pulls)
-
-    def look():
-        asked.append(step)
-        return next(seen)
-
-    for step in range(num_steps):
-        for _ in range(2):  # asking again decides nothing anew
-            if stride.path_from(step, RULE, look):
-                paths.append(step)
-        long += [step] * stride.on
-    return asked, long, paths
-
-
-COMMON, APART, KNOWN = TeacherPull(1.2, 0.8), TeacherPull(1.2, 0.4), TeacherPull(0.9, 0.8)
-
-
-def test_long_steps_go_on_while_the_common_loss_falls_and_is_at_least_1():
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
-    falling = [TeacherPull(loss, 1.0) for loss in (3.9, 2.0, 1.0)]
-    assert watched(stride, [*falling, KNOWN]) == ([2, 4, 6, 8], list(range(8)), [])
-    assert stride.over
-
-
-@pytest.mark.parametrize("next_loss", [4.1, float("nan"), float("inf")])
-def test_long_steps_end_for_good_where_the_common_loss_rises(next_loss):
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
-    asked, long, paths = watched(stride, [TeacherPull(next_loss, 1.0), KNOWN])
-    assert long == [0, 1]
-    assert paths == []
-    assert asked == [2, 4]
-
-
-def test_a_path_is_asked_for_once_where_long_steps_end():
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
-    assert watched(stride, [TeacherPull(2.0, 0.4)]) == ([2], [0, 1], [2])
-    assert stride.over
-
-
-def test_a_path_is_waited_for_ever_longer():
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
-    asked, long, paths = watched(stride, [COMMON] * 4 + [APART])
-    assert long == [0, 1]
-    assert asked == [2, 4, 8, 16, 32]
-    assert paths == [32]
-
-
-def test_a_common_loss_below_1_calls_for_no_long_steps_but_for_another_look():
-    stride = Stride()
-    stride.begin(COMMON, long=True, waits=True)
-    assert watched(stride, [COMMON, COMMON, KNOWN]) == ([2, 6, 14], [], [])
-    assert stride.over
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_looked_at_again(loss):
-    stride, broken = Stride(), TeacherPull(loss, loss)
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=True)
-    assert watched(stride, [broken, broken, APART]) == ([2, 4, 8], [0, 1], [8])
-
-
-def test_without_a_wait_it_ends_with_the_long_steps():
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=True, waits=False)
-    assert watched(stride, [TeacherPull(3.0, 0.8), APART]) == ([2, 4], [0, 1, 2, 3], [])
-    assert stride.over
-
-
-def test_steps_need_not_be_long():
-    stride = Stride()
-    stride.begin(TeacherPull(5.0, 0.8), long=False, waits=True)
-    assert watched(stride, [TeacherPull(4.0, 0.8), APART]) == ([2, 6], [], [6])
-
-
-def test_a_stride_of_a_release_without_waiting_ends_with_the_long_steps():
-    stride = Stride(common_loss=4.0, decided=2)
-    assert watched(stride, [APART]) == ([2 + Stride.EVERY], [0, 1, 2, 3], [])
-
-
-def test_what_never_began_asks_for_nothing():
-    assert watched(Stride(), []) == ([], [], [])

@@ -67,27 +67,24 @@ def test_the_measure_of_the_docs_decides(tmp_path, monkeypatch, caplog):
     torch.nn.init.constant_(student.bias, 9.0)  # far from what this teacher can know
     roles = {"teacher": teacher, "fake_score": fake_score, "student": student}
     fake_optimizer = torch.optim.Adam(fake_score.parameters(), lr=5e-2)
-    student_optimizer = torch.optim.Adam(student.parameters())
     names = {
         **{"DisBack": DisBack, "DisBackConfig": DisBackConfig, "torch": torch, "roles": roles},
-        **{"student": student, "student_optimizer": student_optimizer, "student_lr": 1e-3},
-        **{"z": torch.randn(32, 2), "eps": torch.randn(32, 2), "sigma": torch.full((32,), 0.5)},
+        **{"student": student, "z": torch.randn(32, 2), "eps": torch.randn(32, 2)},
+        "sigma": torch.full((32,), 0.5),
     }
     exec(compile(code, "writing-an-adapter.md", "exec"), names)
-    disback, stages, rates = names["disback"], [], []
+    disback, stages = names["disback"], []
     for step in range(4):
-        stages.append(names["begin_step"](step).stage)
+        stages.append(disback.begin_step(step).stage)
         fake_optimizer.zero_grad()
         x0 = student(torch.randn(32, 2)).detach()
         (
             fake_score(x0 + 0.5 * torch.randn_like(x0), torch.full((32,), 0.5)) - x0
         ).square().mean().backward()
         fake_optimizer.step()
-        rates.append(student_optimizer.param_groups[0]["lr"])
         disback.end_step(step)
     # far from the origin, an untrained teacher pulls all samples towards it
     assert stages == ["teacher"] * 4
-    assert rates == pytest.approx([3e-3] * 4)
     assert "pulls the student's samples all alike" in caplog.text
 
 

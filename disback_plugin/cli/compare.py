@@ -12,7 +12,6 @@ EXAMPLES = """  disback compare experiments/gaussians/far.yaml --seeds 18
   disback compare experiments/digits/ddpm.yaml distill.num_steps=800 --seeds 5 --out runs/ddpm
 """
 ARMS = "fixed,warm,path,disback,adaptive"
-CONTROLS = "lr-warmup, long-steps, adaptive-warm, adaptive-path"
 
 
 def add_parser(commands: Any) -> None:
@@ -24,7 +23,7 @@ def add_parser(commands: Any) -> None:
         "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
     )
     parser.add_argument(
-        "--arms", default=ARMS, help=f"with commas; others: {CONTROLS} (default: {ARMS})"
+        "--arms", default=ARMS, help=f"with commas; another: lr-warmup (default: {ARMS})"
     )
     parser.add_argument("--lrs", default="", help="student learning rates (default: the config's)")
     parser.add_argument("--seeds", type=positive, default=6, metavar="N", help="seeds 0..N-1")

@@ -119,11 +119,6 @@ class DegradationPath:
         return self.manifest.complete
 
     @property
-    def begun_at(self) -> int | None:
-        """The step of its run at which recording began; None where that was at the start."""
-        return self.manifest.recording.get("begun_at")
-
-    @property
     def student(self) -> int | None:
         """The checksum of the student it was recorded for; None where it is not known."""
         return self.manifest.recording.get("student")
@@ -220,13 +215,6 @@ class DegradationPath:
             self._replace(nodes=self.nodes[:num_nodes], complete=False)
         for entry in dropped:
             (self.folder / entry.file).unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Delete the path's files; the folder, and what else lies in it, stays."""
-        self.truncate(0)
-        self.remove_strays()
-        (self.folder / TEACHER_FILE).unlink(missing_ok=True)
-        (self.folder / FILE_NAME).unlink()
 
     def repair(self) -> list[str]:
         """Drop what a crash can leave: temp files, unlisted nodes, a torn last node.

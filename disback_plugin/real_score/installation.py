@@ -55,10 +55,6 @@ class Installation(ABC):
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
         """Put a node into the fake score, strictly."""
 
-    def reset_fake_score(self) -> None:
-        """Make the fake score the teacher again, as `check_start` wants it."""
-        self.load_fake_score(self.reference.tensors)
-
     @abstractmethod
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         """Make `tensors` the real score; node 0 brings back the teacher's exact bytes."""

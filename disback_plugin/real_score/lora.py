@@ -53,7 +53,7 @@ class LoRAAdapter(Installation):
         own = self._adapter_tensors(self.trained)
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
         self.reference = TeacherReference.of(zeros, identity=self._base_tensors())
-        self._node, self._start = 0, _without_random(self.read_fake_score())
+        self._node = 0
 
     def detach(self) -> None:
         """Take the node adapter out of the host's layers; this installation then has no use."""
@@ -72,14 +72,6 @@ class LoRAAdapter(Installation):
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
         copy_tensors(self._adapter_tensors(self.trained), tensors, "nearest", "fake_score")
-
-    def reset_fake_score(self) -> None:
-        """B to zero, and what else there is to its start; A stays as trained.
-
-        All zeros, the reference, would have no gradient any more, and the start of A is random: it
-        may differ from rank to rank, as a wrapper makes them equal later.
-        """
-        self.load_fake_score({**self.read_fake_score(), **self._start})
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)
@@ -146,14 +138,3 @@ class LoRAAdapter(Installation):
     def _base_tensors(self) -> dict[str, Tensor]:
         state = self.model.state_dict()
         return {name: value for name, value in state.items() if ".lora_" not in name}
-
-
-def _without_random(start: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the A of an adapter whose B is zero: what it is then changes nothing."""
-    zero = not any(value.count_nonzero() for name, value in start.items() if _is(name, "B"))
-    return {name: value for name, value in start.items() if not (zero and _is(name, "A"))}
-
-
-def _is(name: str, factor: str) -> bool:
-    """Whether a tensor is an adapter's factor A, or B; a layer's own name may hold anything."""
-    return bool({f"lora_{factor}", f"lora_embedding_{factor}"} & set(name.split(".")))

@@ -21,8 +21,4 @@ class Script:
 
 def attach(host, folder, measure, **changes):
     settings = {"record": AUTO, "schedule": ADAPTIVE, "path": folder / "path", **changes}
-    reset = settings.pop("reset_fake_optimizer", None)
-    config = DisBackConfig(**settings)
-    return DisBack.attach(
-        roles=host.roles, config=config, measure=measure, reset_fake_optimizer=reset
-    )
+    return DisBack.attach(roles=host.roles, config=DisBackConfig(**settings), measure=measure)

@@ -28,17 +28,12 @@ def test_a_measure_that_gives_something_else_is_told_what_is_due(tmp_path, answe
         attach(host, tmp_path, lambda network: answer).begin_step(0)
 
 
-def test_a_measure_of_few_samples_is_warned_of_once(tmp_path, caplog):
+@pytest.mark.parametrize("num", [15, 16])
+def test_a_measure_of_few_samples_is_warned_of_once(tmp_path, caplog, num):
     host = ToyHost()
-    pulls = iter([3.0, 2.0, 1.5, 1.2])
-    disback = attach(
-        host,
-        tmp_path,
-        lambda network: (next(pulls) * TOGETHER[:15], SAMPLES[:15]),
-        reset_fake_optimizer=lambda: None,
-    )
+    disback = attach(host, tmp_path, lambda network: (3.0 * TOGETHER[:num], SAMPLES[:num]))
     host.run(disback, range(6))
-    assert caplog.text.count("gives 15 samples in all: under 16") == 1
+    assert caplog.text.count("gives 15 samples in all: under 16") == (num < 16)
 
 
 def test_a_measure_that_ignores_its_network_is_told(tmp_path):
@@ -48,12 +43,17 @@ def test_a_measure_that_ignores_its_network_is_told(tmp_path):
         host.run(disback, range(3))
 
 
-@pytest.mark.parametrize("name", ["measure", "reset_fake_optimizer"])
-def test_what_is_no_function_is_refused_at_once(tmp_path, name):
+def test_a_measure_that_is_no_function_is_refused_at_once(tmp_path):
+    with pytest.raises(ConfigError, match="measure must be a function, not True"):
+        attach(ToyHost(), tmp_path, True)
+
+
+def test_a_way_to_reset_the_fake_scores_optimizer_is_refused_with_the_reason(tmp_path):
     host = ToyHost()
     config = DisBackConfig(record=AUTO, schedule=ADAPTIVE, path=tmp_path / "path")
-    with pytest.raises(ConfigError, match=f"{name} must be a function, not True"):
-        DisBack.attach(roles=host.roles, config=config, **{name: True})
+    reset = host.fake_optimizer.state.clear
+    with pytest.raises(ConfigError, match="was removed: no path is recorded in mid-run any more"):
+        DisBack.attach(roles=host.roles, config=config, reset_fake_optimizer=reset)
 
 
 def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
@@ -101,7 +101,7 @@ def test_rank_0_decides_and_tells(tmp_path, monkeypatch, caplog):
         return work()
 
     monkeypatch.setattr("disback_plugin.measure.on_main", on_main)
-    monkeypatch.setattr("disback_plugin.midway.is_main", lambda: False)
+    monkeypatch.setattr("disback_plugin.recorder.is_main", lambda: False)
     host = ToyHost()
     attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER)).begin_step(0)
     assert seen == ["adding up the teacher's pull"]

@@ -13,7 +13,6 @@ from disback_plugin.path import DegradationPath
 from disback_plugin.recorder import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
 from tests.hosts.toy import ToyHost
-from tests.session.measured import APART, TOGETHER, Measured, attach
 
 
 def settings(folder: Path) -> DisBackConfig:
@@ -65,33 +64,6 @@ def see_late(number: int, folder: str) -> None:
     assert [entry.step for entry in disback.path] == [1, 2, 4, 6]
     distributed.barrier()
     distributed.destroy_process_group()
-
-
-def record_midway(number: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
-    )
-    host = ToyHost()
-    # alone, rank 0 would record nothing: the teacher knows its samples by then
-    pulls = ([9.0 * TOGETHER, 0.4 * TOGETHER], [9.0 * TOGETHER, 3.0 * APART])[number]
-    disback = attach(host, Path(folder), Measured(host, pulls))
-    turns = host.run(disback, range(12))
-    stages = ["teacher"] * 2 + ["record"] * 4 + ["backtrack"] * 4 + ["teacher"] * 2
-    assert [turn.stage for turn in turns] == stages
-    assert [turn.student_lr_factor for turn in turns] == [3.0] * 2 + [1.0] * 10
-    assert disback.path is not None
-    assert [entry.step for entry in disback.path] == [1, 2, 4]
-    checksum = parameters_checksum(host.fake_score)
-    assert gather(checksum) == [checksum, checksum]
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_all_ranks_begin_a_recording_in_mid_run_together(tmp_path: Path) -> None:
-    start_ranks(record_midway, (str(tmp_path),))
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The arms of a comparison: what each records, what answers as its real score, how it starts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from disback_plugin.adaptive import AutoRecord
 from disback_plugin.config import RecordConfig
@@ -9,28 +9,23 @@ from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import DistillConfig, ExperimentConfig
 from disback_plugin.schedule import Adaptive, Schedule
 
-NUM_LONG_STEPS = 6  # about as many as the arm `adaptive` takes where it takes any
+REMOVED = ("long-steps", "adaptive-warm", "adaptive-path")
 
 
 @dataclass(frozen=True)
 class ArmPlan:
     """One arm.
 
-    record: None, or what is recorded before the student's first update, or in mid-run. schedule:
-    how the path is walked back; without one, or `walks`, the teacher answers. from_teacher: after
-    recording, the fake score starts again as the teacher. num_warmup_steps: of the student's
-    learning rate. stride: what multiplies it in long steps: while `adaptive.Stride` says so, and in
-    the first `num_long_steps`.
+    record: None, or what is recorded before the student's first update. schedule: how the path is
+    walked back; without one, the teacher answers. from_teacher: after recording, the fake score
+    starts again as the teacher. num_warmup_steps: of the student's learning rate.
     """
 
     name: str
     record: RecordConfig | None = None
     schedule: Schedule | None = None
-    walks: bool = True
     from_teacher: bool = False
     num_warmup_steps: int = 0
-    num_long_steps: int = 0
-    stride: float = 1.0
 
     def distill(self, config: DistillConfig, student_lr: float | None) -> DistillConfig:
         """The training settings of this arm at that learning rate (None: the configured one)."""
@@ -44,23 +39,22 @@ def make_arm(name: str, config: ExperimentConfig) -> ArmPlan:
     """The arm of that name for an experiment; raises ConfigError for an unknown name."""
     record, schedule = config.disback.record, config.disback.schedule
     walk_steps = schedule.num_steps(len(record.node_steps))
-    own_stride = schedule.stride if isinstance(schedule, Adaptive) else 1.0
-    path = ArmPlan("path", record, schedule, from_teacher=True, stride=own_stride)
-    adaptive = adaptive_arm(config)
     arms = (
         ArmPlan("fixed"),
         ArmPlan("warm", record),
-        path,
-        replace(path, name="disback", from_teacher=False),
-        adaptive,
-        replace(adaptive, name="adaptive-warm", walks=False),
-        replace(adaptive, name="adaptive-path", from_teacher=True),
-        ArmPlan("long-steps", num_long_steps=NUM_LONG_STEPS, stride=adaptive.stride),
+        ArmPlan("path", record, schedule, from_teacher=True),
+        ArmPlan("disback", record, schedule),
+        adaptive_arm(config),
         ArmPlan("lr-warmup", num_warmup_steps=record.num_steps + walk_steps),
     )
     for arm in arms:
         if arm.name == name:
             return arm
+    if name in REMOVED:
+        raise ConfigError(
+            f"arm {name!r} was removed, with the long steps and the recording in mid-run that it "
+            "was a control of (experiments/RESULTS.md, Tried and removed)"
+        )
     raise ConfigError(f"unknown arm {name!r}; {nearest(name, [arm.name for arm in arms])}")
 
 
@@ -76,4 +70,4 @@ def adaptive_arm(config: ExperimentConfig) -> ArmPlan:
         num_nodes = len(config.disback.record.node_steps)
         cap = max(schedule.num_steps(num_nodes) // (num_nodes - 1), 1)
         schedule = Adaptive(cap=cap)
-    return ArmPlan("adaptive", record, schedule, stride=schedule.stride)
+    return ArmPlan("adaptive", record, schedule)

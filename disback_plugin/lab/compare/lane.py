@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from disback_plugin.adaptive import RecordingState, Stride, TeacherPull, Walk
+from disback_plugin.adaptive import RecordingState, TeacherPull, Walk
 from disback_plugin.lab.compare.arms import ArmPlan
 from disback_plugin.schedule import Adaptive
 
@@ -12,71 +12,41 @@ from disback_plugin.schedule import Adaptive
 class Course:
     """One arm with one seed. `kept` are the recording steps after which nodes 1, 2, ... were kept.
 
-    Steps are the host's, from 0; recording begins at `record_from`. `num_record_steps` may fall
-    when automatic recording ends.
+    Steps are the host's, from 0. `num_record_steps` may fall when automatic recording ends.
     """
 
     plan: ArmPlan
     kept: list[int] = field(default_factory=list)
-    record_from: int = 0
     num_record_steps: int = 0
     node: int = 0
 
     def __post_init__(self) -> None:
         self._recording = RecordingState()
-        self._walk, self.stride = Walk(), Stride()
+        self._walk = Walk()
         if self.plan.record is not None:
             self.num_record_steps = self.plan.record.num_steps
 
     def start(self, measure: Callable[[], TeacherPull]) -> None:
-        """Before the first step: whether to record at once."""
+        """Before the first step: whether to record."""
         record = self.plan.record
         if record is None or record.auto is None:
             return
         pull = measure()
         self._recording.losses = [pull.loss]
-        start = record.auto.start(pull)
-        if start == "common" and isinstance(self.plan.schedule, Adaptive):
-            self.stride.begin(pull, long=self.plan.stride > 1, waits=True)
-        if start != "path":
+        if record.auto.start(pull) != "path":
             self.num_record_steps = 0
-
-    def begin_step(self, step: int, measure: Callable[[], TeacherPull]) -> bool:
-        """Whether recording begins at `step` > 0, with the fake score as the teacher again.
-
-        measure: of the teacher.
-        """
-        record = self.plan.record
-        if record is None or record.auto is None:
-            return False
-
-        def look() -> TeacherPull:
-            pull = measure()
-            self._recording.losses = [pull.loss]
-            return pull
-
-        if not self.stride.path_from(step, record.auto, look):
-            return False
-        self.record_from, self.num_record_steps = step, record.num_steps
-        return True
-
-    def student_lr_factor(self, step: int) -> float:
-        """What multiplies the student's learning rate at `step`."""
-        long = step < self.plan.num_long_steps or self.stride.on
-        return self.plan.stride if long else 1.0
 
     def recording(self, step: int) -> bool:
         """Whether the student is held still at `step`."""
-        return 0 <= step - self.record_from < self.num_record_steps
+        return step < self.num_record_steps
 
     def update_of(self, step: int) -> int:
         """The number of the student's update at `step`; while recording the step."""
-        recorded = step - self.record_from >= self.num_record_steps
-        return step - self.num_record_steps if recorded else step
+        return step if self.recording(step) else step - self.num_record_steps
 
     def end_record_step(self, step: int, measure: Callable[[], float]) -> bool:
         """Whether the fake score is kept as a node after `step`; `measure`: its loss."""
-        record, num_done = self.plan.record, step - self.record_from + 1
+        record, num_done = self.plan.record, step + 1
         assert record is not None
         if num_done not in record.node_steps:
             return False
@@ -90,8 +60,8 @@ class Course:
 
     def begin_walk_step(self, step: int, measure: Callable[[int], float]) -> int:
         """The node that answers at `step`; 0 is the teacher. `measure(node)`: of a node."""
-        schedule, local = self.plan.schedule, step - self.record_from - self.num_record_steps
-        if schedule is None or not self.plan.walks or len(self.kept) < 2:
+        schedule, local = self.plan.schedule, step - self.num_record_steps
+        if schedule is None or len(self.kept) < 2:
             return 0
         if isinstance(schedule, Adaptive):
             self.node = schedule.advance(self._walk, local, len(self.kept), measure)

@@ -67,7 +67,6 @@ class BatchedDistillation:
 
     def train_step(self, step: int) -> None:
         """Run host step `step`, from 0, in every lane."""
-        self._begin_step(step)
         recording = torch.tensor([course.recording(step) for course in self.courses])
         self._install(step)
         if not bool(recording.all()):
@@ -91,8 +90,7 @@ class BatchedDistillation:
         loss = (x0 * gradient).sum() / x0.shape[1]
         schedule, num_steps = self.distill.student_lr_schedule, self.distill.num_steps
         factors = [schedule.factor(update, num_steps) for update in updates]
-        strides = [course.student_lr_factor(step) for course in self.courses]
-        lr = self.distill.student_lr * torch.tensor(factors) * torch.tensor(strides)
+        lr = self.distill.student_lr * torch.tensor(factors)
         grads = _gradients(loss, self.student)
         self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
@@ -139,14 +137,6 @@ class BatchedDistillation:
             own.lerp_(self.student.params[name].detach(), _lanes(share, own).expand_as(own))
 
     # -- recording and walking ------------------------------------------------------------------
-    def _begin_step(self, step: int) -> None:
-        begins = [
-            course.begin_step(step, partial(self._teacher_pull, lane))
-            for lane, course in enumerate(self.courses)
-        ]
-        if any(begins):
-            self._restart_fake_score(torch.tensor(begins))
-
     def _restart_fake_score(self, lanes: Tensor) -> None:
         self.fake_score.load(self._teacher_weights, lanes)
         self._fake_optimizer.reset(lanes)
@@ -170,7 +160,7 @@ class BatchedDistillation:
             self._restart_fake_score(ended)
 
     def _keep(self, num_done: int, lanes: list[int]) -> None:
-        """The fake scores of these lanes as their nodes; they need not have begun together."""
+        """The fake scores of these lanes as their nodes."""
         if num_done not in self._nodes:
             self._nodes[num_done] = self.fake_score.snapshot()
         for name, node in self._nodes[num_done].items():

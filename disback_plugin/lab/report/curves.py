@@ -94,7 +94,7 @@ def _draw_arm(axes: Axes, runs: Sequence[Run], metric: str, unit: Unit) -> None:
 
 
 def _draw_recording(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
-    """Each run's own: where it began in mid-run they differ."""
+    """Each run's own: automatic recording may end at different steps."""
     spans = {tuple(_x(mark, unit) for mark in run.recording) for run in runs if run.recording}
     label, alpha = "recording", max(0.22 / max(len(spans), 1), 0.06)
     for start, end in sorted(spans):

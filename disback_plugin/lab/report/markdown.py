@@ -4,10 +4,7 @@ from typing import Any
 
 from disback_plugin.lab.results.comparison_summary import BASELINE, bound
 
-FIRST = (
-    *(BASELINE, "lr-warmup", "long-steps", "warm", "path", "disback"),
-    *("adaptive-warm", "adaptive-path", "adaptive"),
-)
+FIRST = (BASELINE, "lr-warmup", "warm", "path", "disback", "adaptive")
 SIGN = {"<=": "≤ ", "": "", ">=": "≥ "}
 Row = dict[str, Any]
 
@@ -57,7 +54,7 @@ def _cell(row: Row, limit: Row, over: Row | None) -> str:
 
 
 def _position(arm: str) -> int:
-    return FIRST.index(arm)
+    return FIRST.index(arm) if arm in FIRST else len(FIRST)  # curves of a removed arm come last
 
 
 def _head(*names: str) -> list[str]:

@@ -13,8 +13,7 @@ from disback_plugin.lab.results.curves import Curve, by_arm
 
 COLOURS = {
     "fixed": "#D55E00", "warm": "#009E73", "disback": "#0072B2", "adaptive": "#000000",
-    "path": "#CC79A7", "lr-warmup": "#E69F00", "long-steps": "#56B4E9",
-    "adaptive-warm": "#8C8C8C", "adaptive-path": "#A6761D",
+    "path": "#CC79A7", "lr-warmup": "#E69F00",
 }  # fmt: skip
 
 

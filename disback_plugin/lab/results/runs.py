@@ -185,7 +185,7 @@ def _mark(record: dict[str, Any], node: int | None = None) -> Mark:
 
 
 def _recording(records: list[dict[str, Any]]) -> tuple[Mark, Mark] | None:
-    """From the run's start, unless it began in mid-run, to the last node."""
+    """From the run's start, or where an earlier version recorded in mid-run, to the last node."""
     begun = [_mark(record) for record in records if record["kind"] == "recording"]
     recorded = [
         _mark(record)

@@ -12,7 +12,6 @@ from disback_plugin.lab.problems.problems import Problem, make_evaluator
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.checkpoint import CheckpointFolder
 from disback_plugin.lab.trainer.distill_job import (
-    RECORDED_STUDENT,
     DistillJob,
     attach,
     make_drawer,
@@ -35,7 +34,6 @@ _UNSAVED = (
     "checkpoints",
     "samples",
     "metrics.jsonl",
-    RECORDED_STUDENT,
     STUDENT,
     "run.json",
 )

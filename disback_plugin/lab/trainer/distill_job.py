@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from disback_plugin.config import Arm, DisBackConfig
 from disback_plugin.diffusion import Denoiser, without_guidance
-from disback_plugin.distributed import on_main
-from disback_plugin.files import write_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.noise import make_noise
 from disback_plugin.lab.problems.evaluator import Evaluator
@@ -34,8 +32,6 @@ from disback_plugin.lab.trainer.residuals import Measure
 from disback_plugin.lab.trainer.speed import speed_up
 from disback_plugin.path import NodeEntry
 from disback_plugin.session import DisBack
-
-RECORDED_STUDENT = "recorded_student.safetensors"
 
 
 def make_networks(
@@ -98,10 +94,7 @@ def attach(
         codec=section.codec,
         rounding=section.rounding,
     )
-    forget = networks.fake_score.forget
-    return DisBack.attach(
-        roles=roles, config=settings, measure=measure, reset_fake_optimizer=forget
-    )
+    return DisBack.attach(roles=roles, config=settings, measure=measure)
 
 
 def make_drawer(
@@ -146,31 +139,17 @@ class DistillJob:
         )
 
     def train_step(self, step: int) -> list[Line]:
-        before = self.passes
         result = self._last = self.loop.train_step(step)
         self.passes += result.passes
         if self.measure is not None:
             self.passes += self.measure.passes - self._measured
             self._measured = self.measure.passes
         lines: list[Line] = []
-        if self._recording_began(step):
-            lines.append({"kind": "recording", "passes": before})
-            self._keep_recorded_student()
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
         if result.entry is not None:
             lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
         return lines
-
-    def _recording_began(self, step: int) -> bool:
-        """In mid-run, at this step."""
-        path = None if self.loop.disback is None else self.loop.disback.path
-        return path is not None and path.begun_at == step
-
-    def _keep_recorded_student(self) -> None:
-        """Whoever looks at a path from mid-run later needs it."""
-        file, student = self.folder / RECORDED_STUDENT, self.loop.networks.student.raw
-        on_main(lambda: write_tensors(file, student.state_dict()), f"writing {file}")
 
     @property
     def _node(self) -> int:

@@ -84,7 +84,7 @@ class Distillation:
         self.drawer.noise.seed_global(self._update_of(step))
         result = StepResult(turn)
         if turn is None or turn.update_student:
-            result.student_lr = self._student_lr(step) * (turn.student_lr_factor if turn else 1)
+            result.student_lr = self._student_lr(step)
             updated = self._update_student(step, result.student_lr)
             result.student_loss, result.student_grad_norm = updated
             result.passes += STUDENT_TURN_PASSES
@@ -164,7 +164,8 @@ class Distillation:
 
     def _update_of(self, step: int) -> int:
         """The number of the student's update at `step`, from 0; while recording the step."""
-        return step - self.disback.num_held(step) if self.disback else step
+        recorded = self.disback.num_record_steps if self.disback else 0
+        return step if step < recorded else step - recorded
 
 
 def make_record_drawer(drawer: Drawer, config: DistillConfig) -> Drawer:

@@ -51,10 +51,6 @@ class Trainee:
         assert norm is not None
         return norm.detach()
 
-    def forget(self) -> None:
-        """Let the optimizer start again."""
-        self.optimizer.optimizer.state.clear()
-
     def state(self) -> tuple[dict[str, Any], Tensors]:
         """Plain data and groups of tensors, all named after this trainee."""
         tensors, plain = pack_optimizer(self.optimizer.optimizer)

@@ -10,23 +10,21 @@ import torch
 from disback_plugin.adaptive import AutoRecord, PullSums, Start, TeacherPull
 from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
-from disback_plugin.files import read_tensors
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
 from disback_plugin.lab.trainer.build import make_student
 from disback_plugin.lab.trainer.diagnostics import probe_levels
-from disback_plugin.lab.trainer.distill_job import RECORDED_STUDENT
 from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.residuals import residual
 from disback_plugin.lab.trainer.run_folder import CONFIG, read_config
 from disback_plugin.lab.trainer.teacher import load_problem, load_teacher
 from disback_plugin.path import DegradationPath
-from disback_plugin.tensors import load_weights
+from disback_plugin.recorder import parameters_checksum
 
 NUM_SAMPLES = 2000
 VERDICTS: dict[Start, str] = {
     "path": "record a path",
-    "common": "wait, the pull is common",
+    "common": "record nothing, the pull is common",
     "known": "record nothing, the teacher knows them",
 }
 
@@ -44,11 +42,9 @@ class Probe:
 class PathProbe:
     """The teacher's pull, at the noise levels of training, and every node from index 0 on.
 
-    student: whose samples these are. start: what automatic recording would make of the pull, by the
-    run's settings or the defaults.
+    start: what automatic recording would make of the pull, by the run's settings or the defaults.
     """
 
-    student: str
     teacher: TeacherPull
     start: Start
     nodes: list[Probe]
@@ -72,9 +68,11 @@ def probe_path(folder: Path) -> PathProbe:
     teacher = load_teacher(config, problem, out)
     path = DegradationPath.open(folder, teacher.state_dict())
     student = make_student(config.student, teacher, problem.data_shape, seed)
-    if path.begun_at is not None:
-        file = run / RECORDED_STUDENT
-        load_weights(student, read_tensors(file, RunError)[0], str(file))
+    if path.student not in (None, parameters_checksum(student)):
+        raise RunError(
+            f"{folder} was not recorded for the initial student of its run (an earlier version "
+            "could record in mid-run): there is nothing to probe it on"
+        )
     shape = (
         (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
     )
@@ -101,20 +99,14 @@ def probe_path(folder: Path) -> PathProbe:
         x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
     pull = PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)])
     auto = config.disback.record.auto or AutoRecord()
-    initial = path.begun_at is None
-    return PathProbe(
-        student="the initial student" if initial else f"the student at step {path.begun_at}",
-        teacher=pull,
-        start=auto.start(pull),
-        nodes=probes,
-    )
+    return PathProbe(pull, auto.start(pull), probes)
 
 
 def probe_table(probe: PathProbe) -> str:
     """The teacher's pull; a line a node, three numbers each, from low to high noise."""
     levels = ", ".join(f"{sigma:.2g}" for sigma in probe.nodes[0].mismatch.sigmas)
     lines = [
-        f"on {NUM_SAMPLES:,} samples of {probe.student} the teacher's loss is "
+        f"on {NUM_SAMPLES:,} samples of the initial student the teacher's loss is "
         f"{probe.teacher.loss:.3g}, and {probe.teacher.common:.0%} of its pull is one\n"
         f"shift and one scaling of them all: automatic recording would {VERDICTS[probe.start]}.\n"
         f"At sigma {levels}:",

@@ -15,6 +15,7 @@ from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.errors import RunError
 from disback_plugin.files import write_json, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.schedule import without_removed
 
 CONFIG, VERSIONS = "config.yaml", "experiment.json"
 _PACKAGES = ("disback_plugin", "torch", "accelerate", "safetensors", "numpy", "pydantic")
@@ -66,8 +67,12 @@ def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
 
 
 def read_config(out: Path) -> ExperimentConfig:
-    """The resolved settings of the experiment in `out`."""
-    return parse_settings(ExperimentConfig, read_yaml(out / CONFIG), str(out / CONFIG))
+    """The resolved settings of the experiment in `out`, also of an earlier version."""
+    data = read_yaml(out / CONFIG)
+    match data:
+        case {"disback": {"schedule": dict(schedule)}}:
+            data["disback"]["schedule"] = without_removed(schedule)
+    return parse_settings(ExperimentConfig, data, str(out / CONFIG))
 
 
 def clear_run(folder: Path, names: tuple[str, ...]) -> None:

@@ -77,6 +77,13 @@ def test_the_markdown_tables_say_the_same() -> None:
     assert best[5].endswith(" at 0.001 |")
 
 
+def test_curves_of_an_arm_that_was_removed_come_last() -> None:
+    removed = [curve("long-steps", 1e-3, seed, [8.0, 1.0, 0.8, 0.7, 0.6]) for seed in range(3)]
+    lines = markdown(summarise([*removed, *CURVES], [1.0])).splitlines()
+    arms = [line.split(" | ")[1] for line in lines if line.startswith("| 0.001 |")]
+    assert arms == ["fixed", "adaptive", "long-steps"]
+
+
 def test_where_the_whole_interval_is_above_1_the_markdown_is_bold() -> None:
     quick = [curve("disback", 1e-3, seed, [8.0, 1.0, 0.8]) for seed in range(3)]
     text = markdown(summarise([*CURVES[:3], *quick], [1.0]))
@@ -170,7 +177,7 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     config = tmp_path / "tiny.yaml"
     config.write_text(tiny_config("evaluation.thresholds=[2.0, 1.5]").to_yaml())
     out = tmp_path / "out"
-    arms = ("fixed", "path", "adaptive", "lr-warmup", "long-steps")
+    arms = ("fixed", "path", "adaptive", "lr-warmup")
     arguments = ["compare", str(config), "--arms", ",".join(arms)]
     arguments += ["--lrs", "1e-3,2e-3", "--seeds", "3", "--out", str(out)]
     assert main(arguments) == 0
@@ -181,7 +188,7 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     assert (out / "comparison.png").stat().st_size > 5_000
     summary = json.loads((out / "summary.json").read_text())
     assert (out / "summary.md").read_text(encoding="utf-8") == markdown(summary)
-    assert len(summary["arms"]) == 10
+    assert len(summary["arms"]) == 8
     # recording is counted: 6 steps of 4 passes, 10 of 9, before 16 of 9 for `fixed`
     passes = {row["arm"]: row["passes"] for row in summary["arms"]}
     assert (passes["fixed"], passes["lr-warmup"], passes["path"]) == (144, 144, 6 * 4 + 10 * 9)
@@ -193,6 +200,9 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     ("more", "message"),
     [
         (["--arms", "fixed,wram"], "unknown arm 'wram'; did you mean 'warm'"),
+        (["--arms", "fixed,long-steps"], "arm 'long-steps' was removed, with the long steps"),
+        (["--arms", "adaptive-warm"], "arm 'adaptive-warm' was removed"),
+        (["--arms", "adaptive-path"], "arm 'adaptive-path' was removed"),
         (["--lrs", "1e-3,fast"], "--lrs takes positive numbers with commas between"),
         (["--lrs", "-1"], "--lrs takes positive numbers with commas between"),
         ([], "compare needs evaluation.thresholds"),

@@ -28,7 +28,7 @@ def test_a_run_is_read_as_written(make_experiment) -> None:
     )
 
 
-def test_a_recording_in_mid_run_has_its_own_start(make_experiment) -> None:
+def test_a_recording_in_mid_run_by_an_earlier_version_has_its_own_start(make_experiment) -> None:
     experiment = make_experiment()
     folder = experiment.add("disback", 0, {0: 90.0, 20: 40.0, 40: 4.0})
     line = {"kind": "recording", "step": 12, "seconds": 6.0, "passes": 96}

@@ -45,16 +45,6 @@ TINY: dict[str, Any] = {
     "num_threads": 1,
 }
 
-MIDWAY = (  # long steps, then a path in mid-run, by what is measured
-    "disback.record={num_steps: 6, auto: {min_loss: 0.3, common: 0.62, noise: 1.0, stop_at: 0.01}}",
-    "disback.schedule={name: adaptive, cap: 2}",
-    "student.offset=[6,0]",
-    "distill.batch_size=64",
-    "distill.student_lr=3e-2",
-    "distill.num_steps=24",
-    "checkpoint.every=5",
-)
-
 
 def tiny_config(*overrides: str) -> ExperimentConfig:
     return parse_config(copy.deepcopy(TINY), "tiny", overrides)

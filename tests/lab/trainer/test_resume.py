@@ -3,20 +3,19 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from disback_plugin import files
-from disback_plugin.lab.results.runs import read_runs
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
 from disback_plugin.lab.trainer.checkpoint import CheckpointFolder
 from disback_plugin.lab.trainer.log import MetricsLog
 from disback_plugin.lab.trainer.loop import Distillation, StepResult
 from disback_plugin.path import DegradationPath
-from tests.lab.trainer.conftest import MIDWAY, lines, same_bits, tensors, tiny_config
+from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed child is a fork")
 
@@ -116,13 +115,13 @@ KILLS = {
 }
 
 
-def _run_killed(out: Path, install: Callable[[], None], overrides: Sequence[str] = ()) -> int:
+def _run_killed(out: Path, install: Callable[[], None]) -> int:
     """Resume the experiment in a fork that kills itself; returns the signal that ended it."""
     child = os.fork()
     if child == 0:
         try:
             install()
-            run_experiment(tiny_config(*overrides), out, ["disback"], resume=True)
+            run_experiment(tiny_config(), out, ["disback"], resume=True)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -160,30 +159,6 @@ def test_killed_again_and_again(out: Path, finished: Path) -> None:
         assert _run_killed(out, install) == signal.SIGKILL
     run_experiment(tiny_config(), out, ["disback"], resume=True)
     assert _same_run(out, finished)
-
-
-@pytest.fixture(scope="session")
-def midway(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment that records in mid-run, run through without interruption."""
-    out = tmp_path_factory.mktemp("midway")
-    run_experiment(tiny_config(*MIDWAY), out, ["disback"])
-    return out
-
-
-@pytest.mark.parametrize("step", [3, 8, 11, 14, 16, 22])
-def test_a_run_that_records_in_mid_run_is_resumed_bit_for_bit(
-    midway: Path, tmp_path: Path, step: int
-) -> None:
-    out = tmp_path / "out"
-    shutil.copytree(midway, out, ignore=lambda *_: {"runs"})
-    assert _run_killed(out, _in_step(step), MIDWAY) == signal.SIGKILL
-    run_experiment(tiny_config(*MIDWAY), out, ["disback"], resume=True)
-    begun_at = DegradationPath.open(out / RUN / "path").manifest.recording["begun_at"]
-    assert 5 < begun_at < 15  # after a checkpoint, and others follow
-    (run,) = read_runs([out])
-    assert run.recording is not None
-    assert [mark.step for mark in run.recording] == [begun_at, begun_at + 6]
-    assert _same_run(out, midway)
 
 
 @pytest.mark.parametrize("step", [2, 7, 12])

@@ -8,12 +8,13 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
-from disback_plugin.lab.trainer.run_folder import lock
+from disback_plugin.lab.trainer.run_folder import lock, read_config
 from disback_plugin.path import DegradationPath
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
@@ -97,11 +98,8 @@ def test_what_is_measured_counts_too(tmp_path: Path) -> None:
     )
     run_experiment(config, tmp_path / "out", arms=("disback",))
     told = lines(tmp_path / "out" / "runs" / "disback-seed0" / "metrics.jsonl")
-    looks = (told[-1]["passes"] - 16 * 9) / 0.5  # a quarter of a batch, two networks
-    assert looks == int(looks) >= 2
-    rates = [line["student_lr"] for line in told if line["kind"] == "train"]
-    assert rates[0] == pytest.approx(3e-3)
-    assert rates[-1] == (1e-3 if looks < 8 else pytest.approx(3e-3))
+    assert told[-1]["passes"] == 16 * 9 + 0.5  # one look: a quarter of a batch, two networks
+    assert {line["student_lr"] for line in told if line["kind"] == "train"} == {1e-3}
 
 
 def test_recording_counts_towards_the_budget_of_every_arm(finished: Path) -> None:
@@ -169,6 +167,16 @@ def test_resuming_with_other_settings_names_them(finished: Path) -> None:
     expected = r"distill.num_steps: 16 -> 20; distill.student_lr: 0.001 -> 0.5"
     with pytest.raises(RunError, match=expected):
         run_experiment(other, finished, resume=True)
+
+
+def test_saved_settings_of_an_earlier_version_are_read_without_what_was_removed(
+    tmp_path: Path,
+) -> None:
+    config = tiny_config("disback.schedule={name: adaptive, cap: 2}")
+    settings = yaml.safe_load(config.to_yaml())
+    settings["disback"]["schedule"]["stride"] = 3.0
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert read_config(tmp_path) == config
 
 
 def test_an_unknown_arm_is_refused(config: ExperimentConfig, tmp_path: Path) -> None:
