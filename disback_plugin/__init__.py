@@ -11,9 +11,9 @@ from disback_plugin.adapter import get_adapter, list_adapters, register_adapter
 from disback_plugin.config import DisBackConfig, RecordConfig
 from disback_plugin.path import DegradationPath
 from disback_plugin.pretrained import load_denoiser
+from disback_plugin.progress import Turn
 from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
 from disback_plugin.session import DisBack
-from disback_plugin.turn import Turn
 
 __version__ = "0.1.0"
 __all__ = [

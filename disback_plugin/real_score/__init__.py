@@ -2,17 +2,14 @@
 
 from disback_plugin.real_score.installation import Installation, InstallReport
 from disback_plugin.real_score.walk import (
-    AdaptiveScheduler,
     FixedTeacher,
     PathNodeScheduler,
     RealScore,
     Switch,
-    make_walk,
 )
 from disback_plugin.real_score.whole import InPlace, SeparateModule
 
 __all__ = [
-    "AdaptiveScheduler",
     "FixedTeacher",
     "InPlace",
     "InstallReport",
@@ -21,5 +18,4 @@ __all__ = [
     "RealScore",
     "SeparateModule",
     "Switch",
-    "make_walk",
 ]

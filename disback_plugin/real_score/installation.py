@@ -63,7 +63,7 @@ class Installation(ABC):
     def evaluate(self) -> AbstractContextManager[nn.Module]:
         """The network to call as the real score, within the context."""
 
-    def measure(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
+    def precision_of(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
         """How far a node is from the teacher, before and after a cast to bfloat16."""
         return measure_precision(tensors, self.reference.tensors)
 

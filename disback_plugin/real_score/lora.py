@@ -94,7 +94,7 @@ class LoRAAdapter(Installation):
                 show_node(self.model)
             yield self.model
 
-    def measure(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
+    def precision_of(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
         """Distance of the merged weights: |scale B A| / |W| over the adapted layers.
 
         In bf16, A and B are cast, not W + scale B A: the adapter is never merged, so a change far

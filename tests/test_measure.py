@@ -3,18 +3,10 @@
 import pytest
 import torch
 
-from disback_plugin.adaptive import (
-    AutoRecord,
-    PullSums,
-    RecordingState,
-    TeacherPull,
-    Walk,
-    log_spaced,
-    loss_of,
-)
-from disback_plugin.config import RecordConfig
+from disback_plugin.config import AutoRecord, RecordConfig, log_spaced
 from disback_plugin.errors import ConfigError, SessionError
-from disback_plugin.schedule import Adaptive, make_schedule
+from disback_plugin.measure import RecordingState, TeacherPull, loss_of
+from disback_plugin.schedule import Adaptive, Walk, make_schedule
 
 
 @pytest.mark.parametrize(
@@ -44,17 +36,17 @@ def test_a_record_is_either_regular_listed_or_automatic():
 def test_a_path_is_for_a_teacher_that_neither_knows_the_samples_nor_pulls_them_alike(
     loss, common, start
 ):
-    assert AutoRecord().start(TeacherPull(loss, common)) == start
+    assert TeacherPull(loss, common).calls_for(AutoRecord()) == start
 
 
 @pytest.mark.parametrize("pull", [(float("nan"), 0.0), (float("inf"), 0.0), (2.0, float("nan"))])
 def test_a_pull_that_is_not_finite_decides_nothing(pull):
     with pytest.raises(SessionError, match="samples must be finite before its first update"):
-        AutoRecord().start(TeacherPull(*pull))
+        TeacherPull(*pull).calls_for(AutoRecord())
 
 
 def test_a_common_share_of_1_never_asks():
-    assert AutoRecord(common=1.0).start(TeacherPull(2.0, 1.0)) == "path"
+    assert TeacherPull(2.0, 1.0).calls_for(AutoRecord(common=1.0)) == "path"
 
 
 def test_a_node_no_nearer_than_the_one_before_is_noise():
@@ -124,9 +116,8 @@ def test_without_a_measure_every_node_answers_for_its_cap():
 X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])  # mean 0, E|x|^2 = 2.5
 
 
-def pull(residual, samples=X, num_ranks=1):
-    chunks = zip(residual.chunk(num_ranks), samples.chunk(num_ranks), strict=True)
-    return PullSums.pull([PullSums.of(*chunk) for chunk in chunks])
+def pull(residual, samples=X):
+    return TeacherPull.of(residual, samples)
 
 
 def test_one_shift_and_one_scaling_is_common_to_all_samples():
@@ -154,13 +145,6 @@ def test_noise_has_nothing_in_common_on_average_however_few_the_samples(shape):
     noise = torch.Generator().manual_seed(0)
     shares = [pull(*torch.randn(2, *shape, generator=noise)).common for _ in range(2000)]
     assert abs(sum(shares) / len(shares)) < 0.06
-
-
-def test_ranks_add_up_to_the_whole_batch():
-    residual, samples = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(1)) + 4.0
-    whole, parts = pull(residual, samples), pull(residual, samples, num_ranks=3)
-    assert parts.common == pytest.approx(whole.common, rel=1e-12)
-    assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
 
 
 @pytest.mark.parametrize(
