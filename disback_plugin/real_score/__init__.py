@@ -1,6 +1,7 @@
 """What answers as the real score, and how a node is installed there."""
 
-from disback_plugin.real_score.installation import Installation, InstallReport
+from disback_plugin.real_score.copying import InstallReport
+from disback_plugin.real_score.installation import Installation
 from disback_plugin.real_score.walk import (
     FixedTeacher,
     PathNodeScheduler,

@@ -9,13 +9,9 @@ from torch import Tensor, nn
 
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
-from disback_plugin.path import TeacherReference, measure_precision, rounding_error
-from disback_plugin.real_score.installation import (
-    Installation,
-    InstallReport,
-    copy_tensors,
-    unwrap,
-)
+from disback_plugin.path import TeacherReference
+from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.installation import Installation, unwrap
 from disback_plugin.tensors import misfit, snapshot
 
 
@@ -108,12 +104,12 @@ class _WholeNetwork(Installation):
             )
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
-        copy_tensors(live_tensors(self.fake_score, "fake score"), tensors, "nearest", "fake_score")
+        copy_node(whole_pieces(live_tensors(self.fake_score, "fake score")), tensors)
 
     def _copy_into(
         self, module: nn.Module, node: int, tensors: Mapping[str, Tensor]
     ) -> InstallReport:
-        own, reference = live_tensors(module, "teacher"), self.reference.tensors
+        own = live_tensors(module, "teacher")
         cast = [name for name, value in own.items() if value.dtype != self._dtypes.get(name)]
         if cast:
             raise InstallError(
@@ -121,14 +117,8 @@ class _WholeNetwork(Installation):
                 f"{own[cast[0]].dtype} now: cast it before attaching"
             )
         rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
-        changed = copy_tensors(own, tensors, rounding, f"node {node}")
-        teacher = {name: reference[name].to(own[name].dtype) for name in own}
-        return InstallReport(
-            changed,
-            len(own),
-            measure_precision(own, teacher).distance,
-            rounding_error(own, tensors, reference),
-        )
+        teacher = self.reference.tensors
+        return copy_node(whole_pieces(own), tensors, rounding, f"node {node}", teacher).report()
 
 
 class InPlace(_WholeNetwork):
