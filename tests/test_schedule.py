@@ -10,6 +10,7 @@ from disback_plugin.schedule import (
     FixedInterval,
     PerNode,
     Schedule,
+    Walk,
     list_schedules,
     make_schedule,
     register_schedule,
@@ -118,3 +119,10 @@ def test_a_schedule_without_a_name_is_refused():
 
     with pytest.raises(ConfigError, match="Nameless has no `name`"):
         register_schedule(Nameless)
+
+
+def test_a_walk_by_the_step_alone_asks_for_no_loss_and_keeps_nothing():
+    schedule, walk = FixedInterval(interval=2), Walk()
+    nodes = [schedule.advance(walk, step, 3, None) for step in range(6)]
+    assert nodes == [2, 2, 1, 1, 0, 0]
+    assert walk == Walk()

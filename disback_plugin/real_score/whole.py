@@ -50,12 +50,8 @@ def finest_reference(
     return TeacherReference.of(fake_score if cast_from_it else teacher)
 
 
-def _same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    """Whether all `tensors` equal the others of that name, in the coarser dtype of the two."""
-    return all(_equal(value, others[name]) for name, value in tensors.items())
-
-
 def _equal(one: Tensor, other: Tensor) -> bool:
+    """In the coarser dtype of the two."""
     coarse = one.dtype if one.element_size() < other.element_size() else other.dtype
     return torch.equal(one.detach().cpu().to(coarse), other.detach().cpu().to(coarse))
 
@@ -96,8 +92,8 @@ class _WholeNetwork(Installation):
 
     def check_start(self) -> None:
         own, fake = self.reference.tensors, live_tensors(self.fake_score, "fake score")
-        if not _same(fake, own):
-            first = next(name for name in own if not _same({name: fake[name]}, own))
+        first = next((name for name in own if not _equal(fake[name], own[name])), None)
+        if first is not None:
             raise InstallError(
                 f"the fake score does not start as the teacher (tensor {first!r} differs): copy "
                 "the teacher's weights into it first, recording degrades from there"

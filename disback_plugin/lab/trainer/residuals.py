@@ -18,9 +18,9 @@ SHARE = 4  # a quarter of a batch: the same draws every time, so that difference
 class Measure:
     """A network's residuals on the student's samples, and these, always of the same draws.
 
-    See `adaptive.py`. All networks answer in the precision of the training, without dropout.
-    Deterministic, and blind to the global random state. `passes` counts network passes per sample
-    of a batch. The samples are kept for as long as the student is held still.
+    See `disback_plugin.measure`. All networks answer in the precision of the training, without
+    dropout. Deterministic, and blind to the global random state. `passes` counts network passes per
+    sample of a batch. The samples are kept for as long as the student is held still.
     """
 
     def __init__(
