@@ -104,7 +104,7 @@ def test_a_training_that_is_over_is_not_trained_a_step_too_far(tmp_path: Path) -
 def test_nodes_go_in_place_whatever_is_asked(tmp_path: Path) -> None:
     host = DiffInstructHost(network(), network(), network())
     config = DisBackConfig(path=tmp_path, installation="separate")
-    with pytest.raises(AdapterError, match="installs in place"):
+    with pytest.raises(AdapterError, match="installs nodes 'in-place' only .asked: 'separate'"):
         DisBack.attach(host, adapter="diff-instruct", config=config)
     with pytest.raises(AdapterError, match="a DiffInstructHost .seen: dict"):
         DisBack.attach({}, adapter="diff-instruct", config=config)

@@ -41,7 +41,7 @@ def test_a_model_without_the_student_step_is_refused() -> None:
 
 
 def test_nodes_are_never_installed_in_the_teacher_itself() -> None:
-    with pytest.raises(AdapterError, match=r"features: 'separate' \(asked: 'in-place'\)"):
+    with pytest.raises(AdapterError, match=r"installs nodes 'separate' only \(asked: 'in-place'\)"):
         attach(make_model(), arm="fixed", installation="in-place")
     disback = attach(make_model(), arm="fixed", installation="separate")
     assert disback.installation.needs_real_score

@@ -161,7 +161,7 @@ def test_only_swiftbrushs_networks_are_attached_to(
     with pytest.raises(AdapterError, match=r"attaches to a SwiftBrushHost \(seen: Namespace\)"):
         attach(arguments(None), adapter="swiftbrush", config=off)
     in_place = DisBackConfig(arm="fixed", installation="in-place")
-    with pytest.raises(AdapterError, match=r"as LoRA adapters \(asked: 'in-place'\)"):
+    with pytest.raises(AdapterError, match=r"installs nodes 'lora' only \(asked: 'in-place'\)"):
         attach(host, adapter="swiftbrush", config=in_place)
     monkeypatch.setattr(swiftbrush, "is_sharded", lambda module: True)
     with pytest.raises(AdapterError, match="FSDP has cut up: train SwiftBrush with DDP"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from disback_plugin.adapters.overlay import rank_file
+from disback_plugin.adapters.overlay import side_file
 from disback_plugin.adapters.swiftbrush.resume import Epochs
 from disback_plugin.errors import SessionError
 
@@ -100,10 +100,10 @@ def test_a_checkpoint_without_the_file_says_so(
 
 def test_every_rank_finds_its_own_and_another_number_of_them_is_refused(tmp_path: Path) -> None:
     states = [{"torch": torch.arange(3) + number, "data/a": torch.ones(1)} for number in range(2)]
-    rank_file.write(tmp_path / "one", states[:1])
-    own = rank_file.read_own(tmp_path / "one")
+    side_file.write_ranks(tmp_path / "one", states[:1])
+    own = side_file.read_own_rank(tmp_path / "one")
     assert sorted(own) == ["data/a", "torch"]
     assert own["torch"].tolist() == [0, 1, 2]
-    rank_file.write(tmp_path / "two", states)
+    side_file.write_ranks(tmp_path / "two", states)
     with pytest.raises(SessionError, match="by 2 processes, this run has 1: resume with as many"):
-        rank_file.read_own(tmp_path / "two")
+        side_file.read_own_rank(tmp_path / "two")

@@ -1,34 +1,11 @@
-"""Decisions from measured losses: literal tables, and the caps where nothing is measured."""
+"""What a measure says: whether to record, which nodes are noise, what the teacher's pull shares."""
 
 import pytest
 import torch
 
-from disback_plugin.adaptive import (
-    AutoRecord,
-    PullSums,
-    RecordingState,
-    TeacherPull,
-    Walk,
-    log_spaced,
-    loss_of,
-)
-from disback_plugin.config import RecordConfig
-from disback_plugin.errors import ConfigError, SessionError
-from disback_plugin.schedule import Adaptive, make_schedule
-
-
-@pytest.mark.parametrize(
-    ("num_steps", "steps"),
-    [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (10, (1, 2, 4, 8, 10)), (16, (1, 2, 4, 8, 16))],
-)
-def test_nodes_are_log_spaced_up_to_the_cap(num_steps, steps):
-    assert log_spaced(num_steps) == steps
-    assert RecordConfig(num_steps=num_steps, auto=AutoRecord()).node_steps == steps
-
-
-def test_a_record_is_either_regular_listed_or_automatic():
-    with pytest.raises(ConfigError, match=r"exactly one of 'every' .*, 'at' .* and 'auto'"):
-        RecordConfig(num_steps=4, at=(1, 2), auto=AutoRecord())
+from disback_plugin.config import AutoRecord
+from disback_plugin.errors import SessionError
+from disback_plugin.measure import RecordingState, TeacherPull, loss_of
 
 
 @pytest.mark.parametrize(
@@ -44,17 +21,17 @@ def test_a_record_is_either_regular_listed_or_automatic():
 def test_a_path_is_for_a_teacher_that_neither_knows_the_samples_nor_pulls_them_alike(
     loss, common, start
 ):
-    assert AutoRecord().start(TeacherPull(loss, common)) == start
+    assert TeacherPull(loss, common).calls_for(AutoRecord()) == start
 
 
 @pytest.mark.parametrize("pull", [(float("nan"), 0.0), (float("inf"), 0.0), (2.0, float("nan"))])
 def test_a_pull_that_is_not_finite_decides_nothing(pull):
     with pytest.raises(SessionError, match="samples must be finite before its first update"):
-        AutoRecord().start(TeacherPull(*pull))
+        TeacherPull(*pull).calls_for(AutoRecord())
 
 
 def test_a_common_share_of_1_never_asks():
-    assert AutoRecord(common=1.0).start(TeacherPull(2.0, 1.0)) == "path"
+    assert TeacherPull(2.0, 1.0).calls_for(AutoRecord(common=1.0)) == "path"
 
 
 def test_a_node_no_nearer_than_the_one_before_is_noise():
@@ -79,54 +56,11 @@ def test_where_all_nodes_are_noise_the_last_is_kept_so_that_there_is_a_path():
     assert not RecordingState([2.0]).keep(rule, float("nan"), last=True)
 
 
-def _walk(schedule, losses, num_steps, num_nodes=4):
-    walk, asked = Walk(), []
-
-    def measure(node):
-        asked.append(node)
-        return losses[node].pop(0)
-
-    nodes = [schedule.advance(walk, step, num_nodes, measure) for step in range(num_steps)]
-    return nodes, asked
-
-
-def test_the_walk_goes_on_when_the_student_has_reached_the_node_or_at_the_cap():
-    schedule = Adaptive(cap=4, every=2, reached=0.5, known=0.1)
-    losses = {3: [2.0, 1.0], 2: [2.0, 1.9], 1: [0.05]}
-    nodes, asked = _walk(schedule, losses, 8)
-    # node 3 halves within 2 steps; node 2 stays for its cap; node 1 is known from the start
-    assert nodes == [3, 3, 2, 2, 2, 2, 0, 0]
-    assert asked == [3, 3, 2, 2, 1]
-
-
-def test_asking_again_for_a_step_decides_nothing():
-    schedule, walk = Adaptive(cap=2), Walk()
-    assert [schedule.advance(walk, step, 3, None) for step in (0, 1, 1, 2, 1, 2)] == [
-        *(2, 2, 2, 1, 1, 1)
-    ]
-
-
-@pytest.mark.parametrize(
-    "make", [lambda s: Adaptive(**s), lambda s: make_schedule(s | {"name": "adaptive"})]
-)
-def test_a_stride_is_refused_with_the_reason(make):
-    with pytest.raises(ConfigError, match="'stride' of Adaptive was removed: .*Tried and removed"):
-        make({"cap": 5, "stride": 3.0})
-
-
-def test_without_a_measure_every_node_answers_for_its_cap():
-    schedule, walk = make_schedule({"name": "adaptive", "cap": 3}), Walk()
-    nodes = [schedule.advance(walk, step, 3, None) for step in range(8)]
-    assert nodes == [schedule.node_at(step, 3) for step in range(8)] == [2, 2, 2, 1, 1, 1, 0, 0]
-    assert schedule.num_steps(3) == 6
-
-
 X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])  # mean 0, E|x|^2 = 2.5
 
 
-def pull(residual, samples=X, num_ranks=1):
-    chunks = zip(residual.chunk(num_ranks), samples.chunk(num_ranks), strict=True)
-    return PullSums.pull([PullSums.of(*chunk) for chunk in chunks])
+def pull(residual, samples=X):
+    return TeacherPull.of(residual, samples)
 
 
 def test_one_shift_and_one_scaling_is_common_to_all_samples():
@@ -154,13 +88,6 @@ def test_noise_has_nothing_in_common_on_average_however_few_the_samples(shape):
     noise = torch.Generator().manual_seed(0)
     shares = [pull(*torch.randn(2, *shape, generator=noise)).common for _ in range(2000)]
     assert abs(sum(shares) / len(shares)) < 0.06
-
-
-def test_ranks_add_up_to_the_whole_batch():
-    residual, samples = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(1)) + 4.0
-    whole, parts = pull(residual, samples), pull(residual, samples, num_ranks=3)
-    assert parts.common == pytest.approx(whole.common, rel=1e-12)
-    assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
 
 
 @pytest.mark.parametrize(
