@@ -8,7 +8,7 @@ users. Every job has `notes`, a file name, and `port`, for its process group; on
 killed has `kill`, the step.
 """
 
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -37,6 +37,13 @@ class Notebook:
         """SIGKILL, where the job is to be killed at this step."""
         if step == self.job.get(key):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def preload(*names: str) -> None:
+    """Import those that are installed, so that no fork has to."""
+    for name in names:
+        if importlib.util.find_spec(name.partition(".")[0]):
+            importlib.import_module(name)
 
 
 def in_a_fork(run: Callable[[Job], None], job: Job) -> None:

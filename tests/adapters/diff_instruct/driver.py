@@ -14,7 +14,7 @@ from torch import nn
 from disback_plugin.adapters.overlay import base as overlay
 from tests.adapters.diff_instruct.inputs import make_teacher
 from tests.adapters.digests import digest_tensors
-from tests.adapters.driver import Job, Notebook
+from tests.adapters.driver import Job, Notebook, preload
 
 FOREIGN = ("di_train", "training", "torch_utils", "dnnlib", "metrics")
 DDP = nn.parallel.DistributedDataParallel
@@ -140,8 +140,7 @@ def watch(probe: Probe, job: Job) -> Any:
 
 def prepare(job: Job) -> None:
     """What all jobs import; each imports its checkout."""
-    for name in PRELOADED:
-        importlib.import_module(name)
+    preload(*PRELOADED)
 
 
 def run(job: Job) -> None:

@@ -15,13 +15,15 @@ from torch import nn
 
 from tests.adapters.digests import digest_tensors
 from tests.adapters.dmd2.inputs import EDM_CHANNELS, UNET_CHANNELS, edm_config
-from tests.adapters.driver import Job, Notebook
+from tests.adapters.driver import Job, Notebook, preload
 
 SCRIPTS = {"sd": "main.train_sd", "edm": "main.edm.train_edm"}
 PRELOADED = (
     "accelerate",
     "wandb",
+    "matplotlib.backends.backend_agg",
     "matplotlib.pyplot",
+    "PIL.Image",
     "torch._dynamo",
     "torch.distributed.fsdp",
     "disback_plugin.adapters.dmd2.overlay",
@@ -195,8 +197,9 @@ def _resumed(job: Job) -> list[str]:
 
 def prepare(job: Job) -> None:
     """What all jobs import, and what a launch with FSDP replaces."""
-    for name in (*PRELOADED, *(BY_DMD2 if job["is_real"] else ())):
-        importlib.import_module(name)
+    preload(*PRELOADED, *(BY_DMD2 if job["is_real"] else ()))
+    if "WORLD_SIZE" in os.environ:  # accelerate's data loaders ask for its class
+        preload("datasets")
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         allow_fsdp_on_cpu()
 

@@ -3,7 +3,6 @@
 Replaced in FastGen: its nap of 10 s at the end, and with several processes what insists on CUDA.
 """
 
-import importlib
 import os
 import runpy
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from tests.adapters.driver import Job
+from tests.adapters.driver import Job, preload
 
 
 def without_cuda() -> None:
@@ -37,8 +36,7 @@ def without_cuda() -> None:
 def prepare(job: Job) -> None:
     """What all jobs import."""
     sys.path.append(job["checkout"])  # last: it has a package `tests` too
-    for name in ("fastgen.trainer", "tests.adapters.fastgen.probe", "torch._dynamo"):
-        importlib.import_module(name)
+    preload("fastgen.trainer", "tests.adapters.fastgen.probe", "torch._dynamo")
     if job["is_real"]:
         without_cuda()
 

@@ -3,7 +3,7 @@
 No library call is replaced, they are only read along.
 """
 
-import importlib
+import os
 import runpy
 import sys
 from collections import defaultdict
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.adapters.digests import digest_tensors
-from tests.adapters.driver import Job, Notebook
+from tests.adapters.driver import Job, Notebook, preload
 
 TRAINED = "default"
 PRELOADED = (
@@ -133,8 +133,7 @@ class Probe(Notebook):
 
 def prepare(job: Job) -> None:
     """What all jobs import."""
-    for name in PRELOADED:
-        importlib.import_module(name)
+    preload(*PRELOADED, *(["datasets"] if "WORLD_SIZE" in os.environ else []))
 
 
 def run(job: Job) -> None:

@@ -114,9 +114,7 @@ def training_loop(
         done = cur_nimg >= total_kimg * 1000
         if not done and cur_tick and cur_nimg < tick_start_nimg + kimg_per_tick * 1000:
             continue
-        print(
-            f"tick {cur_tick}: {cur_nimg} images, {iter_cnt} steps in {time.time() - start_time:.0f} s"
-        )
+        print(f"tick {cur_tick}, step {iter_cnt}: {time.time() - start_time:.0f} s")
         torch.cuda.reset_peak_memory_stats()
         if done or cur_tick % snapshot_ticks == 0:
             if dist.get_rank() == 0:
