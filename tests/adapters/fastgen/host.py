@@ -45,12 +45,12 @@ class FastGen(Host):
         if run.path or run.name == "off":  # first: at a run's end the probe sees what it left
             settings = {"_target_": CALLBACK, **self._settings(run, folder)}
             callbacks.insert(0, f"+trainer.callbacks.disback={_braces(settings)}")
-        shared = run.path == "path" and run.reuse
+        own = run.name if run.reuse or not run.path else run.path  # shared with those that resume
         every = [
             f"trainer.max_iter={run.num_steps + 1}",
             "trainer.save_ckpt_iter=3",
             f"trainer.ddp={case.num_processes > 1}",
-            f"log_config.name={run.name if shared else run.path or run.name}",
+            f"log_config.name=run-{own}",  # `off` alone would be a truth value
         ]
         config = FOLDER / "real_config.py" if self.is_real else SMALL_HOST / "tiny_config.py"
         return {
