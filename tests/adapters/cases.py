@@ -1,8 +1,7 @@
 """The table of hosts: every case goes through the same tests, see `test_hosts.py`.
 
-The small hosts of our own run everywhere. The real ones need a checkout, see
-`third_party/README.md`; of theirs a few run by default, all with DISBACK_HOSTS=all (half an hour
-on 2 cores).
+The small hosts of our own run everywhere. The real ones need a checkout in third_party/ or in the
+folder DISBACK_UPSTREAMS; a few of their cases run by default, all with DISBACK_HOSTS=all.
 """
 
 import os
@@ -17,6 +16,9 @@ SD_GAN += "--guidance_cls_loss_weight 1e-2 --diffusion_gan_max_timestep 1000"
 EDM_GAN = "--gan_classifier --cls_loss_weight 1e-2 --gen_cls_loss_weight 3e-3 --diffusion_gan "
 EDM_GAN += "--diffusion_gan_max_timestep 1000"
 BF16_GAN = f"--use_fp16 {SD_GAN} --dfake_gen_update_ratio 2"
+BF16_EDM_GAN = f"--use_fp16 {EDM_GAN} --dfake_gen_update_ratio 2"
+SHARDED = "--fsdp --use_fp16"
+SHARDED_GAN = f"{SHARDED} {SD_GAN}"
 FOUR_STEPS = "--denoising --num_denoising_step 4 --denoising_timestep 1000 --backward_simulation"
 LORA_FOUR_STEPS = f"--generator_lora --lora_rank 2 {FOUR_STEPS} {SD_GAN}"
 CHECKPOINTING = f"--gradient_checkpointing --use_fp16 {SD_GAN}"
@@ -53,13 +55,12 @@ def _real(host: str, label: str = "", **settings: Any) -> Case:
 
 BF16 = torch.bfloat16
 TWO = {"num_processes": 2}
-FSDP = {"options": "--fsdp --use_fp16", "dtype": BF16, **TWO}
 BY_DEFAULT = (
     _small("dmd2", "sd", kind="sd"),
     _small("dmd2", "edm", kind="edm", options="--dfake_gen_update_ratio 2"),
     _small("dmd2", "sd-2", kind="sd", options="--use_fp16", dtype=BF16, **TWO),
     _small("dmd2", "edm-2", kind="edm", **TWO),
-    _small("dmd2", "fsdp", kind="sd", shard_from=100, **FSDP),
+    _small("dmd2", "fsdp", kind="sd", shard_from=100, options=SHARDED, dtype=BF16, **TWO),
     _small("diff_instruct"),
     _small("diff_instruct", "2", **TWO),
     _small("swiftbrush", "accumulated", options=ACCUMULATED),
@@ -69,13 +70,7 @@ BY_DEFAULT = (
     _real("dmd2", "edm", kind="edm"),
     _real("dmd2", "sdxl-bf16-gan", kind="sdxl", options=BF16_GAN, dtype=BF16),
     # DMD2 wraps its classifier whole, and each UNet: so does this size here
-    _real(
-        "dmd2",
-        "fsdp",
-        kind="sdxl",
-        shard_from=4120,
-        **FSDP | {"options": f"--fsdp --use_fp16 {SD_GAN}"},
-    ),
+    _real("dmd2", "fsdp", kind="sdxl", shard_from=4120, options=SHARDED_GAN, dtype=BF16, **TWO),
     _real("diff_instruct"),
     _real("diff_instruct", "2", **TWO),
     _real("swiftbrush", "accumulated", options=ACCUMULATED),
@@ -96,9 +91,7 @@ MORE = (
     _real("dmd2", "sdxl-4step", kind="sdxl", options=FOUR_STEPS),
     _real("dmd2", "sd15-checkpointing", kind="sd15", options=CHECKPOINTING, dtype=BF16),
     # EDM keeps its weights in float32
-    _real(
-        "dmd2", "edm-gan", kind="edm", options=f"{EDM_GAN} --use_fp16 --dfake_gen_update_ratio 2"
-    ),
+    _real("dmd2", "edm-gan", kind="edm", options=BF16_EDM_GAN),
     _real("dmd2", "sdxl-bf16-gan-2", kind="sdxl", options=BF16_GAN, dtype=BF16, **TWO),
     _real("swiftbrush", "plain"),
     _real("swiftbrush", "checkpointing", options="--gradient_checkpointing --set_grads_to_none"),

@@ -1,7 +1,8 @@
 """The runs of a case, launched once and read by all its tests."""
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -57,3 +58,12 @@ def runs(request: pytest.FixtureRequest, launched: Callable[[Case], Runs]) -> Ru
 def upstream(request: pytest.FixtureRequest) -> Path:
     """A checkout of the host in whose folder the test lies."""
     return host_class(request.path.parent.name).checkout()
+
+
+@pytest.fixture(autouse=True)
+def _log_level_kept() -> Iterator[None]:
+    """The overlay makes DisBack's log visible, in a process of its own."""
+    logger = logging.getLogger("disback")
+    level = logger.level
+    yield
+    logger.setLevel(level)

@@ -1,7 +1,5 @@
 """The training state in one process, without a host: what it refuses, and where the data go on."""
 
-import logging
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,6 @@ from disback_plugin.adapters.diff_instruct import teacher as diff_instruct_teach
 from disback_plugin.adapters.diff_instruct.adapter import DiffInstructHost
 from disback_plugin.adapters.diff_instruct.overlay import Overlay, TrainingState
 from disback_plugin.errors import AdapterError, ConfigError, SessionError
-
-
-@pytest.fixture(autouse=True)
-def _log_level_kept() -> Iterator[None]:
-    """The overlay makes DisBack's log visible, in a process of its own."""
-    logger = logging.getLogger("disback")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 def network(width: int = 4) -> nn.Sequential:

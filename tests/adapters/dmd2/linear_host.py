@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from disback_plugin.adapters.dmd2.overlay import Overlay, add_arguments
 
@@ -46,11 +46,3 @@ def train(overlay: Overlay, model: Any, steps: range) -> None:
                 for value in model.feedforward_model.parameters():
                     value += 1.0
         overlay.end_step(step)
-
-
-def tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)

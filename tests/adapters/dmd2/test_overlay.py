@@ -1,7 +1,5 @@
 """What the patched scripts call, in one process, on two linear layers in DMD2's places."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,14 @@ from disback_plugin import DegradationPath, DisBack, DisBackConfig
 from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
 from disback_plugin.adapters.dmd2.overlay import Overlay
 from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
-from tests.adapters.dmd2.linear_host import arguments, make_model, network, same, tensors, train
-
-
-@pytest.fixture(autouse=True)
-def _log_level_kept() -> Iterator[None]:
-    """The overlay makes DisBack's log visible, in a process of its own."""
-    logger = logging.getLogger("disback")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+from tests.adapters.dmd2.linear_host import arguments, make_model, network, train
+from tests.hosts.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(tmp_path: Path) -> None:
     model = make_model()
     overlay = Overlay(arguments(Path()), model, "dmd2-sd")
-    before = tensors(model)
+    before = tensors_of(model)
     overlay.attach(model)
     overlay.begin_step(0)
     overlay.end_step(0)
@@ -35,7 +25,7 @@ def test_off_it_does_nothing(tmp_path: Path) -> None:
     overlay.close()
     assert overlay.update_student is True
     assert overlay.metrics(0) == {}
-    assert same(before, tensors(model))
+    assert same(before, tensors_of(model))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,7 +35,7 @@ def test_a_16_bit_teacher_comes_back_to_the_byte_and_nodes_are_measured_without_
     model: Any = make_model(half=True)
     overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
     overlay.attach(model)
-    before = tensors(model.guidance_model.real_unet)
+    before = tensors_of(model.guidance_model.real_unet)
     train(overlay, model, range(3))
     path = DegradationPath.open(tmp_path / "path")
     # one step of 1e-3 on every weight; bfloat16 rounding of the teacher would add about as much
@@ -53,9 +43,9 @@ def test_a_16_bit_teacher_comes_back_to_the_byte_and_nodes_are_measured_without_
     expected = 1e-3 * 84**0.5 / size.item()
     assert path.nodes[0].distance == pytest.approx(expected, rel=1e-3)
     train(overlay, model, range(3, 5))
-    assert not same(before, tensors(model.guidance_model.real_unet))
+    assert not same(before, tensors_of(model.guidance_model.real_unet))
     train(overlay, model, range(5, 6))
-    assert same(before, tensors(model.guidance_model.real_unet))
+    assert same(before, tensors_of(model.guidance_model.real_unet))
 
 
 def test_nodes_take_no_memory_beside_the_hosts(tmp_path: Path) -> None:
@@ -70,22 +60,22 @@ def test_nodes_take_no_memory_beside_the_hosts(tmp_path: Path) -> None:
 
 def test_the_teacher_survives_a_checkpoint_that_holds_a_node(tmp_path: Path) -> None:
     model: Any = make_model()
-    teacher = tensors(model.guidance_model.real_unet)
+    teacher = tensors_of(model.guidance_model.real_unet)
     overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
     overlay.attach(model)
     train(overlay, model, range(4))
     overlay.save(str(tmp_path))
-    held = tensors(model)
+    held = tensors_of(model)
 
     resumed: Any = make_model()
     again = Overlay(
         arguments(tmp_path / "path", "--ckpt_only_path", str(tmp_path)), resumed, "dmd2-sd"
     )
     resumed.load_state_dict(held)  # as the host does: a node in the teacher's place
-    assert not same(teacher, tensors(resumed.guidance_model.real_unet))
+    assert not same(teacher, tensors_of(resumed.guidance_model.real_unet))
     again.attach(resumed)
     train(again, resumed, range(4, 6))
-    assert same(teacher, tensors(resumed.guidance_model.real_unet))
+    assert same(teacher, tensors_of(resumed.guidance_model.real_unet))
 
 
 def test_a_checkpoint_with_a_node_is_not_trained_on_without_the_flag(tmp_path: Path) -> None:
@@ -103,7 +93,7 @@ def test_a_checkpoint_made_without_the_flag_starts_a_session(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model: Any = make_model()
-    teacher = tensors(model.guidance_model.real_unet)
+    teacher = tensors_of(model.guidance_model.real_unet)
     args = arguments(tmp_path / "path", "--ckpt_only_path", str(tmp_path))
     overlay = Overlay(args, model, "dmd2-sd")
     with torch.no_grad():  # the host loads a fake score that was trained before
@@ -112,7 +102,7 @@ def test_a_checkpoint_made_without_the_flag_starts_a_session(
     overlay.attach(model)
     assert "made without --disback" in caplog.text
     assert "its optimizer state, where the checkpoint holds one, is not reset" in caplog.text
-    assert same(teacher, tensors(model.guidance_model.fake_unet))
+    assert same(teacher, tensors_of(model.guidance_model.fake_unet))
     train(overlay, model, range(700, 704))
     assert len(DegradationPath.open(tmp_path / "path")) == 2
 
@@ -203,9 +193,9 @@ def test_the_published_key_layout_is_refused_never_loaded_as_a_no_op(
     config = DisBackConfig(path=tmp_path / "path")
     installation = DisBack.attach(host, adapter="dmd2-sd", config=config).installation
     node = {f"{prefix}{name}": value + 1 for name, value in network().state_dict().items()}
-    before = tensors(model)
+    before = tensors_of(model)
     with pytest.raises(InstallError, match=rf"missing \['0\.bias.*unexpected \['{prefix}0\.bias"):
         installation.install(1, node)
     with pytest.raises(PathError, match="tensor names do not match"):
         DegradationPath.create(tmp_path / "other", host.teacher).append(node, 1)
-    assert same(before, tensors(model))
+    assert same(before, tensors_of(model))

@@ -35,17 +35,6 @@ def arguments(path: Path | None) -> argparse.Namespace:
     return parser.parse_args([] if path is None else on)
 
 
-def tensors(model: Any) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    """Bit equality of names and values."""
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
-
-
 def answer(model: Any) -> Tensor:
     """The network's output for one fixed input."""
     generator = torch.Generator().manual_seed(1)

@@ -10,7 +10,8 @@ from torch import nn
 
 from disback_plugin.adapters.swiftbrush.checkpoints import FILE_NAME, loading, saving
 from disback_plugin.errors import SessionError
-from tests.adapters.swiftbrush.lora_unet import make_unets, move, same, tensors
+from tests.adapters.swiftbrush.lora_unet import make_unets, move
+from tests.hosts.toy import same, tensors_of
 
 
 def save_hook(models: list[Any], weights: list[Any], output_dir: str) -> None:
@@ -47,12 +48,12 @@ def test_student_and_lora_come_back_bit_for_bit(inputs: Path, tmp_path: Path) ->
         "unet/diffusion_pytorch_model.safetensors",
     ]
     again, other = make_unets(inputs)
-    assert not same(tensors(again), tensors(unet))
+    assert not same(tensors_of(again), tensors_of(unet))
     models: list[nn.Module] = [again, other]
     loading(load_hook, again, other)(models, str(tmp_path))
     assert models == []
-    assert same(tensors(again), tensors(unet))
-    assert same(tensors(other), tensors(teacher_lora))
+    assert same(tensors_of(again), tensors_of(unet))
+    assert same(tensors_of(other), tensors_of(teacher_lora))
 
 
 def test_the_lora_is_a_file_that_diffusers_reads(inputs: Path, tmp_path: Path) -> None:
@@ -61,10 +62,10 @@ def test_the_lora_is_a_file_that_diffusers_reads(inputs: Path, tmp_path: Path) -
     fresh, _ = make_unets(inputs)
     folder = str(tmp_path / "teacher_lora")
     fresh.load_lora_adapter(folder, prefix=None, weight_name=FILE_NAME)
-    own = {name: value for name, value in tensors(teacher_lora).items() if ".lora_" in name}
+    own = {name: value for name, value in tensors_of(teacher_lora).items() if ".lora_" in name}
     loaded = {
         name.replace(".default_0.", ".default."): value
-        for name, value in tensors(fresh).items()
+        for name, value in tensors_of(fresh).items()
         if ".lora_" in name
     }
     assert same(own, loaded)
@@ -73,10 +74,10 @@ def test_the_lora_is_a_file_that_diffusers_reads(inputs: Path, tmp_path: Path) -
 def test_a_checkpoint_that_lost_its_student_is_refused(inputs: Path, tmp_path: Path) -> None:
     unet, teacher_lora = trained(inputs)
     save_hook([unet, teacher_lora], [{}, {}], str(tmp_path))  # the teacher wins
-    before = tensors(unet)
+    before = tensors_of(unet)
     with pytest.raises(SessionError, match=r"no teacher_lora/.*its student is lost.*cut short"):
         loading(load_hook, unet, teacher_lora)([unet, teacher_lora], str(tmp_path))
-    assert same(tensors(unet), before)
+    assert same(tensors_of(unet), before)
 
 
 def test_another_rank_is_refused_by_the_arguments_name(inputs: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What the patched script calls, in one process, on two tiny UNets."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +19,9 @@ from tests.adapters.swiftbrush.lora_unet import (
     make_unets,
     move,
     real_score,
-    same,
-    tensors,
     train,
 )
-
-
-@pytest.fixture(autouse=True)
-def _log_level_kept() -> Iterator[None]:
-    """The overlay makes DisBack's log visible, in a process of its own."""
-    logger = logging.getLogger("disback")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+from tests.hosts.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(inputs: Path, tmp_path: Path) -> None:
@@ -72,14 +60,14 @@ def test_base_lora_optimizer_and_flags_do_not_see_the_node(inputs: Path, tmp_pat
     unet, teacher_lora = make_unets(inputs)
     optimizer = torch.optim.Adam(teacher_lora.parameters(), lr=1e-3)
     parameters = [(id(value), value.requires_grad) for value in teacher_lora.parameters()]
-    before, random = tensors(teacher_lora), torch.get_rng_state()
+    before, random = tensors_of(teacher_lora), torch.get_rng_state()
     run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
     train(run, unet, teacher_lora, range(3))
-    moved = tensors(teacher_lora)
+    moved = tensors_of(teacher_lora)
     run.begin_step(3)
     assert run.metrics(3)["disback/node"] == 1
     real_score(run, teacher_lora)
-    assert same(tensors(teacher_lora), moved)  # names, trained LoRA and base: bit for bit
+    assert same(tensors_of(teacher_lora), moved)  # names, trained LoRA and base: bit for bit
     for name, value in before.items():
         assert torch.equal(moved[name], value) == (".lora_" not in name), name
     assert [(id(value), value.requires_grad) for value in teacher_lora.parameters()] == parameters
@@ -93,13 +81,13 @@ def test_base_lora_optimizer_and_flags_do_not_see_the_node(inputs: Path, tmp_pat
 
 def test_the_student_is_held_still_while_recording(inputs: Path, tmp_path: Path) -> None:
     unet, teacher_lora = make_unets(inputs)
-    start = tensors(unet)
+    start = tensors_of(unet)
     run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
     train(run, unet, teacher_lora, range(3))
-    assert same(tensors(unet), start)
+    assert same(tensors_of(unet), start)
     assert [entry.step for entry in DegradationPath.open(tmp_path / "path")] == [1, 3]
     train(run, unet, teacher_lora, range(3, 4))
-    assert not same(tensors(unet), start)
+    assert not same(tensors_of(unet), start)
 
 
 def test_accumulated_rounds_of_one_step_may_each_begin_it(inputs: Path, tmp_path: Path) -> None:
@@ -142,11 +130,11 @@ def test_a_checkpoint_made_without_the_flag_starts_with_a_lora_that_can_learn(
     inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     unet, teacher_lora = make_unets(inputs)
-    start = tensors(teacher_lora)
+    start = tensors_of(teacher_lora)
     run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
     move(teacher_lora)  # what such a checkpoint holds
     run.load(str(tmp_path))
-    assert same(tensors(teacher_lora), start)
+    assert same(tensors_of(teacher_lora), start)
     assert all(value.any() for name, value in start.items() if ".lora_A." in name)
     assert "made without --disback" in caplog.text
     train(run, unet, teacher_lora, range(700, 703))
