@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/disback demo --out out/demo --resume
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: lint test
 

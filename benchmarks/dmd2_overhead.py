@@ -9,6 +9,7 @@ time, which other work on the machine does not change; wall time is reported bes
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -22,11 +23,11 @@ from typing import Any
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 
+import lmdb
 import torch
 
-from tests.dmd2.hosting import NUM_ROWS, Host, arguments, find_checkout
-from tests.hosts.dmd2_driver import load_script, open_data_once
-from tests.hosts.dmd2_inputs import make_inputs
+from tests.adapters.dmd2.driver import load_script
+from tests.adapters.dmd2.host import DMD2
 
 LIMIT = 1.02
 SKIPPED = 10  # recording, the one switch, first batches
@@ -74,24 +75,20 @@ def make_trainer(tree: Path, args: list[str]) -> Any:
 
 def measure(num_steps: int, folder: Path) -> dict[str, Any]:
     """Both runs, step by step; medians in seconds, and their ratio."""
-    source = find_checkout()
+    source = DMD2.find()
     if source is None:
         raise SystemExit("no DMD2 checkout: third_party/DMD2 or DISBACK_UPSTREAMS")
-    open_data_once()
-    inputs, cwd = folder / "inputs", Path.cwd()
-    make_inputs(inputs, NUM_ROWS, source)
-    host = Host.of(source, folder, inputs)
+    lmdb.open = functools.cache(lmdb.open)  # LMDB opens a folder once a process
+    host, cwd = DMD2(source, folder), Path.cwd()
     options = ["--no_save", "--warmup_step", "0"]
     path = ["--disback", "--disback_path", str(folder / "path")]
     path += ["--disback_record_iters", "4", "--disback_record_every", "2"]
     path += ["--disback_interval", str(10 * num_steps)]
+    plain = host.arguments("sdxl", folder / "a", num_steps, *options)
+    disback = host.arguments("sdxl", folder / "b", num_steps, *options, *path)
     trainers = {
-        "plain": make_trainer(
-            host.plain, arguments("sdxl", inputs, folder / "a", num_steps, *options)
-        ),
-        "disback": make_trainer(
-            host.patched, arguments("sdxl", inputs, folder / "b", num_steps, *options, *path)
-        ),
+        "plain": make_trainer(host.plain, plain),
+        "disback": make_trainer(host.patched, disback),
     }
     os.chdir(cwd)
     turns = Turns(list(trainers))

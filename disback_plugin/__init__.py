@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from disback_plugin.config import DisBackConfig, RecordConfig
     from disback_plugin.path import DegradationPath
     from disback_plugin.pretrained import load_denoiser
+    from disback_plugin.progress import Turn
     from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
     from disback_plugin.session import DisBack
-    from disback_plugin.turn import Turn
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,7 +42,7 @@ _HOMES = {
     "PathNodeScheduler": "real_score",
     "RealScore": "real_score",
     "RecordConfig": "config",
-    "Turn": "turn",
+    "Turn": "progress",
     "get_adapter": "adapter",
     "list_adapters": "adapter",
     "load_denoiser": "pretrained",

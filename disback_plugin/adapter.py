@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import nn
 
-from disback_plugin.config import DisBackConfig
+from disback_plugin.config import DisBackConfig, InstallationKind
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import InPlace, Installation, SeparateModule
@@ -75,29 +75,39 @@ def _storage(module: nn.Module) -> set[int]:
 class Adapter(ABC):
     """Tells DisBack which of a host's networks plays which role.
 
-    `host` and `found_at` are for people (`disback adapters`): what it attaches to, and where each
-    role is found there.
+    installations: what its host can take, the usual one first. `host` and `found_at` are for people
+    (`disback adapters`): what it attaches to, and where each role is found there.
     """
 
     name: ClassVar[str]
     host: ClassVar[str] = ""
     found_at: ClassVar[Places | None] = None
+    installations: ClassVar[tuple[InstallationKind, ...]] = ("in-place", "separate", "lora")
 
     @abstractmethod
     def roles(self, host: Any) -> Roles:
         """The host's networks; wrapped ones (DDP, compile) are fine. AdapterError if one misses."""
 
     def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
-        """How nodes are installed: as configured, else LoRA for a shared base, else in place."""
-        kind = config.installation
-        if kind is None:
-            kind = "lora" if roles.teacher is roles.fake_score else "in-place"
+        """How nodes are installed (see `installation_kind`)."""
+        kind = self.installation_kind(roles, config)
         if kind == "lora":
             from disback_plugin.real_score.lora import LoRAAdapter  # needs peft, so only here
 
             return LoRAAdapter(roles.fake_score, config.rounding)
         whole = InPlace if kind == "in-place" else SeparateModule
         return whole(roles.teacher, roles.fake_score, config.rounding)
+
+    def installation_kind(self, roles: Roles, config: DisBackConfig) -> InstallationKind:
+        """As configured, else LoRA for a shared base, else the usual one; AdapterError."""
+        kind = config.installation
+        if kind is None:
+            shared = roles.teacher is roles.fake_score and "lora" in self.installations
+            return "lora" if shared else self.installations[0]
+        if kind not in self.installations:
+            allowed = " or ".join(repr(own) for own in self.installations)
+            raise AdapterError(f"{self.name} installs nodes {allowed} only (asked: {kind!r})")
+        return kind
 
 
 _ADAPTERS: dict[str, type[Adapter]] = {}

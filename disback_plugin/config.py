@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from disback_plugin.adaptive import AutoRecord, log_spaced
 from disback_plugin.config_base import StrictModel
 from disback_plugin.schedule import FixedInterval, PerNode, Schedule, make_schedule
 
@@ -14,6 +13,7 @@ Arm = Literal["disback", "warm", "fixed"]
 Codec = Literal["full", "delta"]
 InstallationKind = Literal["in-place", "separate", "lora"]
 Rounding = Literal["stochastic", "nearest"]
+IDLE_LOSS = 1.0  # of a network that leaves x_t as it is (see measure.py)
 
 ScheduleSettings = Annotated[
     Schedule,
@@ -21,6 +21,24 @@ ScheduleSettings = Annotated[
     PlainSerializer(lambda schedule: schedule.settings(), return_type=dict),
     WithJsonSchema({"type": "object"}),
 ]
+
+
+class AutoRecord(StrictModel):
+    """Automatic recording (stage 1): `record: {num_steps: CAP, auto: {}}`, nodes log-spaced.
+
+    min_loss: a teacher whose loss is below it knows the student already: nothing is recorded, the
+        teacher answers from there on, and the run is one with a fixed teacher.
+    common: nothing is recorded either where that share of the teacher's pull, or more, is common
+        to all samples (see `TeacherPull`): a path would damp a pull that is right as it is. 1: a
+        path is recorded all the same.
+    stop_at: recording ends at the node whose loss is this fraction of the teacher's, or less.
+    noise: a node is left out unless its loss is below this fraction of that of the node before it.
+    """
+
+    min_loss: float = Field(default=IDLE_LOSS, ge=0)
+    common: float = Field(default=0.5, gt=0, le=1)
+    stop_at: float = Field(default=0.1, gt=0, lt=1)
+    noise: float = Field(default=0.95, gt=0, le=1)
 
 
 class RecordConfig(StrictModel):
@@ -62,6 +80,12 @@ class RecordConfig(StrictModel):
             return log_spaced(self.num_steps)
         assert self.every is not None
         return tuple(range(self.every, self.num_steps + 1, self.every))
+
+
+def log_spaced(num_steps: int) -> tuple[int, ...]:
+    """1, 2, 4, 8, ..., and num_steps: early nodes are damped teachers, late ones tend to noise."""
+    doublings = [2**power for power in range(num_steps.bit_length())]
+    return tuple(dict.fromkeys([*(step for step in doublings if step < num_steps), num_steps]))
 
 
 def check_walk(record: RecordConfig, schedule: Schedule) -> None:

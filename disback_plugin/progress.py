@@ -1,16 +1,33 @@
-"""A session's state in a host's checkpoint: a few plain numbers; node tensors stay in the path."""
+"""How far a session is: told to its host (`Turn`), kept in a checkpoint (`Progress`)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from disback_plugin.adaptive import RecordingState, Start, Walk
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import SessionError
+from disback_plugin.measure import RecordingState, Start
 from disback_plugin.path import TeacherReference
-from disback_plugin.schedule import make_schedule, without_removed
+from disback_plugin.real_score import Switch
+from disback_plugin.schedule import Walk, make_schedule, without_removed
 
 VERSION = 2
+Stage = Literal["record", "backtrack", "teacher"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the host does at a step. `node` answers as the real score; 0 is the teacher.
+
+    update_student is False while recording: no student update, no step of its optimizer, scheduler
+    or EMA. `switch` is set at the step at which another node was installed.
+    """
+
+    step: int
+    stage: Stage
+    node: int
+    update_student: bool
+    switch: Switch | None = None
 
 
 @dataclass
@@ -62,6 +79,28 @@ class Progress:
             return 0
         return self.last_step - self.first_step + 1
 
+    def dump(self, config: DisBackConfig, teacher: TeacherReference) -> dict[str, Any]:
+        """JSON-able state of a few plain numbers; node tensors stay in the path."""
+        return {
+            "version": VERSION,
+            "settings": _settings(config),
+            "teacher": teacher.fingerprint,
+            "progress": asdict(self),
+        }
+
+    @classmethod
+    def load(
+        cls, state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference
+    ) -> "Progress":
+        """The progress in `state`; SessionError unless it is of these settings and teacher."""
+        if state.get("version") == 1:
+            state = _from_version_1(state)
+        _check(state, config, teacher)
+        progress = dict(state["progress"])
+        for name, kind in (("recording", RecordingState), ("walk", Walk)):
+            progress[name] = kind(**progress.get(name, {}))
+        return cls(**progress)
+
 
 def _settings(config: DisBackConfig) -> dict[str, Any]:
     """The settings that may not change between a checkpoint and its resume."""
@@ -69,20 +108,7 @@ def _settings(config: DisBackConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", include=keys)
 
 
-def dump(config: DisBackConfig, teacher: TeacherReference, progress: Progress) -> dict[str, Any]:
-    """JSON-able state."""
-    return {
-        "version": VERSION,
-        "settings": _settings(config),
-        "teacher": teacher.fingerprint,
-        "progress": asdict(progress),
-    }
-
-
-def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference) -> Progress:
-    """The progress in `state`; raises SessionError unless it is of these settings and teacher."""
-    if state.get("version") == 1:
-        state = _from_version_1(state)
+def _check(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference) -> None:
     if state.get("version") != VERSION:
         raise SessionError(
             f"this DisBack state has version {state.get('version')!r}, expected {VERSION}: resume "
@@ -99,10 +125,6 @@ def load(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherRefere
             "the checkpoint was made with another teacher: give that one, and attach before the "
             "host loads its checkpoint (a checkpoint can hold a node in the teacher's place)"
         )
-    progress = dict(state["progress"])
-    for name, kind in (("recording", RecordingState), ("walk", Walk)):
-        progress[name] = kind(**progress.get(name, {}))
-    return Progress(**progress)
 
 
 def _from_version_1(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,27 +4,23 @@ import logging
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from disback_plugin.adaptive import AutoRecord, RecordingState, Start, TeacherPull
-from disback_plugin.config import DisBackConfig
+from disback_plugin.config import AutoRecord, DisBackConfig
 from disback_plugin.distributed import gather, is_main, on_main, rank
 from disback_plugin.errors import SessionError
-from disback_plugin.measure import Judge
+from disback_plugin.measure import Measurement, RecordingState, Start, TeacherPull
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
 from disback_plugin.real_score import Installation
-from disback_plugin.real_score.installation import is_sharded
 
 logger = logging.getLogger("disback")
-_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Recorder:
     """Writes a node after each of the configured recording steps; only rank 0 touches the disk.
 
-    judge: what automatic recording decides from; without one all nodes are kept. A node
+    measurement: what automatic recording decides from; without one all nodes are kept. A node
     may be left out, and `num_steps` falls to the step at which recording ends.
     """
 
@@ -33,14 +29,14 @@ class Recorder:
         config: DisBackConfig,
         installation: Installation,
         method: str,
-        judge: Judge | None = None,
+        measurement: Measurement | None = None,
     ) -> None:
         assert config.record is not None
         assert config.path is not None
         self.config, self.installation, self.method = config, installation, method
         self.node_steps = config.record.node_steps
-        self.auto = config.record.auto if judge is not None else None
-        self.judge, self.state = judge, RecordingState()
+        self.auto = config.record.auto if measurement is not None else None
+        self.measurement, self.state = measurement, RecordingState()
         self.num_steps = config.record.num_steps
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
@@ -56,9 +52,9 @@ class Recorder:
                     len(self.node_steps),
                 )
             return "path"
-        assert self.judge is not None
-        pull = self.judge.teacher()
-        start = self.auto.start(pull)
+        assert self.measurement is not None
+        pull = self.measurement.teacher()
+        start = pull.calls_for(self.auto)
         if is_main():
             logger.warning("%s", _seen(self.auto, pull, start))
         state.losses = [pull.loss]
@@ -157,8 +153,8 @@ class Recorder:
         """Whether the node due now is kept; may end the recording. Without `auto` always."""
         if self.auto is None:
             return True
-        assert self.judge is not None
-        loss, before = self.judge.fake_score_loss(), self.state.losses[-1]
+        assert self.measurement is not None
+        loss, before = self.measurement.fake_score_loss(), self.state.losses[-1]
         if math.isclose(loss, before, rel_tol=1e-12):
             raise SessionError(
                 f"after recording step {num_done} the fake score has the very loss of the network "
@@ -178,7 +174,7 @@ class Recorder:
 
     def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
         def append() -> None:
-            path.append(tensors, step, self.installation.measure)
+            path.append(tensors, step, self.installation.precision_of)
 
         _write(path, append, f"writing node {len(path) + 1}")
 
@@ -204,17 +200,3 @@ def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:
     on_main(work, what)
     path.refresh()
     gather(None)
-
-
-def parameters_checksum(module: nn.Module) -> int:
-    """A checksum over the bits of all parameters, made on their device: any training changes it.
-
-    The same on every rank; of a sharded module, over all shards.
-    """
-    total = 0
-    for position, parameter in enumerate(module.parameters(), start=1):
-        bits = parameter.detach().contiguous().view(-1).view(_INTEGER[parameter.element_size()])
-        total += position * int(bits.sum(dtype=torch.int64))
-    if is_sharded(module):
-        total = sum(gather(total))
-    return total % (1 << 63)

@@ -9,13 +9,26 @@ by `@register_schedule`; its fields become its settings:
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from disback_plugin.adaptive import Walk
 from disback_plugin.config_base import StrictModel, nearest, parse_settings
 from disback_plugin.errors import ConfigError
+
+
+@dataclass
+class Walk:
+    """Where an adaptive walk is: the node, since when, its first loss. JSON-able.
+
+    Steps count from the start of backtracking; `decided` is the last step decided on.
+    """
+
+    node: int | None = None
+    since: int = 0
+    first: float | None = None
+    decided: int = -1
 
 
 class Schedule(StrictModel, ABC):
@@ -29,6 +42,15 @@ class Schedule(StrictModel, ABC):
 
         Node `num_nodes` is where the fake score starts, so the first real score is the one before.
         """
+
+    def advance(
+        self, walk: Walk, step: int, num_nodes: int, loss_of: Callable[[int], float] | None
+    ) -> int:
+        """The node at `step` of a walk; one that is decided step by step is kept in `walk`.
+
+        loss_of(node): its loss on the student's samples now; None: there is no measure.
+        """
+        return self.node_at(step, num_nodes)
 
     def num_steps(self, num_nodes: int) -> int:
         """Steps spent on nodes before the teacher answers for good."""
@@ -166,27 +188,24 @@ class Adaptive(Schedule):
         return self.cap * max(num_nodes - 1, 0)
 
     def advance(
-        self, walk: Walk, step: int, num_nodes: int, measure: Callable[[int], float] | None
+        self, walk: Walk, step: int, num_nodes: int, loss_of: Callable[[int], float] | None
     ) -> int:
-        """The node at `step`; `walk` remembers, so that asking again decides nothing anew.
-
-        measure(node): its loss on the student's samples now; None: no measure.
-        """
+        """The node at `step`; `walk` remembers, so that asking again decides nothing anew."""
         if walk.node is None:
             walk.node, walk.since = num_nodes - 1, step
-        while walk.node > 0 and step > walk.decided and self._due(walk, step, measure):
+        while walk.node > 0 and step > walk.decided and self._due(walk, step, loss_of):
             walk.node, walk.since, walk.first = walk.node - 1, step, None
         walk.decided = max(walk.decided, step)
         return walk.node
 
-    def _due(self, walk: Walk, step: int, measure: Callable[[int], float] | None) -> bool:
+    def _due(self, walk: Walk, step: int, loss_of: Callable[[int], float] | None) -> bool:
         stay = step - walk.since
         if stay >= self.cap:
             return True
-        if measure is None or stay % self.every:
+        if loss_of is None or stay % self.every:
             return False
         assert walk.node is not None
-        loss = measure(walk.node)
+        loss = loss_of(walk.node)
         if walk.first is None:
             walk.first = loss
             return loss < self.known

@@ -7,32 +7,23 @@ from typing import Any
 
 from torch import nn
 
-from disback_plugin import progress
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
-from disback_plugin.adaptive import Measure
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError, SessionError
-from disback_plugin.measure import Judge
+from disback_plugin.measure import Measure, Measurement
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
-from disback_plugin.real_score import (
-    FixedTeacher,
-    Installation,
-    RealScore,
-    make_walk,
-)
-from disback_plugin.recorded import open_recorded
-from disback_plugin.recorder import Recorder, parameters_checksum
-from disback_plugin.session_checks import (
-    check_functions,
+from disback_plugin.progress import Progress, Turn
+from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
+from disback_plugin.recorded import (
     check_owner,
     check_student,
-    check_used,
     is_too_short,
-    warn_at_end,
+    open_recorded,
+    parameters_checksum,
 )
-from disback_plugin.turn import Turn
+from disback_plugin.recorder import Recorder
 
 logger = logging.getLogger("disback")
 
@@ -55,15 +46,15 @@ class DisBack:
     ) -> None:
         self.config, self.installation = config, installation
         self._student = roles.student
-        self._judge = None if measure is None else Judge(measure, installation, roles.fake_score)
+        self._measurement = (
+            None if measure is None else Measurement(measure, installation, roles.fake_score)
+        )
         self._strategy: RealScore = FixedTeacher(installation)
         self._recorder = (
-            Recorder(config, installation, method, self._judge) if config.record else None
+            Recorder(config, installation, method, self._measurement) if config.record else None
         )
         self._path: DegradationPath | None = None
-        self._progress = progress.Progress()
-        self._num_switches = 0
-        self._num_evaluations = 0
+        self._progress = Progress()
 
     @classmethod
     def attach(
@@ -80,13 +71,13 @@ class DisBack:
 
         measure(network): what automatic recording and the schedule `adaptive` decide from: the
         residuals (D(x_t) - x0) / sigma of the network on the student's samples x0, and x0, two
-        tensors (B, *data), of the same draws at every call (see adaptive.py); called on every rank,
+        tensors (B, *data), of the same draws at every call (see measure.py); called on every rank,
         all ranks count. Without it their caps hold.
         reset_fake_optimizer: was removed; an error says why.
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match), ConfigError.
         """
-        check_functions(measure, reset_fake_optimizer)
+        _check_functions(measure, reset_fake_optimizer)
         if (host is None) == (roles is None):
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
         chosen = get_adapter(adapter)()
@@ -113,9 +104,6 @@ class DisBack:
                 " every step, and number steps without gaps"
             )
         switch = self._strategy.begin_step(local - self._progress.num_record_steps)
-        self._num_switches += switch is not None
-        if switch is not None and switch.node == 0 and self._num_switches == switch.num_nodes:
-            check_used(self.installation, self._num_evaluations)
         node = self._strategy.installed
         assert node is not None
         return Turn(step, "backtrack" if node else "teacher", node, True, switch)
@@ -140,7 +128,6 @@ class DisBack:
 
         Needed for the installations `separate` and `lora`; in place, it is the host's own teacher.
         """
-        self._num_evaluations += 1
         return self._strategy.evaluate()
 
     def metrics(self, step: int) -> dict[str, float]:
@@ -177,7 +164,7 @@ class DisBack:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state for the host's checkpoint; tensors stay in the path's folder."""
-        return progress.dump(self.config, self.installation.reference, self._progress)
+        return self._progress.dump(self.config, self.installation.reference)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint: between `attach` and the first `begin_step`, on every rank.
@@ -187,10 +174,10 @@ class DisBack:
         """
         if self._progress.first_step is not None:
             raise SessionError("load_state_dict comes before the first begin_step")
-        self._progress = progress.load(state, self.config, self.installation.reference)
+        self._progress = Progress.load(state, self.config, self.installation.reference)
         if not self.active or self._progress.first_step is None:
             return
-        if self._progress.measured and self._judge is None:
+        if self._progress.measured and self._measurement is None:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._recorder:
             self._recorder.state = self._progress.recording
@@ -216,7 +203,8 @@ class DisBack:
         """Warn if an active session never switched anything, but for a recording that said why."""
         if self.config.arm == "disback" and is_main():
             short = self._path is not None and is_too_short(self._path)
-            warn_at_end(self._num_switches, self.installed_node, self._progress.no_path or short)
+            if not (self._progress.no_path or short):
+                self._strategy.warn_at_end()
 
     # -- helpers --------------------------------------------------------------------------------
     def _start(self, step: int) -> None:
@@ -259,5 +247,19 @@ class DisBack:
         if is_too_short(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
-            loss = None if self._judge is None else self._judge.loss
-            self._strategy = make_walk(self.installation, path, schedule, self._progress.walk, loss)
+            loss = None if self._measurement is None else self._measurement.loss
+            self._strategy = PathNodeScheduler(
+                self.installation, path, schedule, self._progress.walk, loss
+            )
+
+
+def _check_functions(measure: object, reset_fake_optimizer: object) -> None:
+    """Raise ConfigError for a measure that cannot be called, and for what was removed."""
+    if measure is not None and not callable(measure):
+        raise ConfigError(f"measure must be a function, not {measure!r}")
+    if reset_fake_optimizer is not None:
+        raise ConfigError(
+            "reset_fake_optimizer was removed: no path is recorded in mid-run any more, as in no "
+            "held-out setting it was faster than longer steps of the student alone "
+            "(experiments/RESULTS.md, Tried and removed); leave the argument out"
+        )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from disback_plugin.errors import RunError
 
+Value = TypeVar("Value")
 Shaped = Tensor | Sequence[int]  # a tensor, or its shape
 
 
@@ -59,12 +60,10 @@ def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with `prefix`, without it."""
+def under(prefix: str, table: Mapping[str, Value]) -> dict[str, Value]:
+    """The entries whose names begin with `prefix`, without it."""
     return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
+        name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)
     }
 
 

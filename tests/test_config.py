@@ -3,6 +3,7 @@
 import pytest
 
 from disback_plugin import DisBackConfig, RecordConfig
+from disback_plugin.config import AutoRecord, log_spaced
 from disback_plugin.config_base import parse_settings
 from disback_plugin.errors import ConfigError
 from disback_plugin.schedule import PerNode
@@ -88,3 +89,17 @@ def test_settings_constructed_in_code_raise_the_projects_own_error():
         DisBackConfig(path="p", shedule={})
     with pytest.raises(ConfigError, match="RecordConfig: every: .*greater than 0 .seen: -1"):
         RecordConfig(num_steps=3, every=-1)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "steps"),
+    [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (10, (1, 2, 4, 8, 10)), (16, (1, 2, 4, 8, 16))],
+)
+def test_nodes_are_log_spaced_up_to_the_cap(num_steps, steps):
+    assert log_spaced(num_steps) == steps
+    assert RecordConfig(num_steps=num_steps, auto=AutoRecord()).node_steps == steps
+
+
+def test_a_record_is_either_regular_listed_or_automatic():
+    with pytest.raises(ConfigError, match=r"exactly one of 'every' .*, 'at' .* and 'auto'"):
+        RecordConfig(num_steps=4, at=(1, 2), auto=AutoRecord())

@@ -16,7 +16,10 @@ from disback_plugin.lab.networks import ResidualMLP
 from tests.hosts.toy import ToyHost, same, tensors_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "disback_plugin" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 

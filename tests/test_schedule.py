@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from disback_plugin.config_base import parse_settings
 from disback_plugin.errors import ConfigError
 from disback_plugin.schedule import (
+    Adaptive,
     FixedInterval,
     PerNode,
     Schedule,
+    Walk,
     list_schedules,
     make_schedule,
     register_schedule,
@@ -118,3 +120,52 @@ def test_a_schedule_without_a_name_is_refused():
 
     with pytest.raises(ConfigError, match="Nameless has no `name`"):
         register_schedule(Nameless)
+
+
+def test_a_walk_by_the_step_alone_asks_for_no_loss_and_keeps_nothing():
+    schedule, walk = FixedInterval(interval=2), Walk()
+    nodes = [schedule.advance(walk, step, 3, None) for step in range(6)]
+    assert nodes == [2, 2, 1, 1, 0, 0]
+    assert walk == Walk()
+
+
+def _walk(schedule, losses, num_steps, num_nodes=4):
+    walk, asked = Walk(), []
+
+    def measure(node):
+        asked.append(node)
+        return losses[node].pop(0)
+
+    nodes = [schedule.advance(walk, step, num_nodes, measure) for step in range(num_steps)]
+    return nodes, asked
+
+
+def test_the_walk_goes_on_when_the_student_has_reached_the_node_or_at_the_cap():
+    schedule = Adaptive(cap=4, every=2, reached=0.5, known=0.1)
+    losses = {3: [2.0, 1.0], 2: [2.0, 1.9], 1: [0.05]}
+    nodes, asked = _walk(schedule, losses, 8)
+    # node 3 halves within 2 steps; node 2 stays for its cap; node 1 is known from the start
+    assert nodes == [3, 3, 2, 2, 2, 2, 0, 0]
+    assert asked == [3, 3, 2, 2, 1]
+
+
+def test_asking_again_for_a_step_decides_nothing():
+    schedule, walk = Adaptive(cap=2), Walk()
+    assert [schedule.advance(walk, step, 3, None) for step in (0, 1, 1, 2, 1, 2)] == [
+        *(2, 2, 2, 1, 1, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda s: Adaptive(**s), lambda s: make_schedule(s | {"name": "adaptive"})]
+)
+def test_a_stride_is_refused_with_the_reason(make):
+    with pytest.raises(ConfigError, match="'stride' of Adaptive was removed: .*Tried and removed"):
+        make({"cap": 5, "stride": 3.0})
+
+
+def test_without_a_measure_every_node_answers_for_its_cap():
+    schedule, walk = make_schedule({"name": "adaptive", "cap": 3}), Walk()
+    nodes = [schedule.advance(walk, step, 3, None) for step in range(8)]
+    assert nodes == [schedule.node_at(step, 3) for step in range(8)] == [2, 2, 2, 1, 1, 1, 0, 0]
+    assert schedule.num_steps(3) == 6

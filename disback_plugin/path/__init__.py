@@ -3,7 +3,13 @@
 from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
 from disback_plugin.path.degradation_path import DegradationPath
 from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
-from disback_plugin.path.precision import NodePrecision, cast, measure_precision, rounding_error
+from disback_plugin.path.precision import (
+    NodePrecision,
+    cast,
+    measure_precision,
+    relative,
+    square_sum,
+)
 from disback_plugin.path.reference import TeacherReference
 
 __all__ = [
@@ -18,5 +24,6 @@ __all__ = [
     "get_codec",
     "measure_precision",
     "register_codec",
-    "rounding_error",
+    "relative",
+    "square_sum",
 ]

@@ -164,13 +164,13 @@ class DegradationPath:
         self,
         tensors: Mapping[str, Tensor],
         step: int,
-        measure: Callable[[dict[str, Tensor]], NodePrecision] | None = None,
+        precision_of: Callable[[dict[str, Tensor]], NodePrecision] | None = None,
     ) -> NodeEntry:
         """Keep `tensors` as the next node, after `step` recording steps.
 
         Refuses names or shapes other than the teacher's, a step that does not rise, and a node
         equal to the one before it or to the teacher (then the fake score is not being trained).
-        `measure` replaces `measure_precision` where weights are compared in another way (LoRA).
+        `precision_of` replaces `measure_precision` where weights are compared otherwise (LoRA).
         """
         if self.complete:
             raise PathError(f"{self.folder} is complete: its recording has ended")
@@ -184,7 +184,7 @@ class DegradationPath:
         codec = get_codec(self.manifest.codec)
         stored = codec.encode(tensors, teacher)
         decoded = codec.decode(stored, teacher)
-        precision = measure(decoded) if measure else measure_precision(decoded, teacher)
+        precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
         name = f"node_{index:04d}.safetensors"
         if not math.isfinite(precision.distance):
             raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")

@@ -38,31 +38,24 @@ def measure_precision(node: Mapping[str, Tensor], teacher: Mapping[str, Tensor])
         a, b = node[name].detach().cpu().float(), reference.detach().cpu().float()
         cast_a, cast_b = a.bfloat16().float(), b.bfloat16().float()
         for key, value in zip(sums, (a - b, b, cast_a - cast_b, cast_b), strict=True):
-            sums[key] += value.double().square().sum().item()
+            sums[key] += square_sum(value)
         changed += int((a != b).sum())
         survived += int((cast_a != cast_b).sum())
     return NodePrecision(
-        distance=_ratio(sums["gap"], sums["size"]) ** 0.5,
-        bf16_distance=_ratio(sums["cast_gap"], sums["cast_size"]) ** 0.5,
+        distance=relative(sums["gap"], sums["size"]),
+        bf16_distance=relative(sums["cast_gap"], sums["cast_size"]),
         bf16_survives=survived / changed if changed else 0.0,
     )
 
 
-def rounding_error(
-    installed: Mapping[str, Tensor], node: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
-) -> float:
-    """|installed - node| / |node - teacher|, 2-norms over floating tensors; 0 for the teacher."""
-    error = change = 0.0
-    for name, value in installed.items():
-        if value.is_floating_point():
-            own, exact = value.detach().cpu().float(), node[name].detach().cpu().float()
-            error += (own - exact).double().square().sum().item()
-            change += (exact - teacher[name].cpu().float()).double().square().sum().item()
-    return (error / change) ** 0.5 if change else 0.0
+def square_sum(value: Tensor) -> float:
+    """|value|^2 in float64."""
+    return value.double().square().sum().item()
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else (float("inf") if part else 0.0)
+def relative(part: float, whole: float) -> float:
+    """The root of part / whole, both sums of squares."""
+    return (part / whole if whole else (float("inf") if part else 0.0)) ** 0.5
 
 
 def cast(value: Tensor, dtype: torch.dtype, rounding: str, seed: str) -> Tensor:

@@ -1,18 +1,16 @@
 """What answers as the real score, and how a node is installed there."""
 
-from disback_plugin.real_score.installation import Installation, InstallReport
+from disback_plugin.real_score.copying import InstallReport
+from disback_plugin.real_score.installation import Installation
 from disback_plugin.real_score.walk import (
-    AdaptiveScheduler,
     FixedTeacher,
     PathNodeScheduler,
     RealScore,
     Switch,
-    make_walk,
 )
 from disback_plugin.real_score.whole import InPlace, SeparateModule
 
 __all__ = [
-    "AdaptiveScheduler",
     "FixedTeacher",
     "InPlace",
     "InstallReport",
@@ -21,5 +19,4 @@ __all__ = [
     "RealScore",
     "SeparateModule",
     "Switch",
-    "make_walk",
 ]

@@ -12,13 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from disback_plugin.errors import InstallError
-from disback_plugin.path import NodePrecision, TeacherReference, rounding_error
-from disback_plugin.real_score.installation import (
-    Installation,
-    InstallReport,
-    copy_tensors,
-    unwrap,
-)
+from disback_plugin.path import NodePrecision, TeacherReference
+from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.installation import Installation, unwrap
 from disback_plugin.real_score.lora_layers import (
     NODE_ADAPTER,
     adapter_tensors,
@@ -71,19 +67,20 @@ class LoRAAdapter(Installation):
             )
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
-        copy_tensors(self._adapter_tensors(self.trained), tensors, "nearest", "fake_score")
+        copy_node(whole_pieces(self._adapter_tensors(self.trained)), tensors)
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)
         previous, self._node = self._node, node
         if node == 0:  # the base alone answers: nothing to copy
             return InstallReport(len(own) if previous else 0, len(own), 0.0)
-        changed = copy_tensors(own, tensors, self.rounding, f"node {node}")
+        pieces, zeros = whole_pieces(own), self.reference.tensors
+        copied = copy_node(pieces, tensors, self.rounding, f"node {node}", zeros).report()
         distance, _ = self._merged(NODE_ADAPTER)
+        changed = copied.changed_tensors
         if previous == 0:  # what it held did not answer
             changed = len(own) if distance else 0
-        error = rounding_error(own, tensors, self.reference.tensors)
-        return InstallReport(changed, len(own), distance, error)
+        return InstallReport(changed, len(own), distance, copied.rounding_error)
 
     @contextmanager
     def evaluate(self) -> Iterator[nn.Module]:
@@ -94,7 +91,7 @@ class LoRAAdapter(Installation):
                 show_node(self.model)
             yield self.model
 
-    def measure(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
+    def precision_of(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
         """Distance of the merged weights: |scale B A| / |W| over the adapted layers.
 
         In bf16, A and B are cast, not W + scale B A: the adapter is never merged, so a change far
@@ -111,13 +108,13 @@ class LoRAAdapter(Installation):
     @contextmanager
     def _holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """The node adapter holds `tensors` meanwhile."""
-        own = self._adapter_tensors(NODE_ADAPTER)
-        kept = {name: value.clone() for name, value in own.items()}
+        own = whole_pieces(self._adapter_tensors(NODE_ADAPTER))
+        kept = {name: piece.own.clone() for name, piece in own.items()}
         try:
-            copy_tensors(own, tensors, "nearest", "measured")
+            copy_node(own, tensors)
             yield
         finally:
-            copy_tensors(own, kept, "nearest", "kept")
+            copy_node(own, kept)
 
     @torch.no_grad()
     def _merged(self, adapter: str) -> tuple[float, int]:

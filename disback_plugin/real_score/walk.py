@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from disback_plugin.adaptive import Walk
-from disback_plugin.errors import InstallError, count
+from disback_plugin.errors import InstallError, SessionError, count
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score.installation import Installation
-from disback_plugin.schedule import Adaptive, Schedule
+from disback_plugin.schedule import Schedule, Walk
 
 logger = logging.getLogger("disback")
 LOST = 0.5  # rounding error, relative to the node, above which the cast is warned about
@@ -44,6 +43,8 @@ class RealScore(ABC):
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self._installed: int | None = 0
+        self._switch: Switch | None = None  # of the step that has begun
+        self._num_switches = self._num_evaluations = 0
 
     @abstractmethod
     def node_at(self, step: int) -> int:
@@ -64,12 +65,31 @@ class RealScore(ABC):
 
     def begin_step(self, step: int) -> Switch | None:
         """Install what `step` asks for, if it is not installed yet. Idempotent."""
+        self._switch = None
         node = self.node_at(step)
-        return None if node == self._installed else self.install(node)
+        if node != self._installed:
+            self._switch = self.install(node)
+        self._num_switches += self._switch is not None
+        return self._switch
 
     def evaluate(self) -> AbstractContextManager[nn.Module]:
-        """The network to call as the real score, within the context."""
+        """The network that the host calls as the real score, within the context."""
+        self._num_evaluations += 1
         return self.installation.evaluate()
+
+    def warn_at_end(self) -> None:
+        """Warn where the run walked no node, or ended on one."""
+        if self._num_switches == 0:
+            logger.warning(
+                "DisBack was attached but never installed a node: training stopped during "
+                "recording, or begin_step was not called"
+            )
+        if self._installed:
+            logger.warning(
+                "training ended while node %d answers as the real score, before the teacher's "
+                "turn: train longer, or shorten the schedule; restore_teacher() brings it back",
+                self._installed,
+            )
 
 
 class FixedTeacher(RealScore):
@@ -91,10 +111,19 @@ class FixedTeacher(RealScore):
 
 
 class PathNodeScheduler(RealScore):
-    """Walks a path back to the teacher as its schedule says (Eq. 8)."""
+    """Walks a path back to the teacher as its schedule says (Eq. 8).
+
+    walk: what an adaptive schedule has decided so far, from `loss`: a network's loss on the
+    student's samples.
+    """
 
     def __init__(
-        self, installation: Installation, path: DegradationPath, schedule: Schedule
+        self,
+        installation: Installation,
+        path: DegradationPath,
+        schedule: Schedule,
+        walk: Walk | None = None,
+        loss: Callable[[nn.Module], float] | None = None,
     ) -> None:
         super().__init__(installation)
         if len(path) < 2:
@@ -104,9 +133,18 @@ class PathNodeScheduler(RealScore):
             )
         schedule.check(len(path))
         self.path, self.schedule = path, schedule
+        self.walk, self.loss = walk or Walk(), loss
 
     def node_at(self, step: int) -> int:
-        return self.schedule.node_at(step, len(self.path))
+        loss_of = None if self.loss is None else self._loss_of
+        return self.schedule.advance(self.walk, step, len(self.path), loss_of)
+
+    def begin_step(self, step: int) -> Switch | None:
+        """As the base; SessionError where the whole path was walked and the host used no node."""
+        switch = super().begin_step(step)
+        if switch is not None and switch.node == 0 and self._num_switches == len(self.path):
+            self._check_used()
+        return switch
 
     def install(self, node: int) -> Switch:
         reference = self.installation.reference
@@ -142,50 +180,17 @@ class PathNodeScheduler(RealScore):
             report.rounding_error,
         )
 
-
-class AdaptiveScheduler(PathNodeScheduler):
-    """Walks a path as far as the student has come (schedule `adaptive`).
-
-    measure: a network's loss on the student's samples; `walk` is what was decided so far.
-    """
-
-    def __init__(
-        self,
-        installation: Installation,
-        path: DegradationPath,
-        schedule: Adaptive,
-        walk: Walk,
-        measure: Callable[[nn.Module], float] | None,
-    ) -> None:
-        super().__init__(installation, path, schedule)
-        self.adaptive, self.walk, self.measure = schedule, walk, measure
-        self._switch: Switch | None = None
-
-    def node_at(self, step: int) -> int:
-        measure = None if self.measure is None else self._loss_of
-        return self.adaptive.advance(self.walk, step, len(self.path), measure)
-
-    def begin_step(self, step: int) -> Switch | None:
-        self._switch = None
-        switch = super().begin_step(step)
-        return switch or self._switch
-
     def _loss_of(self, node: int) -> float:
-        assert self.measure is not None
+        assert self.loss is not None
         if node != self._installed:
             self._switch = self.install(node)
-        with self.evaluate() as network:
-            return self.measure(network)
+        with self.installation.evaluate() as network:
+            return self.loss(network)
 
-
-def make_walk(
-    installation: Installation,
-    path: DegradationPath,
-    schedule: Schedule,
-    walk: Walk,
-    measure: Callable[[nn.Module], float] | None,
-) -> PathNodeScheduler:
-    """What walks `path` back as `schedule` says; `walk` and `measure` are for `adaptive` alone."""
-    if isinstance(schedule, Adaptive):
-        return AdaptiveScheduler(installation, path, schedule, walk, measure)
-    return PathNodeScheduler(installation, path, schedule)
+    def _check_used(self) -> None:
+        if self.installation.needs_real_score and self._num_evaluations == 0:
+            raise SessionError(
+                f"every node was installed, but none was used: with installation "
+                f"{self.installation.name!r} call the network of `with disback.real_score() as "
+                "network:` as the real score, not the teacher module"
+            )

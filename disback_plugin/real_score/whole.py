@@ -9,13 +9,9 @@ from torch import Tensor, nn
 
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
-from disback_plugin.path import TeacherReference, measure_precision, rounding_error
-from disback_plugin.real_score.installation import (
-    Installation,
-    InstallReport,
-    copy_tensors,
-    unwrap,
-)
+from disback_plugin.path import TeacherReference
+from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.installation import Installation, unwrap
 from disback_plugin.tensors import misfit, snapshot
 
 
@@ -54,12 +50,8 @@ def finest_reference(
     return TeacherReference.of(fake_score if cast_from_it else teacher)
 
 
-def _same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    """Whether all `tensors` equal the others of that name, in the coarser dtype of the two."""
-    return all(_equal(value, others[name]) for name, value in tensors.items())
-
-
 def _equal(one: Tensor, other: Tensor) -> bool:
+    """In the coarser dtype of the two."""
     coarse = one.dtype if one.element_size() < other.element_size() else other.dtype
     return torch.equal(one.detach().cpu().to(coarse), other.detach().cpu().to(coarse))
 
@@ -100,20 +92,20 @@ class _WholeNetwork(Installation):
 
     def check_start(self) -> None:
         own, fake = self.reference.tensors, live_tensors(self.fake_score, "fake score")
-        if not _same(fake, own):
-            first = next(name for name in own if not _same({name: fake[name]}, own))
+        first = next((name for name in own if not _equal(fake[name], own[name])), None)
+        if first is not None:
             raise InstallError(
                 f"the fake score does not start as the teacher (tensor {first!r} differs): copy "
                 "the teacher's weights into it first, recording degrades from there"
             )
 
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
-        copy_tensors(live_tensors(self.fake_score, "fake score"), tensors, "nearest", "fake_score")
+        copy_node(whole_pieces(live_tensors(self.fake_score, "fake score")), tensors)
 
     def _copy_into(
         self, module: nn.Module, node: int, tensors: Mapping[str, Tensor]
     ) -> InstallReport:
-        own, reference = live_tensors(module, "teacher"), self.reference.tensors
+        own = live_tensors(module, "teacher")
         cast = [name for name, value in own.items() if value.dtype != self._dtypes.get(name)]
         if cast:
             raise InstallError(
@@ -121,14 +113,8 @@ class _WholeNetwork(Installation):
                 f"{own[cast[0]].dtype} now: cast it before attaching"
             )
         rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
-        changed = copy_tensors(own, tensors, rounding, f"node {node}")
-        teacher = {name: reference[name].to(own[name].dtype) for name in own}
-        return InstallReport(
-            changed,
-            len(own),
-            measure_precision(own, teacher).distance,
-            rounding_error(own, tensors, reference),
-        )
+        teacher = self.reference.tensors
+        return copy_node(whole_pieces(own), tensors, rounding, f"node {node}", teacher).report()
 
 
 class InPlace(_WholeNetwork):

@@ -259,6 +259,7 @@ def test_a_fake_score_coarser_than_its_teacher_does_not_cost_the_teacher_its_byt
     for step in (1, 2):
         path.append(moved(original, 0.1 * step), step=step)
     strategy = PathNodeScheduler(installation, path, FixedInterval(interval=1))
-    assert [strategy.begin_step(step).node for step in (0, 1)] == [1, 0]
-    with strategy.evaluate() as real:
-        assert same(tensors_of(real), original)
+    for step, node in ((0, 1), (1, 0)):
+        assert strategy.begin_step(step).node == node
+        with strategy.evaluate() as real:
+            assert same(tensors_of(real), original) == (node == 0)

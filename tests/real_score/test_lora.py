@@ -44,7 +44,7 @@ def test_nodes_answer_as_the_real_score_while_base_and_trained_adapter_stay(mode
     outputs = []
     for step in (1, 2, 3):
         train(model)
-        path.append(installation.read_fake_score(), step, installation.measure)
+        path.append(installation.read_fake_score(), step, installation.precision_of)
         outputs.append(model(x).detach())
     path.finish()
     frozen, flags = tensors_of(model), trainable(model)
@@ -64,7 +64,7 @@ def test_gradients_reach_only_the_trained_adapter_after_an_evaluation(model, x, 
     path = DegradationPath.create(tmp_path, installation.reference)
     for step in (1, 2):
         train(model)
-        path.append(installation.read_fake_score(), step, installation.measure)
+        path.append(installation.read_fake_score(), step, installation.precision_of)
     PathNodeScheduler(installation, path, FixedInterval(interval=1)).begin_step(0)
     with installation.evaluate() as real, torch.no_grad():
         real(x)
@@ -78,7 +78,7 @@ def test_a_node_is_a_few_small_tensors_with_the_distance_of_the_merged_weights(m
     installation = LoRAAdapter(model, "nearest")
     train(model)
     path = DegradationPath.create(tmp_path, installation.reference)
-    entry = path.append(installation.read_fake_score(), 1, installation.measure)
+    entry = path.append(installation.read_fake_score(), 1, installation.precision_of)
     assert sum(value.numel() for value in path.read(1).values()) == 2 * (2 * 4 + 2 * 8)
     layers = [m for m in model.modules() if hasattr(m, "get_delta_weight")]
     gap = sum(m.get_delta_weight("default").square().sum() for m in layers) ** 0.5

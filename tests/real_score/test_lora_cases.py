@@ -57,7 +57,7 @@ def test_measuring_uses_the_given_tensors_and_leaves_node_and_adapter_alone(x):
     installation = with_node(model)
     node = installation.read_fake_score()
     doubled = {name: value * (2 if "lora_B" in name else 1) for name, value in node.items()}
-    once, twice = installation.measure(node), installation.measure(doubled)
+    once, twice = installation.precision_of(node), installation.precision_of(doubled)
     assert twice.distance == pytest.approx(2 * once.distance, rel=1e-6)
     assert installation.install(1, node).changed_tensors == 0
     assert same(installation.read_fake_score(), node)
@@ -69,13 +69,13 @@ def test_the_bf16_figures_are_of_the_cast_adapter_not_of_merged_weights():
         name: torch.full_like(value, 1e-4 * (1 + 2**-9))  # 1 + 2**-9 rounds to 1 in bf16
         for name, value in installation.read_fake_score().items()
     }
-    measured = installation.measure(node)
-    cast = installation.measure({name: value.bfloat16() for name, value in node.items()})
+    measured = installation.precision_of(node)
+    cast = installation.precision_of({name: value.bfloat16() for name, value in node.items()})
     assert measured.bf16_distance == cast.distance != measured.distance
     assert measured.bf16_distance == pytest.approx(measured.distance, rel=0.02)
     assert measured.bf16_survives == 1  # merged into bf16 weights, nothing this small would
     gone = {name: value * 1e-35 for name, value in node.items()}
-    assert installation.measure(gone).bf16_survives == 0
+    assert installation.precision_of(gone).bf16_survives == 0
 
 
 class Mixed(nn.Module):

@@ -33,7 +33,7 @@ def test_a_node_that_a_cast_erases_is_measured_as_erased() -> None:
         name: value * (1 + 1e-6) if value.is_floating_point() else value
         for name, value in exact.tensors.items()
     }
-    assert installation.measure(node).distance > 1e-7
+    assert installation.precision_of(node).distance > 1e-7
     assert installation.install(1, node).distance < 1e-4
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from disback_plugin import DisBack, DisBackConfig
-from disback_plugin.adaptive import PullSums, TeacherPull
 from disback_plugin.errors import ConfigError, SessionError
+from disback_plugin.measure import TeacherPull
 from tests.hosts.toy import ToyHost
 from tests.session.measured import APART, SAMPLES, TOGETHER
 from tests.session.scripted import ADAPTIVE, AUTO, Script, attach
@@ -75,7 +75,7 @@ def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path, caplog):
 
 
 def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
-    other = PullSums.of(1.3**0.5 * APART, SAMPLES)
+    other = (1.3**0.5 * APART, SAMPLES)
     monkeypatch.setattr("disback_plugin.measure.gather", lambda value: [value, other])
     host = ToyHost()
     turn = attach(host, tmp_path, Script(host, 0.8)).begin_step(0)
@@ -85,7 +85,7 @@ def test_what_counts_is_the_mean_over_ranks(tmp_path, monkeypatch):
     )
     measure = Script(host, 10.0, fake=[8.0])
     disback = attach(host, tmp_path / "losses", measure)
-    monkeypatch.setattr(disback._judge, "teacher", lambda: TeacherPull(10.0, 0.0))
+    monkeypatch.setattr(disback._measurement, "teacher", lambda: TeacherPull(10.0, 0.0))
     host.run(disback, range(1))
     assert disback.state_dict()["progress"]["recording"]["losses"] == [
         10.0,
@@ -104,5 +104,5 @@ def test_rank_0_decides_and_tells(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("disback_plugin.recorder.is_main", lambda: False)
     host = ToyHost()
     attach(host, tmp_path, Script(host, 9.0, pull=TOGETHER)).begin_step(0)
-    assert seen == ["adding up the teacher's pull"]
+    assert seen == ["finding the teacher's pull"]
     assert "all alike" not in caplog.text

@@ -10,7 +10,7 @@ from torch import distributed
 from disback_plugin import DisBack, DisBackConfig, RecordConfig
 from disback_plugin.distributed import gather, rank
 from disback_plugin.path import DegradationPath
-from disback_plugin.recorder import parameters_checksum
+from disback_plugin.recorded import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
 from tests.hosts.toy import ToyHost
 

@@ -6,9 +6,7 @@ from typing import Any
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
-from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
-from disback_plugin.real_score import Installation
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class DiffInstructAdapter(Adapter):
     name = "diff-instruct"
     host = "Diff-Instruct, di_train.py"
     found_at = Places("net", "Sg", "G")
+    installations = ("in-place",)
 
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, DiffInstructHost):
@@ -34,8 +33,3 @@ class DiffInstructAdapter(Adapter):
                 f"{self.name} attaches to a DiffInstructHost (seen: {type(host).__name__})"
             )
         return Roles(host.net, host.Sg, host.G)
-
-    def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
-        if config.installation not in (None, "in-place"):
-            raise AdapterError(f"{self.name} installs in place (asked: {config.installation!r})")
-        return super().installation(roles, config)

@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from disback_plugin.adapters.overlay import random_state
 from disback_plugin.adapters.overlay.base import Overlay
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
@@ -70,10 +70,7 @@ class TrainingState:
             unpack_optimizer(optimizer, under(f"optimizer/{number}/", self._tensors), plain)
         assert self._run.session is not None
         self._run.session.load_state_dict(self._plain["session"])
-        random = under(f"random/{rank()}/", self._tensors)
-        torch.set_rng_state(random["torch"])
-        if "cuda" in random and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random["cuda"])
+        random_state.put_back(under(f"random/{rank()}/", self._tensors))
         self._tensors = {}
         return self._plain["num_images"], self._plain["tick"]
 
@@ -89,7 +86,7 @@ class TrainingState:
         packed = [pack_optimizer(optimizer) for optimizer in self._optimizers]
         for number, (own, _) in enumerate(packed):
             tensors |= _named(f"optimizer/{number}", own)
-        for number, own in enumerate(gather(_random_state())):
+        for number, own in enumerate(gather(random_state.take())):
             tensors |= _named(f"random/{number}", own)
         assert self._run.session is not None
         plain = {
@@ -134,10 +131,3 @@ class _From(Iterable[int]):
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": value for name, value in tensors.items()}
-
-
-def _random_state() -> dict[str, Tensor]:
-    state = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state

@@ -41,6 +41,7 @@ def remember_teacher(model: Any) -> TeacherReference:
 
 class _DMD2Adapter(Adapter):
     found_at = Places("guidance_model.real_unet", "guidance_model.fake_unet", "feedforward_model")
+    installations = ("in-place",)
 
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, DMD2Host):
@@ -54,8 +55,7 @@ class _DMD2Adapter(Adapter):
         return Roles(guidance.real_unet, guidance.fake_unet, student)
 
     def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
-        if config.installation not in (None, "in-place"):
-            raise AdapterError(f"{self.name} installs in place (asked: {config.installation!r})")
+        self.installation_kind(roles, config)  # refuses any but in place
         root = unwrap(self._host.model.get_submodule("guidance_model"))
         if is_sharded(root):
             from disback_plugin.real_score.sharded import ShardedInPlace  # needs FSDP, so only here

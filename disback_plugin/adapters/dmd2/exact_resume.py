@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disback_plugin.adapters.overlay import rank_file
+from disback_plugin.adapters.overlay import random_state, side_file
 from disback_plugin.distributed import gather, is_main
+from disback_plugin.tensors import under
 
 FILE_NAME = "exact_resume.safetensors"
 logger = logging.getLogger("disback")
@@ -89,7 +90,7 @@ def collect(trainer: Any) -> None:
 def save(trainer: Any, folder: str) -> None:
     """Write what was collected into the checkpoint, on rank 0, before its weights."""
     if trainer.exact_resume_states is not None:
-        rank_file.write(Path(folder) / FILE_NAME, trainer.exact_resume_states)
+        side_file.write_ranks(Path(folder) / FILE_NAME, trainer.exact_resume_states)
 
 
 def load_sharded(trainer: Any, folder: str) -> bool:
@@ -108,16 +109,13 @@ def load(trainer: Any, folder: str) -> None:
     if not file.exists():
         logger.warning("%s has no %s: the trainer resumes in its own way", folder, FILE_NAME)
         return
-    own = rank_file.read_own(file)
+    own = side_file.read_own_rank(file)
     for name, cycle in _cycles(trainer):
-        prefix = f"{name}/"
-        place = {
-            key.removeprefix(prefix): value for key, value in own.items() if key.startswith(prefix)
-        }
+        place = under(f"{name}/", own)
         if is_main() and place:  # a warning, so that it shows without a logging set-up
             logger.warning("resuming: %s replays %d batches", name, int(place["num_drawn"]))
         cycle.restore(place)
-    _set_random_state(own)
+    random_state.put_back(own)
     trainer.step += 1
 
 
@@ -128,15 +126,7 @@ def _cycles(trainer: Any) -> list[tuple[str, Cycle]]:
 
 
 def _rank_state(trainer: Any) -> dict[str, Tensor]:
-    state = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+    state = random_state.take()
     for name, cycle in _cycles(trainer):
         state.update({f"{name}/{key}": value for key, value in cycle.state().items()})
     return state
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -71,11 +71,10 @@ def load_whole_weights(root: nn.Module, file: Path) -> None:
         raise SessionError(f"{file} cannot be read (a save cut short?): {error}") from None
     pieces = dict(shard_pieces(root))
     pieces |= {name: piece for name, piece in buffer_pieces(root) if name in state}
-    names = dict.fromkeys(pieces, ())
-    if problem := misfit(names, dict.fromkeys(state, ())):
+    if problem := misfit({name: piece.shape for name, piece in pieces.items()}, state):
         raise SessionError(f"{file} is not of this model: {problem}")
-    for name, (own, (start, stop)) in pieces.items():
-        own.copy_(state[name].flatten()[start:stop])
+    for name, piece in pieces.items():
+        piece.own.copy_(piece.of(state[name]))
 
 
 def _file(folder: Path, ending: str) -> Path:

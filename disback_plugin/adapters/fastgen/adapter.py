@@ -5,9 +5,7 @@ from typing import Any
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
-from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
-from disback_plugin.real_score import Installation
 
 
 @register_adapter
@@ -20,6 +18,7 @@ class FastGenAdapter(Adapter):
     name = "fastgen"
     host = "FastGen: DMD2Model, FdistillModel, CausVidModel, SelfForcingModel"
     found_at = Places("model.teacher", "model.fake_score", "model.net")
+    installations = ("separate",)
 
     def roles(self, host: Any) -> Roles:
         for name in ("teacher", "fake_score", "net"):
@@ -35,11 +34,3 @@ class FastGenAdapter(Adapter):
                 "answer: FastGen has changed since the commit in third_party/README.md"
             )
         return Roles(host.teacher, host.fake_score, host.net)
-
-    def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
-        if config.installation not in (None, "separate"):
-            raise AdapterError(
-                f"{self.name} installs nodes beside the teacher, which gives the discriminator's "
-                f"features: 'separate' (asked: {config.installation!r})"
-            )
-        return super().installation(roles, config.model_copy(update={"installation": "separate"}))

@@ -6,9 +6,7 @@ from typing import Any
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
-from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
-from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 
 
@@ -30,6 +28,7 @@ class SwiftBrushAdapter(Adapter):
     name = "swiftbrush"
     host = "SwiftBrush, train_swiftbrush.py"
     found_at = Places("teacher_lora, adapters disabled", "teacher_lora", "unet")
+    installations = ("lora",)
 
     def roles(self, host: Any) -> Roles:
         if not isinstance(host, SwiftBrushHost):
@@ -42,10 +41,3 @@ class SwiftBrushAdapter(Adapter):
                 "with DDP or on one device"
             )
         return Roles(host.teacher_lora, host.teacher_lora, host.unet)
-
-    def installation(self, roles: Roles, config: DisBackConfig) -> Installation:
-        if config.installation not in (None, "lora"):
-            raise AdapterError(
-                f"{self.name} installs nodes as LoRA adapters (asked: {config.installation!r})"
-            )
-        return super().installation(roles, config)

@@ -13,7 +13,7 @@ from torch import nn
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError, SessionError
 from disback_plugin.files import read_tensors
-from disback_plugin.real_score.installation import copy_tensors
+from disback_plugin.real_score.copying import copy_node, whole_pieces
 from disback_plugin.real_score.lora_layers import adapter_tensors
 
 FOLDER, FILE_NAME = "teacher_lora", "pytorch_lora_weights.safetensors"  # diffusers' own name
@@ -49,9 +49,9 @@ def loading(hook: Hook, unet: nn.Module, teacher_lora: nn.Module) -> Hook:
             )
         hook([unet], input_dir)
         models.clear()  # accelerate loads what is left
-        own = adapter_tensors(teacher_lora, TRAINED)
+        own = whole_pieces(adapter_tensors(teacher_lora, TRAINED))
         try:
-            copy_tensors(own, read_tensors(file)[0], "nearest", FOLDER)
+            copy_node(own, read_tensors(file)[0])
         except InstallError as error:
             raise SessionError(f"{file}: not the LoRA of --lora_rank now: {error}") from None
 

@@ -5,17 +5,16 @@ Its checkpoints hold rank 0's random state only, and the data starts a new epoch
 
 import argparse
 import logging
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from disback_plugin.adapters.dmd2.exact_resume import FILE_NAME, Cycle
-from disback_plugin.adapters.overlay import rank_file
+from disback_plugin.adapters.overlay import random_state, side_file
 from disback_plugin.distributed import gather, is_main
+from disback_plugin.tensors import under
 
 logger = logging.getLogger("disback")
 _DATA = "data/"
@@ -41,12 +40,12 @@ class Epochs:
         is_last = global_step == args.max_train_steps
         if is_last or global_step % args.checkpointing_steps == 0:
             place = {f"{_DATA}{name}": value for name, value in self._cycle.state().items()}
-            self._states = gather({**_random_state(), **place})
+            self._states = gather({**random_state.take(python=True), **place})
 
     def save(self, folder: str) -> None:
         """Write what was collected into the checkpoint, on rank 0, before its weights."""
         assert self._states is not None
-        rank_file.write(Path(folder) / FILE_NAME, self._states)
+        side_file.write_ranks(Path(folder) / FILE_NAME, self._states)
 
     def load(self, folder: str) -> None:
         """On every rank, after accelerate loaded the checkpoint (and with it rank 0's state)."""
@@ -54,31 +53,14 @@ class Epochs:
         if not file.exists():
             logger.warning("%s has no %s: the data starts a new epoch", folder, FILE_NAME)
             return
-        own = rank_file.read_own(file)
+        own = side_file.read_own_rank(file)
         # saving an EMA draws random numbers, on rank 0 and after `collect`: accelerate knows better
-        state = _random_state() if is_main() else own
-        prefix = len(_DATA)
-        place = {name[prefix:]: value for name, value in own.items() if name.startswith(_DATA)}
+        state = random_state.take(python=True) if is_main() else own
+        place = under(_DATA, own)
         if is_main():
             logger.warning("resuming: replaying %d batches", int(place["num_drawn"]))
         self._cycle.restore(place)
-        _set_random_state(state)
+        random_state.put_back(state)
 
     def _num_drawn(self) -> int:
         return int(self._cycle.state().get("num_drawn", 0))
-
-
-def _random_state() -> dict[str, Tensor]:
-    version, numbers, _ = random.getstate()  # the script draws no normal ones
-    state = {"torch": torch.get_rng_state(), "python": torch.tensor([version, *numbers])}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["torch"])
-    version, *numbers = state["python"].tolist()
-    random.setstate((version, tuple(numbers), None))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

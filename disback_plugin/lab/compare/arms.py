@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from disback_plugin.adaptive import AutoRecord
-from disback_plugin.config import RecordConfig
+from disback_plugin.config import AutoRecord, RecordConfig
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import DistillConfig, ExperimentConfig

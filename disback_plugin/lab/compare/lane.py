@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from disback_plugin.adaptive import RecordingState, TeacherPull, Walk
 from disback_plugin.lab.compare.arms import ArmPlan
-from disback_plugin.schedule import Adaptive
+from disback_plugin.measure import RecordingState, TeacherPull
+from disback_plugin.schedule import Walk
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Lane:
             return
         pull = measure()
         self._recording.losses = [pull.loss]
-        if record.auto.start(pull) != "path":
+        if pull.calls_for(record.auto) != "path":
             self.num_record_steps = 0
 
     def recording(self, step: int) -> bool:
@@ -63,8 +63,5 @@ class Lane:
         schedule, local = self.plan.schedule, step - self.num_record_steps
         if schedule is None or len(self.kept) < 2:
             return 0
-        if isinstance(schedule, Adaptive):
-            self.node = schedule.advance(self._walk, local, len(self.kept), measure)
-        else:
-            self.node = schedule.node_at(local, len(self.kept))
+        self.node = schedule.advance(self._walk, local, len(self.kept), measure)
         return self.node

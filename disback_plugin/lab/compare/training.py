@@ -6,7 +6,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from disback_plugin.adaptive import PullSums, TeacherPull, loss_of
 from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
 from disback_plugin.lab.compare.arms import ArmPlan
 from disback_plugin.lab.compare.lane import Lane
@@ -21,6 +20,7 @@ from disback_plugin.lab.trainer.loop import (
     make_record_sampler,
 )
 from disback_plugin.lab.trainer.residuals import answer_passes, noisy, residual, residual_batch
+from disback_plugin.measure import TeacherPull, loss_of
 
 
 class BatchedDistillation:
@@ -179,7 +179,7 @@ class BatchedDistillation:
         return loss_of(self._measure(index, weights)[0])
 
     def _teacher_pull(self, index: int) -> TeacherPull:
-        return PullSums.pull([PullSums.of(*self._measure(index, self._teacher_weights))])
+        return TeacherPull.of(*self._measure(index, self._teacher_weights))
 
     @torch.no_grad()
     def _measure(self, index: int, weights: Stacked) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ from disback_plugin.lab.config.training import DistillConfig
 from disback_plugin.lab.trainer.batches import Batch, BatchSampler
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.path import NodeEntry
+from disback_plugin.progress import Turn
 from disback_plugin.session import DisBack
-from disback_plugin.turn import Turn
 
 # Forward passes per sample, a backward counted as two.
 STUDENT_TURN_PASSES = 5  # student forward and backward, fake score, real score

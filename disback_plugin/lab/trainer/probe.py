@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from disback_plugin.adaptive import AutoRecord, PullSums, Start, TeacherPull
+from disback_plugin.config import AutoRecord
 from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
@@ -17,8 +17,9 @@ from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.residuals import residual
 from disback_plugin.lab.trainer.run_folder import CONFIG, read_config
+from disback_plugin.measure import Start, TeacherPull
 from disback_plugin.path import DegradationPath
-from disback_plugin.recorder import parameters_checksum
+from disback_plugin.recorded import parameters_checksum
 
 NUM_SAMPLES = 2000
 VERDICTS: dict[Start, str] = {
@@ -96,9 +97,9 @@ def probe_path(folder: Path) -> PathProbe:
     eps = torch.randn(samples.shape, generator=generator(0, 0, "probe/eps"))
     with torch.no_grad():
         x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
-    pull = PullSums.pull([PullSums.of(residual(x0_hat, samples, sigma), samples)])
+    pull = TeacherPull.of(residual(x0_hat, samples, sigma), samples)
     auto = config.disback.record.auto or AutoRecord()
-    return PathProbe(pull, auto.start(pull), probes)
+    return PathProbe(pull, pull.calls_for(auto), probes)
 
 
 def probe_table(probe: PathProbe) -> str:

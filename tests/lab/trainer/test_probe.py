@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from disback_plugin.adaptive import PullSums
 from disback_plugin.cli.main import main
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.experiment import Experiment
@@ -15,6 +14,7 @@ from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.lab.trainer.probe import probe_path
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.lab.trainer.roles import make_sampler
+from disback_plugin.measure import TeacherPull
 from tests.lab.trainer.conftest import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def test_the_teachers_pull_is_the_one_that_automatic_recording_sees(path: Path) 
     settings = config.distill.student_optimizer_settings
     trained = TrainedNetwork("student", student, accelerator, settings)
     measure = Residuals(trained, drawer, config.distill, accelerator)
-    seen, probed = PullSums.pull([PullSums.of(*measure(teacher))]), probe_path(path).teacher
+    seen, probed = TeacherPull.of(*measure(teacher)), probe_path(path).teacher
     assert seen.loss == pytest.approx(probed.loss, rel=0.2)
     assert seen.common == pytest.approx(probed.common, abs=0.1)
 

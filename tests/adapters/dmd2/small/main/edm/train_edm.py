@@ -1,0 +1,114 @@
+"""Small host: the second script differs where DMD2's does (pictures, saving on one rank)."""
+
+import argparse
+import os
+import shutil
+import time
+
+import torch
+import wandb
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from main.sd_unified_model import SDUniModel
+from main.utils import cycle, draw_array
+
+SMALL_HOST = True
+
+
+class Trainer:
+    def __init__(self, args):
+        self.args, self.step, self.previous_time = args, 0, None
+        self.wandb_iters = args.wandb_iters
+        accelerator = Accelerator(mixed_precision="no")
+        set_seed(args.seed + accelerator.process_index)
+        if accelerator.is_main_process:
+            stamp = f"time_{time.time_ns()}_seed{args.seed}"
+            self.output_path = os.path.join(args.output_path, stamp)
+            self.cache_dir = os.path.join(args.cache_dir, stamp)
+            os.makedirs(self.output_path)
+        self.model = SDUniModel(args, accelerator)
+        if args.ckpt_only_path is not None:
+            names = ("pytorch_model.bin", "pytorch_model_1.bin")
+            networks = (self.model.feedforward_model, self.model.guidance_model)
+            for network, name in zip(networks, names, strict=True):
+                network.load_state_dict(torch.load(os.path.join(args.ckpt_only_path, name)))
+            self.step = int(args.ckpt_only_path.rstrip("/").split("_")[-1])
+        rows = torch.arange(12.0).repeat(4, 1).T
+        loader = torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True, drop_last=True)
+        self.real_image_dataloader = cycle(accelerator.prepare(loader))
+        trained = [value for value in self.model.guidance_model.parameters() if value.requires_grad]
+        optimizers = (
+            torch.optim.AdamW(self.model.feedforward_model.parameters(), lr=args.generator_lr),
+            torch.optim.AdamW(trained, lr=args.guidance_lr),
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizers[0], lambda done: (done + 1) / 100)
+        networks = (self.model.feedforward_model, self.model.guidance_model)
+        prepared = accelerator.prepare(*networks, *optimizers, schedule)
+        self.model.feedforward_model, self.model.guidance_model = prepared[:2]
+        self.optimizer_generator, self.optimizer_guidance, self.scheduler_generator = prepared[2:]
+        self.accelerator = accelerator
+        if args.checkpoint_path is not None:
+            self.load(args.checkpoint_path)
+        if accelerator.is_main_process:
+            wandb.init(config=vars(args), dir=self.output_path, **{"mode": "online"})
+
+    def load(self, checkpoint_path):
+        self.step = int(checkpoint_path.rstrip("/").split("_")[-1])
+        self.accelerator.load_state(checkpoint_path)
+        self.accelerator.print(f"Resumed at step {self.step}")
+
+    def save(self):
+        name = f"checkpoint_model_{self.step:06d}"
+        output_path = os.path.join(self.output_path, name)
+        self.accelerator.save_state(output_path)
+        shutil.copytree(output_path, os.path.join(self.cache_dir, name))
+
+    def train_one_step(self):
+        batch = next(self.real_image_dataloader)
+        noise = batch / 12 + torch.randn_like(batch)
+        COMPUTE_GENERATOR_GRADIENT = self.step % self.args.dfake_gen_update_ratio == 0  # noqa: N806
+        loss, sample = self.model(noise, COMPUTE_GENERATOR_GRADIENT)
+        if COMPUTE_GENERATOR_GRADIENT:
+            self.accelerator.backward(loss)
+            self.optimizer_generator.step()
+            self.model.zero_grad()  # both roles'
+        self.scheduler_generator.step()
+        fake_loss, _ = self.model(noise, False, sample)
+        self.accelerator.backward(fake_loss)
+        self.optimizer_guidance.step()
+        self.optimizer_guidance.zero_grad()
+        if self.step % self.wandb_iters == 0:
+            sample = self.accelerator.gather(sample)
+            student_loss = self.accelerator.gather(loss.detach()).mean()
+        if self.accelerator.is_main_process and self.step % self.wandb_iters == 0:
+            picture = draw_array(sample.cpu().numpy())
+            data_dict = {"loss_dm": student_loss.item(), "sample": wandb.Image(picture)}
+            wandb.log(data_dict, step=self.step)
+
+    def train(self):
+        for _ in range(self.step, self.args.train_iters):
+            self.train_one_step()
+            if self.accelerator.is_main_process:
+                if self.step % self.args.log_iters == 0:
+                    self.save()
+                now = time.time()
+                if self.previous_time is not None:
+                    spent = now - self.previous_time
+                    wandb.log({"per iteration time": spent}, step=self.step)
+                self.previous_time = now
+            self.step += 1
+            self.accelerator.wait_for_everyone()
+
+
+def parse_args():
+    parser = argparse.ArgumentParser("small host")
+    for name in ("output_path", "cache_dir", "checkpoint_path", "ckpt_only_path"):
+        parser.add_argument(f"--{name}")
+    for name in ("train_iters", "log_iters", "wandb_iters", "seed", "dfake_gen_update_ratio"):
+        parser.add_argument(f"--{name}", type=int, default=1)
+    for name in ("generator_lr", "guidance_lr"):
+        parser.add_argument(f"--{name}", type=float, default=1e-2)
+    for name in ("use_fp16", "no_save"):
+        parser.add_argument(f"--{name}", action="store_true")
+    args = parser.parse_args()
+    return args  # noqa: RET504

@@ -1,0 +1,114 @@
+"""`disback swiftbrush`: the patches in a checkout, SwiftBrush's own and the small host's."""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from disback_plugin.cli import main
+from swiftbrush_patches import FEATURES, KNOWN_TREE, PATCHES, REPAIRS
+from tests.adapters.swiftbrush.host import FILES, SMALL_HOST, copy_checkout
+
+TRAIN = FILES[0]
+
+
+def contents(tree: Path) -> dict[str, bytes]:
+    return {
+        str(f.relative_to(tree)): f.read_bytes() for f in sorted(tree.rglob("*")) if f.is_file()
+    }
+
+
+@pytest.fixture
+def small_copy(tmp_path: Path) -> Path:
+    return copy_checkout(SMALL_HOST, tmp_path / "small")
+
+
+def test_all_patches_apply_to_swiftbrush_and_revert_restores_every_byte(
+    upstream: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copy_checkout(upstream, tmp_path / "SwiftBrush")
+    before = contents(copy)
+    assert main(["swiftbrush", "apply", str(copy)]) == 0
+    after = contents(copy)
+    assert {name for name in before if before[name] != after[name]} == set(FILES)
+    for name in FILES:
+        ast.parse(after[name])
+    assert main(["swiftbrush", "apply", str(copy)]) == 0
+    assert contents(copy) == after
+    capsys.readouterr()
+    assert main(["swiftbrush", "status", str(copy)]) == 0
+    assert capsys.readouterr().out.count("  applied  ") == len(PATCHES)
+    assert main(["swiftbrush", "revert", str(copy)]) == 0
+    assert contents(copy) == before
+    (copy / TRAIN).write_bytes(before[TRAIN] + b"\n")
+    assert main(["swiftbrush", "apply", str(copy)]) == 2
+    assert f"{TRAIN} is not the known release's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("patch", REPAIRS, ids=lambda patch: patch.name)
+def test_each_repair_applies_by_itself(patch: Any, small_copy: Path) -> None:
+    before = contents(small_copy)
+    chosen = ["--repairs", patch.name, "--force"]
+    assert main(["swiftbrush", "apply", str(small_copy), *chosen]) == 0
+    changed = {name for name in FILES if (small_copy / name).read_bytes() != before[name]}
+    assert changed == {*patch.files, TRAIN}  # the features are in TRAIN
+    assert main(["swiftbrush", "revert", str(small_copy)]) == 0
+    assert contents(small_copy) == before
+
+
+def test_names_the_patches_insert_are_not_the_scripts_own(upstream: Path) -> None:
+    """A name that `main` assigns somewhere is a local of it everywhere."""
+    names = {
+        node.id
+        for node in ast.walk(ast.parse((upstream / TRAIN).read_text()))
+        if isinstance(node, ast.Name)
+    }
+    assert {"unet", "teacher_lora", "checkpoints", "save_path"} <= names
+    assert not names & {"disback", "disback_run", "both_networks", "Epochs"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without CUDA")
+def test_prepare_and_infer_run_without_cuda(small_copy: Path) -> None:
+    def prepare() -> nn.Module:
+        return runpy.run_path(str(small_copy / "prepare.py"))["main"](nn.Linear(1, 1).double())
+
+    def infer() -> torch.Tensor:
+        return runpy.run_path(str(small_copy / "infer.py"))["main"]()
+
+    for run in (prepare, infer):
+        with pytest.raises((RuntimeError, AssertionError), match=r"NVIDIA|CUDA"):
+            run()
+    assert main(["swiftbrush", "apply", str(small_copy), "--force"]) == 0
+    assert next(prepare().parameters()).dtype == torch.float32
+    assert (infer().device.type, infer().dtype) == ("cpu", torch.float32)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without CUDA")
+def test_float16_is_refused_at_the_start_on_the_cpu(
+    small_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["swiftbrush", "apply", str(small_copy), "--force"]) == 0
+    monkeypatch.setattr(sys, "argv", ["train", "--mixed_precision", "fp16"])
+    AcceleratorState._reset_state(True)  # another test's accelerator in this process
+    try:
+        with pytest.raises(ValueError, match="fp16 needs a GPU: bf16 works on the CPU"):
+            runpy.run_path(str(small_copy / TRAIN), run_name="__main__")
+    finally:
+        AcceleratorState._reset_state(True)  # half made, in fp16
+
+
+def test_patches_have_names_of_their_own_and_insert_few_lines() -> None:
+    names = [patch.name for patch in PATCHES]
+    assert len(set(names)) == len(names)
+    assert {patch.kind for patch in REPAIRS} == {"repair"}
+    assert {patch.kind for patch in FEATURES} == {"feature"}
+    assert set(KNOWN_TREE) == {file for patch in PATCHES for file in patch.files}
+    for patch in PATCHES:
+        for edit in patch.edits:
+            assert getattr(edit, "code", "").count("\n") < 3, f"{patch.name}: logic is ours to keep"

@@ -1,0 +1,55 @@
+"""What must hold of every host: off it trains as before; on it walks the path, killed or not."""
+
+from tests.adapters import checks
+from tests.adapters.cases import cases
+from tests.adapters.runs import Runs
+
+KILLED = ("recording", "walking", "resumed")
+
+
+@cases()
+def test_off_is_identical(runs: Runs) -> None:
+    for rank in runs.ranks:
+        for name in runs.host.unchanged:
+            same = runs.notes("plain", rank), runs.notes(name, rank)
+            checks.same_training(*same, but=runs.host.only_ours)
+
+
+@cases()
+def test_walk(runs: Runs) -> None:
+    """The path is recorded while the generator is held, and walked back to the teacher."""
+    for rank in runs.whole_ranks:
+        on, path = runs.notes("on", rank), runs.folder / "path"
+        assert [line["step"] for line in on] == list(range(runs.host.num_steps))
+        checks.generator_is_held(on)
+        checks.nodes_are_installed(on, path, runs.case.dtype)
+        checks.fake_score_is_the_node(on, path)
+
+
+@cases(brief=False)
+def test_killed_run(runs: Runs) -> None:
+    """Killed while recording and on the way back, it goes on with the walk."""
+    for rank in runs.ranks:
+        walking, resumed = runs.notes("walking", rank), runs.notes("resumed", rank)
+        assert (walking[0]["step"], resumed[0]["step"]) == runs.host.resumed_at
+        assert resumed[-1]["step"] == runs.host.num_steps - 1
+        if runs.host.resumes_exactly:
+            on = runs.notes("on", rank)
+            checks.resumed_is_the_same(on[: len(walking) + walking[0]["step"]], walking)
+            checks.resumed_is_the_same(on, resumed)
+    for rank in runs.whole_ranks:
+        joined = checks.joined(*(runs.notes(name, rank) for name in KILLED))
+        checks.nodes_are_installed(joined, runs.folder / "killed-path", runs.case.dtype)
+        checks.fake_score_is_the_node(joined, runs.folder / "killed-path")
+
+
+@cases(brief=False)
+def test_a_recorded_path_is_walked_at_once(runs: Runs) -> None:
+    for rank in runs.whole_ranks:
+        checks.walks_at_once(runs.notes("reused", rank), runs.notes("on", rank))
+
+
+@cases(num_processes=2)
+def test_ranks_draw_their_own_data(runs: Runs) -> None:
+    first, second = (runs.notes("on", rank)[0]["losses"] for rank in runs.ranks)
+    assert first != second
