@@ -10,7 +10,7 @@ from disback_plugin.errors import DisBackError
 
 _ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf|file):/+")
 _UNSAFE_ADVICE = re.compile("allow_pickle|weights_only|trust_remote_code|max_header_size")
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe, not a file"}
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 120
 _repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple = 3, 6, 8, 8
@@ -66,8 +66,8 @@ def require_regular(file: Path, error: type[DisBackError], limit: int | None = N
     except OSError as problem:
         raise error(f"{cut(file)} cannot be read: {told(problem)}") from None
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
-        raise error(f"{cut(file)} is {kind}, not a file: give a file")
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device, not a file")
+        raise error(f"{cut(file)} is {kind}")
     if limit is not None and found.st_size > limit:
         raise error(f"{cut(file)} has {found.st_size:,} bytes; at most {limit:,} are read of such")
 
