@@ -15,7 +15,6 @@ from disback_plugin.lab.metrics import energy_distance
 from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource
 from disback_plugin.lab.problems.prompt_encoder import PromptEncoder
 
-
 _log = logging.getLogger(__name__)
 
 

@@ -218,6 +218,29 @@ def test_arrays_of_another_form_are_refused(tmp_path, arrays, message):
         open_images(write_npz(tmp_path / "a.npz", **arrays))
 
 
+def test_arrays_that_would_fill_the_memory_are_refused_unread(tmp_path, monkeypatch):
+    file = write_npz(tmp_path / "a.npz", images=PIXELS)
+    monkeypatch.setattr("os.sysconf", lambda name: 10)
+    with pytest.raises(DataError, match=r"its arrays take 578 bytes of memory; there are 100"):
+        open_images(file)
+
+
+@pytest.mark.parametrize("damage", [slice(0, 40), slice(0, -30), slice(7, None)])
+def test_a_damaged_or_foreign_npz_is_named(tmp_path, damage):
+    file = write_npz(tmp_path / "a.npz", images=PIXELS)
+    for content in (file.read_bytes()[damage], b"\x80\x04pickle"):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz cannot be read: (?!.*allow_pickle)"):
+            read(open_images(file))
+
+
+@pytest.mark.parametrize("offsets", [[0, 9, 5], [-1, 5], [0, 10**6], [3, 3]])
+def test_offsets_outside_the_bytes_are_refused(tmp_path, offsets):
+    file = write_npz(tmp_path / "a.npz", jpeg=PIXELS.ravel(), offsets=np.array(offsets))
+    with pytest.raises(DataError, match="offsets do not rise from 0 to the 450 bytes"):
+        open_images(file)
+
+
 def test_a_source_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("none here")
     with pytest.raises(DataError, match=r"holds no images \(\.png, \.jpg"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from disback_plugin.errors import DataError
+from disback_plugin.errors import DataError, DisBackError
 from disback_plugin.lab.data import PromptSet, load_prompts
 
 PROMPTS = ["a red dog", "café, 東京 🗼", "two  spaces\u2028and a line separator"]
@@ -134,3 +134,30 @@ def test_damaged_pickles_give_prompts_or_an_error_of_ours(tmp_path):
         except DataError:
             refused += 1
     assert refused > 250
+
+
+def test_what_is_no_prompt_is_refused_without_reading_it_whole(tmp_path):
+    for content, message in (
+        (b"a\n" + b"b" * 10**6, r"line 2 is too long for a prompt"),
+        (b"a\n" + b"b" * 70_000, r"prompt 1 is no valid text \(70,000 characters\)"),
+        ("a\nb".encode("utf-16-le"), r"prompt 0 is no valid text"),
+    ):
+        with pytest.raises(DataError, match=message) as found:
+            load_prompts(text_file(tmp_path, content))
+        assert len(str(found.value)) < 1000
+
+
+def test_pipes_devices_and_addresses_are_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "b.csv").symlink_to("/dev/zero")
+    for spec, message in (
+        (tmp_path / "a.txt", "is a pipe, not a file"),
+        (tmp_path / "b.csv", "is a device, not a file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_prompts(spec)
+    with pytest.raises(DisBackError, match="https://a.org/p.txt is an address"):
+        load_prompts("https://a.org/p.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text_file(tmp_path, b"a")
+    assert list(load_prompts("~/prompts.txt")) == ["a"]
