@@ -169,5 +169,5 @@ def _show_prompts(file: Path) -> int:
     blank = f"; {count(prompts.num_dropped, 'blank one')} left out" if prompts.num_dropped else ""
     print(f"{file}: {count(len(prompts), 'prompt')}{blank}")
     for number in sorted({0, len(prompts) // 2, len(prompts) - 1}):
-        print(f"  {number}: {cut(prompts[number], 200)}")
+        print(f"  {number}: {cut(prompts[number].replace(chr(10), ' '), 200)}")
     return 0

@@ -122,7 +122,8 @@ def _told(folder: Path, lmdb_error: type[Exception]) -> Iterator[None]:
         yield
     except (lmdb_error, OSError, OverflowError, MemoryError) as error:
         raise DataError(
-            f"{folder} cannot be written: {told(error)}; nothing is left of it"
+            f"{folder} cannot be written ({told(error)}), and nothing is left of it: is there "
+            "room, and may you write there?"
         ) from error
 
 

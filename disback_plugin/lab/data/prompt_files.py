@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from disback_plugin.errors import DataError
 from disback_plugin.lab.data.optional import needed
@@ -161,8 +161,17 @@ def _readable(name: str) -> Iterator[None]:
         raise DataError(f"{name} cannot be read: {told(error)}") from error
 
 
-class _NoGlobals(pickle.Unpickler):
-    """Every class or function that a pickle names goes through `find_class`; none is given."""
+class _NoGlobals(pickle._Unpickler):
+    """Every class or function that a pickle names goes through `find_class`; none is given.
+
+    The one in Python: a few bytes make the one in C fill the memory (its memo is an array).
+    """
+
+    dispatch: ClassVar = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]  # it would be allocated before it is read
+    }
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise DataError(f"it asks for {module}.{name}")

@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,22 @@ def test_a_pickle_of_anything_but_strings_is_refused(tmp_path):
         load_prompts(pickle_file(tmp_path, ["a", datetime.date(2024, 1, 1)]), trust_pickle=True)
     with pytest.raises(DataError, match="prompt 1 is no valid text"):
         load_prompts(pickle_file(tmp_path, ["a", "\ud800"]), trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05]r\xff\xff\xff\x7f0",  # number 2**31 - 1 of what was seen: an array of that size
+        b"\x80\x05\x96\x00\x00\x00\x00\x20\x00\x00\x00",  # 137 GB of zeros to be filled
+        b"\x80\x05\x8d\x00\x00\x00\x00\x00\x00\x10\x00",  # a text of 2**52 bytes
+    ],
+)
+def test_a_pickle_of_some_bytes_takes_little_memory(tmp_path, content):
+    (tmp_path / "captions.pkl").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="no readable pickle"):
+        load_prompts(tmp_path / "captions.pkl", trust_pickle=True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
 def test_damaged_pickles_give_prompts_or_an_error_of_ours(tmp_path):
