@@ -1,9 +1,11 @@
 """Parses the command line and turns what a user can cause into one clear message."""
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import disback_plugin
 from disback_plugin.cli import (
@@ -19,7 +21,9 @@ from disback_plugin.cli import (
     report,
     run,
 )
+from disback_plugin.cli.stopping import stoppable
 from disback_plugin.errors import DisBackError
+from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (demo, run, compare, data, path, convert, inspect, adapters, patches, report, doctor)
 
@@ -42,8 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # key=value may also come after options
         args.overrides += rest
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names and prompts may be any text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return args.command(args)
+        _make_local(args)
+        with stoppable():
+            return args.command(args)
     except DisBackError as error:
         print(f"disback: error: {error}", file=sys.stderr)
         return 2
@@ -57,11 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except OSError as error:  # a folder where a file should be, no permission, a full disk
-        print(f"disback: error: {error}", file=sys.stderr)
+        where = f"{cut(error.filename)}: " if error.filename else ""
+        print(f"disback: error: {where}{told(error)}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("disback: error: the memory does not suffice", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("disback: stopped", file=sys.stderr)
         return 130
+
+
+def _make_local(args: argparse.Namespace) -> None:
+    """~ in arguments that are paths is the home folder; an address there is an error."""
+    for name, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, name, local_path(value))
+        elif isinstance(value, list) and all(isinstance(item, Path) for item in value):
+            setattr(args, name, [local_path(item) for item in value])
 
 
 def make_parser() -> argparse.ArgumentParser:
