@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.files import read_tensors
-from disback_plugin.reading import require_regular, told
+from disback_plugin.reading import cut, require_regular, told
 
 ZIP, PICKLE, SAFETENSORS = b"PK\x03\x04", b"\x80", b"{"
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6
@@ -118,4 +118,7 @@ def translated(what: str, error: type[DisBackError] = CheckpointError) -> Iterat
         raise
     except Exception as problem:
         why = f"it has no {problem}" if isinstance(problem, KeyError) else told(problem)
+        why = " ".join(why.replace("\\t", " ").split())
+        if isinstance(problem, OSError) and problem.filename:
+            why = f"{cut(problem.filename)}: {why}"
         raise error(f"{what}: {why}") from problem

@@ -111,6 +111,7 @@ def pickled_names(file: Path) -> list[str]:
     try:
         with file.open("rb") as raw:
             if not zipfile.is_zipfile(raw):
+                raw.seek(0)
                 return _texts(raw.read(MOST_BYTES))
             with zipfile.ZipFile(raw) as archive:
                 inner = [name for name in archive.namelist() if name.endswith("/data.pkl")]

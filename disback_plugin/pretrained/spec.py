@@ -37,7 +37,7 @@ _READS = {
     "safetensors": "a file of `disback convert`, or a run's teacher",
 }
 _SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".safetensors")
-_ON_HUB = re.compile(r"(?:.*:)?https?://(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
+_ON_HUB = re.compile(r"(?:.*:)?https?:/+(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
 
 
 def load_denoiser(spec: str, **options: Any) -> Denoiser:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from disback_plugin.aside import built_aside
 from disback_plugin.diffusion import ConsistencyDenoiser, PreconditionedDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.consistency.denoiser import make_denoiser
@@ -21,7 +22,7 @@ def save_pipeline(
     num_timesteps is the length of the scale on which its multistep sampling counts: 40 for
     distilled models, 201 and 151 for trained ones (ImageNet-64, LSUN-256). One step does not
     depend on it. Raises ConfigError for a teacher with EDM's scalings, which that pipeline cannot
-    express, and for a folder that holds files, unless `force` writes over them.
+    express, and for a folder that holds files: `force` replaces those of a pipeline, at the end.
     """
     network = denoiser.network
     if not isinstance(denoiser, ConsistencyDenoiser) or not isinstance(network, ImageUNet):
@@ -29,10 +30,6 @@ def save_pipeline(
             "ConsistencyModelPipeline takes consistency models only; open an EDM teacher from its "
             ".pt file, as cm:FILE"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: choose a folder to write")
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise ConfigError(f"{folder} exists and is not empty: choose another, or force (--force)")
     diffusers = import_diffusers()
     scheduler = diffusers.CMStochasticIterativeScheduler(
         num_train_timesteps=num_timesteps,
@@ -41,7 +38,8 @@ def save_pipeline(
         sigma_data=denoiser.sigma_data,
     )
     pipeline = diffusers.ConsistencyModelPipeline(unet=network.unet, scheduler=scheduler)
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    with built_aside(folder, force) as build:
+        pipeline.save_pretrained(build, safe_serialization=True)
 
 
 def load_pipeline(source: str | Path) -> PreconditionedDenoiser:

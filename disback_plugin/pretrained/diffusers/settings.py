@@ -15,6 +15,7 @@ from disback_plugin.reading import shown
 _USED = {
     *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"),
     *("rescale_betas_zero_snr", "prediction_type", "predict_epsilon", "timestep_scaling"),
+    "snr_shift_scale",
 }
 # of the sampler alone: which timesteps it asks at, what it does with D, how it goes on from there
 _OF_THE_SAMPLER = {
@@ -23,8 +24,9 @@ _OF_THE_SAMPLER = {
     *("timestep_spacing", "original_inference_steps", "interpolation_type", "final_sigmas_type"),
     *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
     *("sigma_min", "sigma_max", "solver_order", "solver_type", "solver_p", "algorithm_type"),
-    *("lower_order_final", "euler_at_final", "lambda_min_clipped", "disable_corrector", "eta"),
-    *("predict_x0", "stochastic_ratio", "clip_sample_max", "tensor_format"),
+    *("lower_order_final", "euler_at_final", "lambda_min_clipped", "disable_corrector"),
+    *("predict_x0", "predictor_order", "corrector_order", "tau_func", "noise_sampler_seed"),
+    *("tensor_format", "eta"),
 }
 # with another value they make another model; None counts as the value
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -35,7 +37,6 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "shift_terminal": (),
     "timestep_type": ("discrete",),
     "timestep_values": (),  # of the first releases
-    "snr_shift_scale": (1.0,),
 }
 _CONSISTENCY = {"num_train_timesteps", "sigma_min", "sigma_max", "sigma_data"}
 _CONSISTENCY_SAMPLER = {"s_noise", "rho", "clip_denoised"}
