@@ -15,6 +15,7 @@ reading
 plain_yaml
 distributed config_base
 files tensors
+foreign_weights aside
 path diffusion
 schedule
 config real_score
