@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from disback_plugin import DegradationPath
 from disback_plugin.cli import main
@@ -40,6 +39,7 @@ class Work:
     result: Callable[[Path], Found] | None = None
     warm: tuple[str, ...] = ()
     quick: bool = True
+    most: int | None = None  # calls to interrupt, where each takes long
 
 
 class RefusedError(DisBackError):
@@ -147,15 +147,13 @@ def latest(folder: Path) -> Found:
 
 
 # -- whole runs ----------------------------------------------------------------------------------
-def tiny_run(folder: Path) -> None:
-    from tests.lab.trainer.conftest import TINY
-
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-
-
 def run(folder: Path) -> None:
-    words = ("--arm", "disback", "--out", folder / "scope" / "out", "--resume")
-    command("run", folder / "tiny.yaml", *words)
+    from disback_plugin.lab.trainer import run_experiment
+    from tests.lab.trainer.conftest import tiny_config
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_experiment(tiny_config(), folder / "scope" / "out", ["disback"], resume=True)
 
 
 def trained(folder: Path) -> Found:
@@ -270,19 +268,13 @@ def make_lmdb(folder: Path, force: tuple[str, ...] = ()) -> None:
         command("data", "lmdb", folder / "images.npz", out, *force)
 
 
-def lmdb_contents(folder: Path) -> dict[str, bytes]:
-    from tests.lab.data.lmdb_folders import contents
-
-    return {str(key): value for key, value in contents(folder / "scope" / "out").items()}
-
-
 def lmdb_rows(folder: Path) -> Found:
     from disback_plugin.lab.data import ImageLMDB
 
     if not (folder / "scope" / "out").exists():
         return {}
-    data = ImageLMDB(folder / "scope" / "out")
-    return {f"{len(data)} rows {digest(lmdb_contents(folder))}": ""}
+    data = ImageLMDB(folder / "scope" / "out").load()
+    return {f"{len(data.samples)} rows {digest(data.samples)}": ""}
 
 
 # -- patches -------------------------------------------------------------------------------------
@@ -328,13 +320,16 @@ def reverted(folder: Path) -> Found:
     return {}
 
 
-LAB, LMDB = ("disback_plugin.lab.trainer",), ("lmdb", "disback_plugin.lab.data", "tqdm")
+LAB, LMDB = (
+    ("torch._dynamo", "tests.lab.trainer.conftest"),
+    ("lmdb", "disback_plugin.lab.data", "tqdm"),
+)
 PATCHING = ("tests.patching.test_checkout",)
 EDM = ("tests.pretrained.files", "disback_plugin.pretrained")
 CM = (*EDM, "diffusers", "diffusers.pipelines.consistency_models", "diffusers.models.unets.unet_2d")
 WORKS = {
     "recording": Work(nothing, record, nodes, recorded, warm=("torch._dynamo",)),
-    "checkpoints": Work(lambda f: save(f, 1, 2), lambda f: save(f, 3, 4), latest),
+    "checkpoints": Work(lambda f: save(f, 1, 2), lambda f: save(f, 3), latest),
     "path import": Work(published, import_path, imported),
     "convert edm-pkl": Work(edm_pickle, convert_edm, edm_converted, warm=EDM),
     "convert edm-pkl --force": Work(
@@ -350,7 +345,7 @@ WORKS = {
     ),
     "revert": Work(patched_checkout, revert, reverted, warm=PATCHING),
     "convert cm": Work(openai, convert_cm, cm_converted, warm=CM, quick=False),
-    "run": Work(tiny_run, run, lambda f: {}, trained, warm=LAB, quick=False),
+    "run": Work(nothing, run, lambda f: {}, trained, warm=LAB, quick=False, most=40),
 }
 
 
