@@ -1,14 +1,15 @@
 """A run that is half done, and what resuming it comes to: its end, or an error of ours."""
 
 import json
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from disback_plugin.errors import DisBackError
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
-from tests.faults.works import digest
+from tests.faults.looking import digest
 from tests.lab.trainer.conftest import tiny_config
 
 STOP = 8  # the first of three nodes is in the real score's place
@@ -54,18 +55,26 @@ def resume(folder: str) -> dict[str, str]:
     }
 
 
-def mutations(data: bytes, num: int) -> Iterator[tuple[str, bytes]]:
-    """What a bad disk makes of a file: `num` flips, every other one of a digit; a cut; nothing."""
-    digits = [place for place, byte in enumerate(data) if 48 <= byte < 58] or [0]
-    for number in range(num):
-        # the lowest bit of a digit is the change that JSON does not notice
-        if number % 2 == 0:
-            place, bit = digits[(2 * number + 1) * len(digits) // (2 * num)], 0
-        else:
-            place, bit = (2 * number + 1) * len(data) // (2 * num), number % 8
+def mutations(data: bytes, numbers: int, others: int) -> Iterator[tuple[str, bytes]]:
+    """What a bad disk makes of a file: the lowest bit of some numbers in its text, which no parser
+    notices, and other bits; where there are others, also a cut and nothing at all.
+    """
+    digits = [found.start(1) for found in re.finditer(rb"[:\[,\s]-?(\d)", data)]
+    flips = [(place, 0) for place in spread(digits, numbers)]
+    flips += [
+        (place, (2 * number + 5) % 8)
+        for number, place in enumerate(spread(range(len(data)), others))
+    ]
+    for place, bit in flips:
         changed = bytearray(data)
         changed[place] ^= 1 << bit
         yield f"bit {bit} of byte {place} of {len(data)}", bytes(changed)
-    if num > 2:
+    if others:
         yield "cut in half", data[: len(data) // 2]
         yield "empty", b""
+
+
+def spread(places: Sequence[int], num: int) -> list[int]:
+    """At most `num` of them, evenly."""
+    num = min(num, len(places))
+    return [places[(2 * number + 1) * len(places) // (2 * num)] for number in range(num)]

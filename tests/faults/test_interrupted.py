@@ -31,6 +31,7 @@ FAULTS = {
     ("path import", KILL): "H: a part of an import has the name of the path, and blocks the next",
     ("path import", FULL): f"H: a part of an import stays; {RAW}",
     ("path import", DENIED): f"H: a part of an import stays; {RAW}",
+    **{("convert cm", fault): "H: half a folder blocks the next" for fault in (KILL, FULL, DENIED)},
     **{
         (f"convert edm-pkl{force}", fault): f"{TEMPS}; {RAW}"
         for force in ("", " --force")
