@@ -28,6 +28,7 @@ FAULTS = {
     ("recording", DENIED): f"{TEMPS}; {RAW}; a path without a node blocks the next try",
     ("checkpoints", FULL): RAW,
     ("checkpoints", DENIED): RAW,
+    ("run", DENIED): RAW,
     ("path import", KILL): "H: a part of an import has the name of the path, and blocks the next",
     ("path import", FULL): f"H: a part of an import stays; {RAW}",
     ("path import", DENIED): f"H: a part of an import stays; {RAW}",

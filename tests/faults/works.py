@@ -69,9 +69,9 @@ WORKS = {
     ),
     "revert": Work(commands.patched_checkout, commands.revert, commands.reverted, warm=PATCHING),
     "convert cm": Work(
-        commands.openai, commands.convert_cm, commands.cm_converted, warm=CM, quick=False
+        commands.openai, commands.convert_cm, commands.cm_converted, warm=CM, quick=False, most=12
     ),
-    "run": Work(runs.nothing, runs.run, lambda f: {}, runs.trained, warm=LAB, quick=False, most=40),
+    "run": Work(runs.nothing, runs.run, lambda f: {}, runs.trained, warm=LAB, quick=False, most=12),
 }
 
 
