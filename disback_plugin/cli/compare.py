@@ -1,10 +1,11 @@
 """`disback compare`: arms and learning rates on many paired seeds, with intervals."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.cli.arguments import add_command, positive
+from disback_plugin.cli.arguments import add_command, path, positive
 from disback_plugin.errors import ConfigError
 
 EXAMPLES = """  disback compare experiments/gaussians/far.yaml --seeds 18
@@ -18,7 +19,7 @@ def add_parser(commands: Any) -> None:
     """Register the command."""
     summary = "compare arms and learning rates on many seeds, batched, with intervals"
     parser = add_command(commands, "compare", summary, EXAMPLES)
-    parser.add_argument("config", type=Path, help="YAML file, see experiments/")
+    parser.add_argument("config", type=path, help="YAML file, see experiments/")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
     )
@@ -27,7 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--lrs", default="", help="student learning rates (default: the config's)")
     parser.add_argument("--seeds", type=positive, default=6, metavar="N", help="seeds 0..N-1")
-    parser.add_argument("--out", type=Path, help="folder (default: runs/<name>-compare)")
+    parser.add_argument("--out", type=path, help="folder (default: runs/<name>-compare)")
     parser.set_defaults(command=run)
 
 
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is missing, then summarise all that the folder was asked for."""
     from disback_plugin.files import write_json, write_text
     from disback_plugin.lab.compare import compare
+    from disback_plugin.lab.compare.run import unfinished_walks
     from disback_plugin.lab.config.experiment import load_config
     from disback_plugin.lab.report.sweep_figure import draw_sweep
     from disback_plugin.lab.report.sweep_tables import sweep_markdown, sweep_table
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         print("\nstopped; the same command goes on from what is finished (an arm starts over)")
         return 130
     summary = summarise_sweep(curves, thresholds)
+    summary["notes"] = unfinished_walks(config, args.arms.split(","))
     write_json(out / "summary.json", summary)
     write_text(out / "summary.md", sweep_markdown(summary))
     rates = {curve.student_lr for curve in curves}
@@ -70,6 +73,6 @@ def _numbers(text: str) -> list[float]:
         numbers = [float(part) for part in text.split(",") if part]
     except ValueError:
         numbers = [0.0]
-    if not all(number > 0 for number in numbers):
+    if not all(0 < number < math.inf for number in numbers):
         raise ConfigError(f"--lrs takes positive numbers with commas between (seen: {text!r})")
     return numbers

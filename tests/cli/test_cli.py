@@ -232,6 +232,70 @@ def test_the_demo_settings_are_valid_and_a_short_demo_runs(tmp_path, monkeypatch
     assert "disback" in capsys.readouterr().out
 
 
+def _in_background():
+    """As `nohup` and `&` in a script start it: Ctrl-C is ignored, only SIGTERM stops it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_in_the_background_sigterm_stops_cleanly(config, tmp_path, command):
+    out = tmp_path / "out"
+    settings = ["distill.num_steps=100000", "evaluation.every=100000"]
+    more = {"run": ["--arm", "fixed"], "compare": ["--arms", "fixed", "--seeds", "1"]}[command]
+    begun = {"run": "runs/*/checkpoints/step_*", "compare": "teacher/reference.json"}[command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "disback_plugin", command, config, *settings, *more, "--out", out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(),
+        preexec_fn=_in_background,
+    )
+    _wait_for(lambda: list(out.glob(begun)), process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    said = {"run": "resume with: disback run", "compare": "stopped; the same command goes on"}
+    assert said[command] in printed
+    assert "Traceback" not in printed
+
+
+def test_sigterm_stops_any_command_as_ctrl_c_does(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "run", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "disback: stopped\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "x"), "x: No space left on device; make room"),
+        (OSError(13, "Permission denied", "x"), "x: Permission denied; change its permissions"),
+        (OSError(20, "Not a directory", "x/y"), "x/y: Not a directory; a part of it is a file"),
+        (OSError(5, "Input/output error", "x"), "x: Input/output error"),
+        (OSError("other"), "other"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_what_to_do(error, said, monkeypatch, capsys):
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(doctor, "run", run)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith(f"disback: error: {said}")
+
+
+def test_the_home_folder_is_known_where_the_shell_leaves_it_alone(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["report", "~/runs"]) == 2
+    assert f"no run in {tmp_path}/runs" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_leaves_a_run_that_the_printed_command_goes_on_with(config, tmp_path, jobs):
