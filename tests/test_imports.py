@@ -11,6 +11,8 @@ PACKAGE = Path(disback_plugin.__file__).parent
 # other. A folder is one name here; within it the test for circles holds.
 LEVELS = """
 errors
+reading
+plain_yaml
 distributed config_base
 files tensors
 path diffusion
