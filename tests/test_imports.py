@@ -15,6 +15,7 @@ reading
 plain_yaml
 distributed config_base
 files tensors
+weights
 path diffusion
 schedule
 config real_score
