@@ -15,7 +15,7 @@ reading
 plain_yaml
 distributed config_base
 files tensors
-weights
+foreign_weights
 path diffusion
 schedule
 config real_score

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.diffusion import ConsistencyDenoiser, PreconditionedDenoiser
-from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.consistency.denoiser import make_denoiser
 from disback_plugin.pretrained.consistency.unet import import_diffusers
 from disback_plugin.pretrained.image_unet import ImageUNet
@@ -52,24 +52,17 @@ def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
     """
     if isinstance(source, Path) and not (source / "model_index.json").is_file():
         raise CheckpointError(f"{source} is no folder of a diffusers pipeline: no model_index.json")
-    diffusers = import_diffusers()
+    import_diffusers()
     from disback_plugin.pretrained.diffusers.files import Repository
+    from disback_plugin.pretrained.diffusers.settings import consistency_levels
 
     repository = Repository(location=str(source))
     _check_parts(repository.read_json("model_index.json") or {}, source)
     unet = repository.unet((PARTS["unet"],))
     for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
         weight.data = weight.data.clone()
-    try:
-        scheduler = diffusers.CMStochasticIterativeScheduler.from_config(repository.scheduler())
-        said = scheduler.config
-        return make_denoiser(unet, "consistency", said.sigma_data, said.sigma_min, said.sigma_max)
-    except DisBackError:
-        raise
-    except (TypeError, ValueError) as error:  # settings of other types
-        raise CheckpointError(f"{source} cannot be opened as a consistency model: {error}") from (
-            error
-        )
+    sigma_data, sigma_min, sigma_max = consistency_levels(*repository.scheduler())
+    return make_denoiser(unet, "consistency", sigma_data, sigma_min, sigma_max)
 
 
 def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
@@ -77,5 +70,5 @@ def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
     if name != "ConsistencyModelPipeline":
         raise CheckpointError(f"{source} holds a {name}, not a ConsistencyModelPipeline")
     for part, kind in PARTS.items():
-        if index.get(part, [None])[-1] != kind:
+        if index.get(part) != ["diffusers", kind]:
             raise CheckpointError(f"{source}: its {part} is {index.get(part)}, not a {kind}")
