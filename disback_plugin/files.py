@@ -1,6 +1,6 @@
 """Files that are whole or absent: written beside their place, fsync, rename, fsync folder.
 
-A seal is a SHA-256 that a file carries itself, so that any changed bit is damage.
+A seal is a SHA-256 that a safetensors file carries itself: any changed bit is damage.
 """
 
 import hashlib
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from disback_plugin.errors import DisBackError, PathError
-from disback_plugin.reading import read_text, require_regular, told
+from disback_plugin.reading import require_regular, told
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TEMP_PREFIX = ".tmp-"
 SEAL = "seal"
-MAX_JSON = 1 << 25  # bytes
 _SAFETENSORS_TEMP = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # its own, beside what it writes
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNSEALED = "0" * 64
@@ -82,10 +81,8 @@ def _commit(temp: Path, file: Path) -> None:
     sync(file.parent)
 
 
-def write_json(file: Path, data: Any, *, seal: bool = False) -> None:
-    """Replace `file` by `data` as indented JSON, atomically; a table may carry a seal."""
-    if seal:
-        data = {**data, SEAL: digest_of(json.loads(json.dumps(data)))}
+def write_json(file: Path, data: Any) -> None:
+    """Replace `file` by `data` as indented JSON, atomically."""
     write_text(file, json.dumps(data, indent=1) + "\n")
 
 
@@ -142,25 +139,6 @@ def write_tensors(
 
 
 # -- reading --------------------------------------------------------------------------------------
-def read_json(file: Path, error: type[DisBackError], remedy: str = "restore it from a copy") -> Any:
-    """The data in a JSON file of ours, its seal checked where it has one, and left out.
-
-    Raises `error` with the file, what was seen, and the remedy.
-    """
-    text = read_text(file, error, MAX_JSON)
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        seen = "it is empty" if not text.strip() else f"no JSON: {told(problem)}"
-        raise error(f"{file} is damaged ({seen}): {remedy}") from None
-    if isinstance(data, dict) and SEAL in data and data.pop(SEAL) != digest_of(data):
-        raise error(
-            f"{file} is damaged (its seal is not that of its content): {remedy}; if it was edited "
-            f"on purpose, delete its line {SEAL!r}"
-        )
-    return data
-
-
 def read_tensors(
     file: Path,
     error: type[DisBackError] = PathError,
@@ -209,28 +187,10 @@ def _opened(file: Path, error: type[DisBackError]) -> Iterator[Any]:
         with safe_open(file, framework="pt") as stream:
             yield stream
     except (SafetensorError, OSError) as problem:
-        with file.open("rb") as raw:
-            seen = no_weights(raw.read(512))
-        raise error(f"{file} {seen or f'is no whole safetensors file: {told(problem)}'}") from None
-
-
-def no_weights(head: bytes) -> str | None:
-    """What a file is that only has the name of weights, by its first bytes, and what to do."""
-    if not head:
-        return "is empty: a download or a copy was cut short; get it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the weights: run git lfs pull where it was cloned"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "is a web page, not the weights: download it again, logged in where that is needed"
-    return None
+        raise error(f"{file} is no whole safetensors file: {told(problem)}") from None
 
 
 # -- seals ----------------------------------------------------------------------------------------
-def digest_of(data: Any) -> str:
-    """Hex SHA-256 of JSON data, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
 def _check_seal(file: Path, metadata: dict[str, str], error: type[DisBackError]) -> None:
     """Take the seal out of the metadata; `error` unless it is that of the file's bytes."""
     seal = metadata.pop(SEAL, None)

@@ -1,7 +1,6 @@
 """Files are whole or refused: the reader of safetensors says which file and why."""
 
 import os
-import pickle
 import socket
 import subprocess
 
@@ -11,13 +10,13 @@ import torch
 from disback_plugin.errors import RunError
 from disback_plugin.files import (
     leftover_temps,
-    read_json,
     read_metadata,
     read_tensors,
     write_json,
     write_tensors,
 )
-from disback_plugin.weights import read_weights
+from disback_plugin.foreign_weights import read_weights
+from disback_plugin.sealed import read_sealed, write_sealed
 
 
 def test_tensors_and_metadata_come_back_as_they_were_written(tmp_path):
@@ -46,23 +45,25 @@ def test_a_missing_a_cut_and_a_changed_file_are_refused_in_the_callers_error(tmp
 
 
 JSON_DAMAGE = [
-    (lambda text: b"", "it is empty"),
-    (lambda text: text[: len(text) // 2], "no JSON"),
-    (lambda text: b"\xff" + text, "no text in UTF-8"),
-    (lambda text: text.replace(b"12", b"13"), "its seal is not that of its content"),
-    (lambda text: text.replace(b"step", b"stop"), "its seal is not that of its content"),
-    (lambda text: b"[" * 10**5, "no JSON"),
+    (lambda text: b"", "not valid JSON"),
+    (lambda text: text[: len(text) // 2], "not valid JSON"),
+    (lambda text: b"\xff" + text, "UnicodeDecodeError"),
+    (lambda text: text.replace(b"12", b"13"), "its SHA-256 is not the one"),
+    (lambda text: text.replace(b"step", b"stop"), "its SHA-256 is not the one"),
+    (lambda text: text.replace(b"sha256", b"sha257"), "its digest has the name 'sha257'"),
+    (lambda text: b"[" * 10**5, "RecursionError"),
+    (lambda text: b" " * (1 << 25) + text, "bytes; at most"),
 ]
 
 
 @pytest.mark.parametrize(("damage", "message"), JSON_DAMAGE)
 def test_damaged_json_is_told_with_its_file_and_what_to_do(tmp_path, damage, message):
     file = tmp_path / "a.json"
-    write_json(file, {"step": 12, "loss": 1e-5, 3: (1, 2)}, seal=True)
-    assert read_json(file, RunError) == {"step": 12, "loss": 1e-5, "3": [1, 2]}
+    write_sealed(file, {"step": 12, "loss": 1e-5, "list": (1, 2)})
+    assert read_sealed(file, RunError) == {"step": 12, "loss": 1e-5, "list": [1, 2]}
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(RunError, match=rf"a\.json .*{message}"):
-        read_json(file, RunError)
+    with pytest.raises(RunError, match=rf"a\.json .*{message}.*do this"):
+        read_sealed(file, RunError, "do this")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link to itself", "nothing"])
@@ -71,7 +72,7 @@ def test_what_is_no_file_is_told_and_waits_for_nothing(tmp_path, kind):
     make = {"pipe": lambda: os.mkfifo(file), "folder": file.mkdir}
     make |= {"link to itself": lambda: file.symlink_to(file), "nothing": lambda: None}
     make[kind]()
-    for read in (read_json, read_tensors, read_weights):
+    for read in (read_sealed, read_tensors, read_weights):
         with pytest.raises(RunError, match=r"a\.json"):
             read(file, RunError)
 
@@ -94,33 +95,6 @@ def test_an_older_file_without_a_seal_is_read(tmp_path):
     file = tmp_path / "a.safetensors"
     write_tensors(file, {"x": torch.ones(1)}, {"who": "me"})
     assert read_tensors(file, sealed=True)[1] == {"who": "me"}
-
-
-NO_WEIGHTS = [
-    (b"", "is empty"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "run git lfs pull"),
-    (b"<!DOCTYPE html><html>log in</html>", "is a web page"),
-    (pickle.dumps({"w": os.system}), "Python objects, which are never loaded"),
-    (b"PK\x03\x04 cut", "cannot be read as weights"),
-    ([1, 2], "is no state dict"),
-    ({"w": torch.ones(2, device="meta")}, "no plain tensor"),
-    ({"w": torch.ones(2).to_sparse()}, "no plain tensor"),
-]
-
-
-@pytest.mark.parametrize(("content", "message"), NO_WEIGHTS)
-def test_what_is_no_weights_is_told_without_the_librarys_advice(tmp_path, content, message):
-    file = tmp_path / "w.bin"
-    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
-    with pytest.raises(RunError, match=rf"w\.bin.*{message}") as told:
-        read_weights(file, RunError)
-    assert "weights_only" not in str(told.value)
-
-
-@pytest.mark.parametrize("name", ["w.bin", "w.pt", "w.safetensors"])
-def test_weights_are_told_by_content(tmp_path, name):
-    write_tensors(tmp_path / name, {"x": torch.ones(2)})
-    assert read_weights(tmp_path / name)["x"].tolist() == [1.0, 1.0]
 
 
 def test_temps_of_a_dead_writer_give_way_and_those_of_others_stay(tmp_path):

@@ -15,7 +15,7 @@ reading
 plain_yaml
 distributed config_base
 files tensors
-foreign_weights
+foreign_weights sealed
 path diffusion
 schedule
 config real_score

@@ -1,27 +1,24 @@
 """The table of a degradation path's nodes, read from path.json alone."""
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 from disback_plugin.errors import RunError
 from disback_plugin.lab.report.formatting import number, size
+from disback_plugin.sealed import damage_of, read_json
 
 HEADER = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
 
 
 def node_rows(path_folder: Path) -> list[list[str]]:
     """Header and one row a node, the teacher (node 0) among them if listed; empty without path."""
-    file = path_folder / "path.json"
-    if not file.exists():
+    file, advice = path_folder / "path.json", f"look at it: `disback path verify {path_folder}`"
+    if not os.path.lexists(file):
         return []
-    try:
-        nodes: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["nodes"]
-        return [HEADER, *(_row(node) for node in nodes)]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{file} is damaged ({error!r}); look at it with `disback path verify {path_folder}`"
-        ) from None
+    manifest = read_json(file, RunError, advice)
+    with damage_of(file, RunError, advice):
+        return [HEADER, *(_row(node) for node in manifest["nodes"])]
 
 
 def _row(node: dict[str, Any]) -> list[str]:
