@@ -54,12 +54,12 @@ def on_every(work: Callable[[], Result], what: str) -> list[Result]:
     if not _active():
         return [work()]
     failure: Exception | None = None
-    outcome: tuple[str, Any]
+    outcome: Any
     try:
         outcome = ("", work())
     except Exception as error:
         failure, outcome = error, (_said(error), None)
-    outcomes = gather(outcome, what)
+    outcomes: list[Any] = gather(outcome, what)
     if failure is not None:
         raise failure
     for number, (said, _) in enumerate(outcomes):
