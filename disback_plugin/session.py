@@ -9,19 +9,20 @@ from torch import nn
 
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import is_main, on_main
+from disback_plugin.distributed import is_main, on_every, on_main
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import Measure, Measurement
 from disback_plugin.path import DegradationPath, NodeEntry
-from disback_plugin.path.manifest import FILE_NAME
+from disback_plugin.path.inspection import holds_path
 from disback_plugin.progress import Progress, Turn
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
 from disback_plugin.recorded import (
-    check_owner,
     check_student,
     is_too_short,
     open_recorded,
     parameters_checksum,
+    recorded_so_far,
+    reopen,
 )
 from disback_plugin.recorder import Recorder
 
@@ -164,7 +165,8 @@ class DisBack:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state for the host's checkpoint; tensors stay in the path's folder."""
-        return self._progress.dump(self.config, self.installation.reference)
+        state = self._progress.dump(self.config, self.installation.reference)
+        return state if self._path is None else {**state, "path": recorded_so_far(self._path)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint: between `attach` and the first `begin_step`, on every rank.
@@ -183,14 +185,13 @@ class DisBack:
             self._recorder.state = self._progress.recording
         if self._progress.no_path:
             return
-        assert self.config.path is not None
-        self._path = DegradationPath.open(self.config.path, self.installation.reference)
-        check_owner(self._path, self._progress.student_checksum)
+        student = self._progress.student_checksum
+        self._path = reopen(self.config, self.installation, student, state.get("path"))
         if self._recorder and self._progress.num_record_steps:
             self._recorder.num_steps = self._progress.num_record_steps
             self._recorder.resume(self._path, self._progress.num_done())
         if self._progress.num_done() >= self._progress.num_record_steps:
-            self._path.check_files()
+            on_every(self._path.check_files, "looking for the nodes")
             self._backtrack()
         self._strategy.forget()
 
@@ -201,6 +202,8 @@ class DisBack:
 
     def close(self) -> None:
         """Warn if an active session never switched anything, but for a recording that said why."""
+        if self._recorder:
+            self._recorder.release()
         if self.config.arm == "disback" and is_main():
             short = self._path is not None and is_too_short(self._path)
             if not (self._progress.no_path or short):
@@ -210,7 +213,7 @@ class DisBack:
     def _start(self, step: int) -> None:
         folder = self.config.path
         assert folder is not None
-        if on_main(lambda: (folder / FILE_NAME).exists(), "looking for a path"):
+        if on_main(lambda: holds_path(folder), "looking for a path"):
             self._path = open_recorded(self.config, self.installation, self._student)
             self._backtrack()
         elif self._recorder is None:
@@ -232,7 +235,8 @@ class DisBack:
         assert self._path is not None
         last = num_done == self._progress.num_record_steps
         if last or num_done in self._recorder.node_steps:  # before anything is written
-            check_student(self._student, self._progress.student_checksum, self.config.path)
+            checksum, folder = self._progress.student_checksum, self.config.path
+            on_every(lambda: check_student(self._student, checksum, folder), "checking the student")
         entry = self._recorder.end_step(self._path, num_done)
         self._progress.num_record_steps = self._recorder.num_steps
         if num_done == self._recorder.num_steps:

@@ -18,7 +18,8 @@ _HALF = (torch.bfloat16, torch.float16)
 class NodePrecision:
     """How far a node is from its teacher.
 
-    distance: |node - teacher| / |teacher|, 2-norm over all floating tensors together.
+    distance: |node - teacher| / |teacher|, 2-norm over all floating tensors together; |node| where
+        the teacher is all zeros.
     bf16_distance: the same after both were cast to bfloat16 (to nearest).
     bf16_survives: of the weights that differ, the share that still differ after that cast.
     """
@@ -42,8 +43,8 @@ def measure_precision(node: Mapping[str, Tensor], teacher: Mapping[str, Tensor])
         changed += int((a != b).sum())
         survived += int((cast_a != cast_b).sum())
     return NodePrecision(
-        distance=relative(sums["gap"], sums["size"]),
-        bf16_distance=relative(sums["cast_gap"], sums["cast_size"]),
+        distance=relative(sums["gap"], sums["size"] or 1.0),
+        bf16_distance=relative(sums["cast_gap"], sums["cast_size"] or 1.0),
         bf16_survives=survived / changed if changed else 0.0,
     )
 

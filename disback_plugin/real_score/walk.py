@@ -147,9 +147,7 @@ class PathNodeScheduler(RealScore):
         return switch
 
     def install(self, node: int) -> Switch:
-        reference = self.installation.reference
-        tensors = self.path.read(node) if node else reference.tensors
-        report = self.installation.install(node, tensors)
+        report = self.installation.install(node, self.path.read_together(node))
         if self._installed is not None and report.changed_tensors == 0:
             raise InstallError(
                 f"installing node {node} in place of node {self._installed} changed none of "

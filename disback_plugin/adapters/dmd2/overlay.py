@@ -55,6 +55,8 @@ class Overlay(overlay.Overlay):
         saved = side_file.read(Path(folder))
         if self.session is None:
             # without the file nothing tells a node from the teacher: none is remembered here
+            if saved is not None:
+                saved.refuse_recording(folder)
             if saved is not None and saved.node != 0:
                 raise SessionError(
                     f"{folder} was saved on the way back: its real_unet holds node {saved.node}, "

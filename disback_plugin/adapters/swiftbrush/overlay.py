@@ -61,6 +61,8 @@ class Overlay(overlay.Overlay):
         """Go on from a checkpoint's folder, on every rank, after SwiftBrush loaded its part."""
         saved = side_file.read(Path(folder))
         if self.session is None:
+            if saved is not None:
+                saved.refuse_recording(folder)
             if saved is not None and saved.node != 0:
                 raise SessionError(
                     f"{folder} was saved on the way back, at node {saved.node}: resume it with "
