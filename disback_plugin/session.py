@@ -14,14 +14,16 @@ from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import Measure, Measurement
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.manifest import FILE_NAME
-from disback_plugin.progress import Progress, Turn
+from disback_plugin.progress import Progress, Steps, Turn
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
+from disback_plugin.real_score.weights import refuse_foreign
 from disback_plugin.recorded import (
     check_owner,
     check_student,
     is_too_short,
     open_recorded,
     parameters_checksum,
+    warn_if_resumed,
 )
 from disback_plugin.recorder import Recorder
 
@@ -54,7 +56,7 @@ class DisBack:
             Recorder(config, installation, method, self._measurement) if config.record else None
         )
         self._path: DegradationPath | None = None
-        self._progress = Progress()
+        self._progress, self._steps = Progress(), Steps()
 
     @classmethod
     def attach(
@@ -83,6 +85,8 @@ class DisBack:
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
+        if config.arm != "fixed":
+            refuse_foreign(found.student, "student", compared=True)
         installation = chosen.installation(found, config)
         return cls(found, installation, config, chosen.name, measure)
 
@@ -94,6 +98,7 @@ class DisBack:
         if self._progress.first_step is None:
             self._start(step)
         local = self._progress.local(step)
+        self._steps.begin(step, self._progress)
         if self._progress.no_path:
             return Turn(step, "teacher", 0, update_student=True)
         if local < self._progress.num_record_steps:
@@ -116,6 +121,7 @@ class DisBack:
         entry = None
         if self.active and step != self._progress.last_step:
             num_done = self._progress.local(step) + 1
+            self._steps.end(step)
             if num_done <= self._progress.num_record_steps:
                 entry = self._end_record_step(num_done)
             self._progress.last_step = step
@@ -200,7 +206,12 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Warn if an active session never switched anything, but for a recording that said why."""
+        """Warn where the real score was overwritten, or no node ever came (unless that was said).
+
+        Reads the teacher once.
+        """
+        if self.active and self._progress.first_step is not None and is_main():
+            self._strategy.warn_if_overwritten()
         if self.config.arm == "disback" and is_main():
             short = self._path is not None and is_too_short(self._path)
             if not (self._progress.no_path or short):
@@ -210,8 +221,10 @@ class DisBack:
     def _start(self, step: int) -> None:
         folder = self.config.path
         assert folder is not None
+        self._strategy.refuse_overwritten(self.installation.overwritten(), "the first step")
         if on_main(lambda: (folder / FILE_NAME).exists(), "looking for a path"):
             self._path = open_recorded(self.config, self.installation, self._student)
+            warn_if_resumed(self._path, self._student, step)
             self._backtrack()
         elif self._recorder is None:
             raise ConfigError(

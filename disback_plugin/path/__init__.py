@@ -6,9 +6,12 @@ from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
 from disback_plugin.path.precision import (
     NodePrecision,
     cast,
+    is_measured,
     measure_precision,
+    reals,
     relative,
     square_sum,
+    without_constants,
 )
 from disback_plugin.path.reference import TeacherReference
 
@@ -22,8 +25,11 @@ __all__ = [
     "TeacherReference",
     "cast",
     "get_codec",
+    "is_measured",
     "measure_precision",
+    "reals",
     "register_codec",
     "relative",
     "square_sum",
+    "without_constants",
 ]
