@@ -81,7 +81,7 @@ def local_part(parameter: Tensor) -> Tensor:
 
 def is_plain(value: Tensor) -> bool:
     """Whether it is values in memory, no subclass that holds them otherwise (DTensor, torchao)."""
-    return type(value).__torch_dispatch__ is Tensor.__torch_dispatch__
+    return not is_lazy(value) and type(value).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def _layout(value: Tensor) -> Iterator[tuple[int, int]]:
