@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import gather, on_every, same_on_every
+from disback_plugin.distributed import gather, is_main, on_every, same_on_every
 from disback_plugin.errors import ConfigError, SessionError, count
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
+from disback_plugin.real_score.weights import local_part
+from disback_plugin.tensors import bits
 
 logger = logging.getLogger("disback")
-_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def open_recorded(
@@ -91,13 +92,26 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, checksum: int
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif path.student not in (None, checksum):
-        differs = "was recorded with another initial student"
+        differs = (
+            "was recorded with another initial student (or this run was resumed: then call "
+            "load_state_dict() before the first step)"
+        )
     else:
         return
     raise ConfigError(
         f"{path.folder} {differs}: leave 'record' out to reuse it all the same, or give another "
         "folder"
     )
+
+
+def warn_if_resumed(path: DegradationPath, student: nn.Module, step: int) -> None:
+    """Say what a resume without `load_state_dict` looks like: a late step, a trained student."""
+    if step > 1 and path.student not in (None, parameters_checksum(student)) and is_main():
+        logger.warning(
+            "the first step is %d, and the student is not the one that %s was recorded for: the "
+            "walk begins at its last node. If this run was resumed, call load_state_dict() first",
+            *(step, path.folder),
+        )
 
 
 def check_student(student: nn.Module, checksum: int | None, path: Path | None) -> None:
@@ -137,10 +151,11 @@ def parameters_checksum(module: nn.Module) -> int:
 
     The same on every rank; of a sharded module, over all shards.
     """
-    total = 0
+    total, is_cut = 0, is_sharded(module)
     for position, parameter in enumerate(module.parameters(), start=1):
-        bits = parameter.detach().contiguous().view(-1).view(_INTEGER[parameter.element_size()])
-        total += position * int(bits.sum(dtype=torch.int64))
-    if is_sharded(module):
+        own = local_part(parameter)
+        is_cut |= own is not parameter
+        total += position * int(bits(own).sum(dtype=torch.int64))
+    if is_cut:
         total = sum(gather(total))
     return total % (1 << 63)

@@ -14,8 +14,9 @@ from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import Measure, Measurement
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import holds_path
-from disback_plugin.progress import Progress, Turn
+from disback_plugin.progress import Progress, Steps, Turn
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
+from disback_plugin.real_score.weights import refuse_foreign
 from disback_plugin.recorded import (
     check_student,
     is_too_short,
@@ -23,6 +24,7 @@ from disback_plugin.recorded import (
     parameters_checksum,
     recorded_so_far,
     reopen,
+    warn_if_resumed,
 )
 from disback_plugin.recorder import Recorder
 
@@ -55,7 +57,7 @@ class DisBack:
             Recorder(config, installation, method, self._measurement) if config.record else None
         )
         self._path: DegradationPath | None = None
-        self._progress = Progress()
+        self._progress, self._steps = Progress(), Steps()
 
     @classmethod
     def attach(
@@ -84,6 +86,8 @@ class DisBack:
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
+        if config.arm != "fixed":
+            refuse_foreign(found.student, "student", compared=True)
         installation = chosen.installation(found, config)
         return cls(found, installation, config, chosen.name, measure)
 
@@ -95,6 +99,7 @@ class DisBack:
         if self._progress.first_step is None:
             self._start(step)
         local = self._progress.local(step)
+        self._steps.begin(step, self._progress)
         if self._progress.no_path:
             return Turn(step, "teacher", 0, update_student=True)
         if local < self._progress.num_record_steps:
@@ -117,6 +122,7 @@ class DisBack:
         entry = None
         if self.active and step != self._progress.last_step:
             num_done = self._progress.local(step) + 1
+            self._steps.end(step)
             if num_done <= self._progress.num_record_steps:
                 entry = self._end_record_step(num_done)
             self._progress.last_step = step
@@ -201,9 +207,14 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Warn if an active session never switched anything, but for a recording that said why."""
+        """Warn where the real score was overwritten, or no node ever came (unless that was said).
+
+        Reads the teacher once.
+        """
         if self._recorder:
             self._recorder.release()
+        if self.active and self._progress.first_step is not None and is_main():
+            self._strategy.warn_if_overwritten()
         if self.config.arm == "disback" and is_main():
             short = self._path is not None and is_too_short(self._path)
             if not (self._progress.no_path or short):
@@ -213,8 +224,10 @@ class DisBack:
     def _start(self, step: int) -> None:
         folder = self.config.path
         assert folder is not None
+        self._strategy.refuse_overwritten(self.installation.overwritten(), "the first step")
         if on_main(lambda: holds_path(folder), "looking for a path"):
             self._path = open_recorded(self.config, self.installation, self._student)
+            warn_if_resumed(self._path, self._student, step)
             self._backtrack()
         elif self._recorder is None:
             raise ConfigError(

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from disback_plugin.path.precision import (
         NodePrecision,
         cast,
+        is_measured,
         measure_precision,
+        reals,
         relative,
         square_sum,
+        without_constants,
     )
     from disback_plugin.path.reference import TeacherReference
 
@@ -27,17 +30,24 @@ __all__ = [
     "TeacherReference",
     "cast",
     "get_codec",
+    "is_measured",
     "measure_precision",
+    "reals",
     "register_codec",
     "relative",
     "square_sum",
+    "without_constants",
 ]
 # where each name lives; imported when first asked for: a manifest is read without torch
 _HOMES = {
     **dict.fromkeys(("NodeCodec", "get_codec", "register_codec"), "codecs"),
     **dict.fromkeys(("Manifest", "NodeEntry", "TeacherEntry"), "manifest"),
     **dict.fromkeys(
-        ("NodePrecision", "cast", "measure_precision", "relative", "square_sum"), "precision"
+        (
+            *("NodePrecision", "cast", "is_measured", "measure_precision", "reals", "relative"),
+            *("square_sum", "without_constants"),
+        ),
+        "precision",
     ),
     "DegradationPath": "degradation_path",
     "TeacherReference": "reference",

@@ -29,6 +29,11 @@ from disback_plugin.path.reference import TeacherReference, check_tensors
 from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.tensors import describe_difference
 
+UNTRAINED = (
+    "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
+    "the first node later), steps count parts of an accumulated update, a GradScaler skipped one"
+)
+
 
 class DegradationPath:
     """A folder with `path.json` and one safetensors file a node; node 0 is the teacher.
@@ -231,11 +236,11 @@ class DegradationPath:
         if not math.isfinite(precision.distance):
             raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
         if precision.distance == 0.0:
-            raise PathError(f"{name} equals the teacher: the fake score is not being trained")
+            raise PathError(f"{name} equals the teacher: {UNTRAINED}")
         size, digest = files.write_tensors(self.folder / name, stored)
         if self.nodes and digest == self.nodes[-1].sha256:
             (self.folder / name).unlink()
-            raise PathError(f"{name} equals node {index - 1}: the fake score is not being trained")
+            raise PathError(f"{name} equals node {index - 1}: {UNTRAINED}")
         entry = NodeEntry(
             index=index, step=step, file=name, bytes=size, sha256=digest, **vars(precision)
         )

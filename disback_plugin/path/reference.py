@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from disback_plugin.errors import PathError
-from disback_plugin.tensors import misfit, snapshot, tensor_hash
+from disback_plugin.tensors import misfit, snapshot, tensor_hash, weights
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TeacherReference:
         cls, tensors: Mapping[str, Tensor], identity: Mapping[str, Tensor] | None = None
     ) -> "TeacherReference":
         """Reference with private CPU copies of `tensors`; `identity` (default: them) is hashed."""
-        own = snapshot(tensors)
+        own = snapshot(weights(tensors))
         hashed = own if identity is None else identity
         return cls(own, {name: tensor_hash(value) for name, value in hashed.items()})
 
