@@ -21,6 +21,7 @@ from disback_plugin.files import sha256, write_json
 logger = logging.getLogger("disback")
 
 SEAL = "sha256"
+MAX_BYTES = 1 << 25  # of one JSON file
 _DIGEST = re.compile("[0-9a-f]{64}")
 _DAMAGE = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
@@ -51,6 +52,8 @@ def read_json(file: Path, error: type[DisBackError], advice: str = "") -> dict[s
     with damage_of(file, error, advice):
         if file.exists() and not file.is_file():
             raise OSError("it is no file")
+        if file.exists() and file.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{file.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as problem:

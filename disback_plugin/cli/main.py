@@ -2,12 +2,11 @@
 
 import argparse
 import errno
+import io
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from pathlib import Path
 
 import disback_plugin
 from disback_plugin.cli import (
@@ -23,7 +22,9 @@ from disback_plugin.cli import (
     report,
     run,
 )
+from disback_plugin.cli.stopping import stoppable
 from disback_plugin.errors import DisBackError
+from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (demo, run, compare, data, path, convert, inspect, adapters, patches, report, doctor)
 
@@ -56,8 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # key=value may also come after options
         args.overrides += rest
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names and prompts may be any text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _stopped_by(signal.SIGTERM):
+        _make_local(args)
+        with stoppable():
             return args.command(args)
     except DisBackError as error:
         print(f"disback: error: {error}", file=sys.stderr)
@@ -74,30 +78,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a folder where a file should be, no permission, a full disk
         print(f"disback: error: {_told(error)}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("disback: error: the memory does not suffice", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("disback: stopped", file=sys.stderr)
         return 130
 
 
-@contextmanager
-def _stopped_by(number: signal.Signals) -> Iterator[None]:
-    """Within, the signal is what Ctrl-C is: the only one that stops what runs in the background."""
-    before = signal.getsignal(number)
-    if threading.current_thread() is not threading.main_thread() or before != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+def _make_local(args: argparse.Namespace) -> None:
+    """~ in arguments that are paths is the home folder; an address there is an error."""
+    for name, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, name, local_path(value))
+        elif isinstance(value, list) and all(isinstance(item, Path) for item in value):
+            setattr(args, name, [local_path(item) for item in value])
 
 
 def _told(error: OSError) -> str:
     """File, what the system says, and what to do."""
     if error.strerror is None:
-        return str(error)
-    where = "" if error.filename is None else f"{error.filename}: "
+        return told(error)
+    where = "" if error.filename is None else f"{cut(error.filename)}: "
     advice = ADVICE.get(error.errno or 0)
     return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")
 

@@ -7,6 +7,7 @@ import pytest
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath
 from tests.hosts.toy import ToyHost, same, tensors_of
+from tests.path.folders import edit
 from tests.session.measured import APART, TOGETHER
 from tests.session.scripted import ADAPTIVE, Script, attach
 
@@ -91,10 +92,7 @@ def recorded_in_mid_run(folder):
     """The folder of a path whose manifest tells the step at which an earlier version began it."""
     host, record = ToyHost(), {"num_steps": 2, "at": [1, 2]}
     host.run(attach(host, folder, None, record=record), range(2))
-    file = folder / "path" / "path.json"
-    manifest = json.loads(file.read_text())
-    manifest["recording"]["begun_at"] = 4
-    file.write_text(json.dumps(manifest))
+    edit(folder / "path", lambda manifest: manifest["recording"].update(begun_at=4))
     return record
 
 

@@ -80,4 +80,5 @@ def test_a_rank_that_resumes_later_than_the_other_still_meets_it(tmp_path: Path)
     host.run(disback, range(3))
     state = disback.state_dict()
     host.run(disback, range(3, 5))  # node 3, after the checkpoint; then killed
+    disback.close()  # the killed process holds no lock
     start_ranks(resume_late, (str(tmp_path), state))

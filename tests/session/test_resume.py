@@ -65,10 +65,11 @@ def test_a_recorded_path_is_reused_and_the_fake_score_starts_at_its_last_node(tm
     turn = disback.begin_step(0)
     assert (turn.stage, turn.node, turn.update_student) == ("backtrack", 3, True)
     assert same(tensors_of(host.fake_score), last)
-    turns = host.run(disback, range(8))
+    turns = host.run(disback, range(5))
+    state = disback.state_dict()
+    turns += host.run(disback, range(5, 8))
     assert [turn.node for turn in turns] == [3, 3, 2, 2, 1, 1, 0, 0]
 
-    state = disback.state_dict()
     resumed = attach(ToyHost(), settings(tmp_path, record=None))
     resumed.load_state_dict(state)
     assert resumed.begin_step(5).node == 1
@@ -103,7 +104,7 @@ def test_a_path_of_another_initial_student_is_not_reused_unasked(tmp_path):
     host.run(attach(host, settings(tmp_path)), range(6))
     other = ToyHost()
     other.student = network(7)
-    with pytest.raises(ConfigError, match="another initial student: leave 'record' out"):
+    with pytest.raises(ConfigError, match="another initial student .*: leave 'record' out"):
         attach(other, settings(tmp_path)).begin_step(0)
     assert attach(other, settings(tmp_path, record=None)).begin_step(0).node == 3
 

@@ -97,7 +97,9 @@ class TrainingState:
             "session": self._run.session.state_dict(),
         }
         file, metadata = Path(folder or "") / FILE_NAME, {"disback": json.dumps(plain)}
-        on_main(lambda: write_tensors(file, tensors, metadata), "saving the training state")
+        on_main(
+            lambda: write_tensors(file, tensors, metadata, seal=True), "saving the training state"
+        )
 
     def _read(self, place: Path) -> None:
         file = place / FILE_NAME if place.is_dir() else place
@@ -106,7 +108,7 @@ class TrainingState:
                 f"{place} has no {FILE_NAME}: it is written with every snapshot of a run with "
                 "--disback; give that run's output folder"
             )
-        self._tensors, metadata = read_tensors(file, SessionError)
+        self._tensors, metadata = read_tensors(file, SessionError, sealed=True)
         try:
             self._plain = json.loads(metadata["disback"])
         except (KeyError, json.JSONDecodeError) as error:

@@ -10,6 +10,7 @@ from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
 from disback_plugin.adapters.overlay import base as overlay
 from disback_plugin.adapters.overlay import flags, side_file
 from disback_plugin.adapters.overlay.flags import add_arguments
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.errors import SessionError
 from disback_plugin.real_score import Installation
 
@@ -25,7 +26,17 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             "--disback replaces the real score along a path, and --gan_alone trains without one "
             "(it deletes real_unet): leave one of them out"
         )
-    flags.check_arguments(parser, args)
+    length, warm_up = getattr(args, "train_iters", None), getattr(args, "warmup_step", 0)
+    is_warm = getattr(args, "checkpoint_path", None) is not None  # its schedulers come with it
+    flags.check_arguments(
+        parser,
+        args,
+        HostRun(
+            length,
+            f"--train_iters {length}",
+            f"--warmup_step {warm_up}" if warm_up and not is_warm else None,
+        ),
+    )
 
 
 class Overlay(overlay.Overlay):
@@ -55,6 +66,8 @@ class Overlay(overlay.Overlay):
         saved = side_file.read(Path(folder))
         if self.session is None:
             # without the file nothing tells a node from the teacher: none is remembered here
+            if saved is not None:
+                saved.refuse_recording(folder)
             if saved is not None and saved.node != 0:
                 raise SessionError(
                     f"{folder} was saved on the way back: its real_unet holds node {saved.node}, "

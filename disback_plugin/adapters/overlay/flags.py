@@ -8,6 +8,7 @@ from typing import Any
 
 from disback_plugin.adapters.overlay import flag_settings
 from disback_plugin.adapters.overlay.flag_settings import config_from
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.schedule import list_schedules
 
@@ -98,9 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(name, type=flag.parse, choices=flag.choices, help=flag.text)
 
 
-def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def check_arguments(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, run: HostRun | None = None
+) -> None:
     """Refuse, as the parser does, what cannot work, before the host loads anything."""
     try:
-        flag_settings.check(args)
+        flag_settings.check(args, run)
     except (ConfigError, PathError) as error:
         parser.error(str(error))

@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from disback_plugin.adapters.overlay import base as overlay
-from disback_plugin.adapters.overlay import side_file
-from disback_plugin.adapters.overlay.flags import add_arguments, check_arguments, config_from
+from disback_plugin.adapters.overlay import flags, side_file
+from disback_plugin.adapters.overlay.flags import add_arguments, config_from
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
 from disback_plugin.errors import SessionError
 
@@ -30,12 +31,30 @@ def loggable(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse, as the parser does, what cannot work, before SwiftBrush loads anything."""
+    flags.check_arguments(parser, args, _run_of(args))
+
+
+def _run_of(args: argparse.Namespace) -> HostRun:
+    length, warm_up = (getattr(args, name, None) for name in ("max_train_steps", "lr_warmup_steps"))
+    schedule = getattr(args, "lr_scheduler", "constant")
+    warms = warm_up and schedule != "constant" and not getattr(args, "resume_from_checkpoint", None)
+    return HostRun(
+        length,
+        f"--max_train_steps {length}",
+        f"--lr_scheduler {schedule} --lr_warmup_steps {warm_up}" if warms else None,
+    )
+
+
 class Overlay(overlay.Overlay):
     """SwiftBrush skips its student's update while `update_student` is False."""
 
     def __init__(self, args: argparse.Namespace, unet: nn.Module, teacher_lora: nn.Module) -> None:
         """Once the networks are wrapped, before a checkpoint is loaded."""
         super().__init__(config_from(args) if args.disback else None)
+        if self.config is not None:  # by now the length is known, where epochs give it
+            _run_of(args).warn_if_short(self.config)
         self.start(SwiftBrushHost(unet, teacher_lora), "swiftbrush")
         self._shown = ExitStack()
         # node 0 as an adapter is all zeros, which would never train: keep how LoRA starts
@@ -61,6 +80,8 @@ class Overlay(overlay.Overlay):
         """Go on from a checkpoint's folder, on every rank, after SwiftBrush loaded its part."""
         saved = side_file.read(Path(folder))
         if self.session is None:
+            if saved is not None:
+                saved.refuse_recording(folder)
             if saved is not None and saved.node != 0:
                 raise SessionError(
                     f"{folder} was saved on the way back, at node {saved.node}: resume it with "

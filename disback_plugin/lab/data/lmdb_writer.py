@@ -14,6 +14,7 @@ from disback_plugin.errors import DataError
 from disback_plugin.files import TEMP_PREFIX, sync
 from disback_plugin.lab.data.lmdb_reader import DATA_FILE, DTYPES, LOCK_FILE, row_key, shape_key
 from disback_plugin.lab.data.optional import needed
+from disback_plugin.reading import told
 
 MAP_SIZE = 1 << 30
 CHUNK_BYTES = 1 << 25
@@ -79,7 +80,7 @@ def write_lmdb(folder: Path, rows: Iterable[Row], *, replace: bool, map_size: in
     first = next(iterator, None)
     if first is None:
         raise DataError(f"there is nothing to write into {folder}")
-    with _whole_or_absent(folder, replace) as temp:
+    with _told(folder, lmdb.Error), _whole_or_absent(folder, replace) as temp:
         # a crash leaves a temp folder behind, so pages need no flush before the end
         environment = lmdb.open(str(temp), map_size=map_size, lock=False, sync=False)
         try:
@@ -115,11 +116,23 @@ def refuse_existing(folder: Path, replace: bool) -> None:
 
 
 @contextmanager
+def _told(folder: Path, lmdb_error: type[Exception]) -> Iterator[None]:
+    """Turns a full disk, a folder that may not be written and the like into one DataError."""
+    try:
+        yield
+    except (lmdb_error, OSError, OverflowError, MemoryError) as error:
+        raise DataError(
+            f"{folder} cannot be written ({told(error)}), and nothing is left of it: is there "
+            "room, and may you write there?"
+        ) from error
+
+
+@contextmanager
 def _whole_or_absent(folder: Path, replace: bool) -> Iterator[Path]:
     folder = folder.resolve()
-    temp = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-{folder.name}")
-    temp.mkdir(parents=True)
+    temp = _free_temp(folder)
     try:
+        temp.mkdir(parents=True)
         yield temp
         sync(temp)
         refuse_existing(folder, replace)  # again: somebody else may have made it meanwhile
@@ -132,6 +145,12 @@ def _whole_or_absent(folder: Path, replace: bool) -> Iterator[Path]:
             sync(folder.parent)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _free_temp(folder: Path) -> Path:
+    """A killed process of the same number, in another container, may have left one behind."""
+    names = (f"{TEMP_PREFIX}{os.getpid()}{more}-{folder.name}" for more in ("", ".1", ".2", ".3"))
+    return next(temp for temp in map(folder.with_name, names) if not os.path.lexists(temp))
 
 
 def _put(environment: Any, chunk: dict[bytes, bytes], map_full: type[Exception]) -> None:

@@ -1,18 +1,21 @@
 """Prompts alone: what is to be drawn is what a teacher that takes text draws for them."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, RunError, count
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.data import load_prompts
 from disback_plugin.lab.metrics import energy_distance
 from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource
 from disback_plugin.lab.problems.prompt_encoder import PromptEncoder
+
+_log = logging.getLogger(__name__)
 
 
 class PromptsConfig(ProblemSettings):
@@ -38,6 +41,9 @@ class PromptsConfig(ProblemSettings):
         prompts = load_prompts(
             self.file, column=self.column, split=self.split, trust_pickle=self.trust_pickle
         )
+        if prompts.num_dropped:
+            blank = count(prompts.num_dropped, "blank prompt")
+            _log.warning("%s: %s left out, %s stay", self.file, blank, f"{len(prompts):,}")
         return PromptsProblem(
             data_shape=teacher.description.data_shape,
             num_classes=len(prompts),
@@ -67,4 +73,10 @@ class SamplesEvaluator:
         self.file = file
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
-        return {"energy_distance": energy_distance(samples, load_file(self.file)["samples"])}
+        return {"energy_distance": energy_distance(samples, self._reference())}
+
+    def _reference(self) -> Tensor:
+        tensors, _ = read_tensors(self.file, RunError)
+        if "samples" not in tensors:
+            raise RunError(f"{self.file} has no tensor 'samples'")
+        return tensors["samples"]

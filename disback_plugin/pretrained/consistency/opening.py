@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.diffusion import Denoiser, Description, PreconditionedDenoiser
-from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.errors import ConfigError, DisBackError
 from disback_plugin.pretrained.consistency.architecture import infer_architecture
 from disback_plugin.pretrained.consistency.checkpoint import read_openai_checkpoint
 from disback_plugin.pretrained.consistency.denoiser import make_denoiser
@@ -16,12 +16,13 @@ from disback_plugin.pretrained.formats import register_format, take_options
 
 PREFIXES = {"cd_": "consistency", "ct_": "consistency", "edm_": "edm"}
 OPTIONS = {"num_head_channels": None, "resolution": None, "parametrisation": None}
+TYPES = {"num_head_channels": int, "resolution": int, "parametrisation": str}
 
 
 @register_format("cm")
 def open_cm(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A `.pt` file of OpenAI's, or a folder of diffusers' ConsistencyModelPipeline."""
-    return open_checkpoint(location, **take_options(options, "cm", OPTIONS))
+    return open_checkpoint(location, **take_options(options, "cm", OPTIONS, TYPES))
 
 
 def open_checkpoint(
@@ -41,8 +42,8 @@ def open_checkpoint(
     path = Path(source)
     on_hub = HUB_NAME.fullmatch(str(source)) and path.suffix not in (".pt", ".pth")
     if not path.is_dir() and (path.exists() or not on_hub):
-        kind = _parametrisation(path, parametrisation)
         tensors = read_openai_checkpoint(path)
+        kind = _parametrisation(path, parametrisation)
         try:
             architecture = infer_architecture(tensors, num_head_channels, resolution)
             return make_denoiser(build_unet(tensors, architecture), kind)
@@ -66,8 +67,6 @@ def convert_checkpoint(
     force: bool = False,
 ) -> Description:
     """Write OpenAI's `cd_*.pt` or `ct_*.pt` as a folder of diffusers; returns what it held."""
-    if not file.is_file():
-        raise CheckpointError(f"no such checkpoint: {file}")
     kind = "edm" if file.name.startswith("edm_") else "consistency"
     denoiser = open_checkpoint(file, num_head_channels, resolution, kind)
     found = denoiser.description
@@ -84,8 +83,6 @@ def _parametrisation(file: Path, given: str | None) -> str:
     for prefix, kind in PREFIXES.items():
         if file.name.startswith(prefix):
             return kind
-    if not file.is_file():
-        raise CheckpointError(f"no such checkpoint: {file}")
     raise ConfigError(
         f"{file}: the name does not say what the model is (cd_ and ct_ are consistency models, "
         "edm_ teachers); give parametrisation, consistency or edm"

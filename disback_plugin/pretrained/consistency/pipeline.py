@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from disback_plugin.aside import built_aside
 from disback_plugin.diffusion import ConsistencyDenoiser, PreconditionedDenoiser
-from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.consistency.denoiser import make_denoiser
 from disback_plugin.pretrained.consistency.unet import import_diffusers
 from disback_plugin.pretrained.image_unet import ImageUNet
@@ -21,7 +22,7 @@ def save_pipeline(
     num_timesteps is the length of the scale on which its multistep sampling counts: 40 for
     distilled models, 201 and 151 for trained ones (ImageNet-64, LSUN-256). One step does not
     depend on it. Raises ConfigError for a teacher with EDM's scalings, which that pipeline cannot
-    express, and for a folder that holds files, unless `force` writes over them.
+    express, and for a folder that holds files: `force` replaces those of a pipeline, at the end.
     """
     network = denoiser.network
     if not isinstance(denoiser, ConsistencyDenoiser) or not isinstance(network, ImageUNet):
@@ -29,10 +30,6 @@ def save_pipeline(
             "ConsistencyModelPipeline takes consistency models only; open an EDM teacher from its "
             ".pt file, as cm:FILE"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: choose a folder to write")
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise ConfigError(f"{folder} exists and is not empty: choose another, or force (--force)")
     diffusers = import_diffusers()
     scheduler = diffusers.CMStochasticIterativeScheduler(
         num_train_timesteps=num_timesteps,
@@ -41,7 +38,8 @@ def save_pipeline(
         sigma_data=denoiser.sigma_data,
     )
     pipeline = diffusers.ConsistencyModelPipeline(unet=network.unet, scheduler=scheduler)
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    with built_aside(folder, force) as build:
+        pipeline.save_pretrained(build, safe_serialization=True)
 
 
 def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
@@ -52,24 +50,17 @@ def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
     """
     if isinstance(source, Path) and not (source / "model_index.json").is_file():
         raise CheckpointError(f"{source} is no folder of a diffusers pipeline: no model_index.json")
-    diffusers = import_diffusers()
+    import_diffusers()
     from disback_plugin.pretrained.diffusers.files import Repository
+    from disback_plugin.pretrained.diffusers.settings import consistency_levels
 
     repository = Repository(location=str(source))
     _check_parts(repository.read_json("model_index.json") or {}, source)
     unet = repository.unet((PARTS["unet"],))
     for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
         weight.data = weight.data.clone()
-    try:
-        scheduler = diffusers.CMStochasticIterativeScheduler.from_config(repository.scheduler())
-        said = scheduler.config
-        return make_denoiser(unet, "consistency", said.sigma_data, said.sigma_min, said.sigma_max)
-    except DisBackError:
-        raise
-    except (TypeError, ValueError) as error:  # settings of other types
-        raise CheckpointError(f"{source} cannot be opened as a consistency model: {error}") from (
-            error
-        )
+    sigma_data, sigma_min, sigma_max = consistency_levels(*repository.scheduler())
+    return make_denoiser(unet, "consistency", sigma_data, sigma_min, sigma_max)
 
 
 def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
@@ -77,5 +68,5 @@ def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
     if name != "ConsistencyModelPipeline":
         raise CheckpointError(f"{source} holds a {name}, not a ConsistencyModelPipeline")
     for part, kind in PARTS.items():
-        if index.get(part, [None])[-1] != kind:
+        if index.get(part) != ["diffusers", kind]:
             raise CheckpointError(f"{source}: its {part} is {index.get(part)}, not a {kind}")

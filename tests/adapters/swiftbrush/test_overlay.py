@@ -1,5 +1,6 @@
 """What the patched script calls, in one process, on two tiny UNets."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,12 @@ import torch
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
 from disback_plugin.adapters.swiftbrush import adapter as swiftbrush
 from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
-from disback_plugin.adapters.swiftbrush.overlay import Overlay, loggable
+from disback_plugin.adapters.swiftbrush.overlay import (
+    Overlay,
+    add_arguments,
+    check_arguments,
+    loggable,
+)
 from disback_plugin.errors import AdapterError, SessionError
 from tests.adapters.swiftbrush.lora_unet import (
     NUM_STEPS,
@@ -163,3 +169,42 @@ def test_arguments_reach_tensorboard_as_plain_values(tmp_path: Path) -> None:
     assert plain["disback"] is True
     assert plain["disback_interval"] == 2
     assert plain["disback_intervals"] is None
+
+
+def parse(*given: str, **hosts: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    on = ["--disback", "--disback_path", "p", "--disback_record_iters", "5", "--disback_record_at"]
+    args = parser.parse_args([*on, *given])
+    vars(args).update(hosts)
+    check_arguments(parser, args)
+    return args
+
+
+def test_a_schedule_longer_than_the_run_is_told(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse("2,5", "--disback_interval", "4", max_train_steps=10)
+    parse("2,5", "--disback_interval", "4", max_train_steps=None)  # epochs: not known yet
+    assert caplog.text == ""
+    parse("2,5", "--disback_interval", "4", max_train_steps=9)
+    assert "--max_train_steps 9: the run has 9 steps, but" in caplog.text
+    caplog.clear()
+    args = arguments(tmp_path / "path")
+    args.max_train_steps = 1
+    Overlay(args, *make_unets(inputs))
+    assert "--max_train_steps 1: the run has 1 step, but" in caplog.text
+
+
+def test_a_node_after_the_first_step_of_a_warm_up_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    warm = {"lr_scheduler": "cosine", "lr_warmup_steps": 500}
+    parse("1,5", lr_scheduler="constant", lr_warmup_steps=500)
+    parse("2,5", **warm)
+    parse("1,5", resume_from_checkpoint="latest", **warm)
+    with pytest.raises(SystemExit):
+        parse("1,5", **warm)
+    assert (
+        "--lr_scheduler cosine --lr_warmup_steps 500 the learning rate" in capsys.readouterr().err
+    )
