@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.cli.arguments import add_command, add_jobs, number_of_jobs, path, positive
+from disback_plugin.cli.arguments import add_command, add_jobs, number_of_jobs, positive
 from disback_plugin.cli.experiment import run_and_report
 from disback_plugin.errors import ConfigError
 
@@ -18,7 +18,7 @@ EXAMPLES = """  disback run experiments/gaussians/far.yaml --seeds 5
 def add_parser(commands: Any) -> None:
     """Register the command."""
     parser = add_command(commands, "run", "run an experiment and write its report", EXAMPLES)
-    parser.add_argument("config", type=path, help="YAML file, see experiments/")
+    parser.add_argument("config", type=Path, help="YAML file, see experiments/")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
     )
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
         help="which arm (default: all three, on the same seeds and budget)",
     )
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 0..N-1")
-    parser.add_argument("--out", type=path, help="folder (default: runs/<name of the experiment>)")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/<name of the experiment>)")
     parser.add_argument("--resume", action="store_true", help="go on in a folder with results")
     add_jobs(parser)
     parser.set_defaults(command=run)
