@@ -118,7 +118,7 @@ def test_a_run_of_before_there_were_digests_resumes_and_is_the_same(
 ) -> None:
     _stop_at(out, 12)
     sealed = [file for file in out.rglob("*.json") if "sha256" in json.loads(file.read_text())]
-    names = {"manifest.json", "reference.json", "experiment.json"}
+    names = {"manifest.json", "reference.json", "experiment.json", "path.json"}
     assert {file.name for file in sealed} == names
     for file in sealed:
         said = json.loads(file.read_text())
@@ -171,6 +171,7 @@ def test_leftovers_of_killed_writes_are_gone_after_a_resume(out: Path) -> None:
     folders = (out, out / "teacher", out / RUN, out / RUN / "samples")
     for folder in folders:
         (folder / ".tmp-1-x.json").write_text("half")
+        (folder / ".tmp-1-x.safetensors").mkdir()
     _resume(out)
     assert [list(folder.glob(".tmp-*")) for folder in folders] == [[]] * 4
 
