@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
+from disback_plugin.adapters import swiftbrush
 from disback_plugin.adapters.swiftbrush import SwiftBrushHost
-from disback_plugin.adapters.swiftbrush import adapter as swiftbrush
 from disback_plugin.adapters.swiftbrush.overlay import Overlay, loggable
 from disback_plugin.errors import AdapterError, SessionError
 from tests.adapters.swiftbrush.lora_unet import (
