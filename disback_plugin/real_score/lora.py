@@ -48,7 +48,9 @@ class LoRAAdapter(Installation):
         add_node_adapter(self.model, self.trained)
         own = self._adapter_tensors(self.trained)
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
-        self.reference = TeacherReference.of(zeros, identity=self._base_tensors())
+        state = self.model.state_dict()
+        base = {name: value for name, value in state.items() if ".lora_" not in name}
+        self.reference = TeacherReference.of(zeros, identity=base)
         self._node = 0
 
     def detach(self) -> None:
@@ -131,7 +133,3 @@ class LoRAAdapter(Installation):
 
     def _adapter_tensors(self, adapter: str) -> dict[str, Tensor]:
         return adapter_tensors(self.model, adapter)
-
-    def _base_tensors(self) -> dict[str, Tensor]:
-        state = self.model.state_dict()
-        return {name: value for name, value in state.items() if ".lora_" not in name}

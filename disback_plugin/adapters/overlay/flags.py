@@ -61,9 +61,7 @@ def flags() -> tuple[Flag, ...]:
         Flag("record_at", f"or a node after these, {_STEPS}", _numbers),
         Flag("interval", "schedule fixed: iterations a node", _number),
         Flag(
-            "intervals",
-            f"schedule per-node: iterations of each node visited, {_STEPS}",
-            _numbers,
+            "intervals", f"schedule per-node: iterations of each node visited, {_STEPS}", _numbers
         ),
         Flag("schedule_settings", "further settings of the schedule, a JSON object", _fields),
         Flag(
@@ -77,14 +75,10 @@ def flags() -> tuple[Flag, ...]:
             choices=("disback", "warm", "fixed"),
         ),
         Flag(
-            "codec",
-            "how nodes are stored; delta: bfloat16 differences",
-            choices=("full", "delta"),
+            "codec", "how nodes are stored; delta: bfloat16 differences", choices=("full", "delta")
         ),
         Flag(
-            "rounding",
-            "how nodes are cast for a 16-bit teacher",
-            choices=("stochastic", "nearest"),
+            "rounding", "how nodes are cast for a 16-bit teacher", choices=("stochastic", "nearest")
         ),
     )
 
