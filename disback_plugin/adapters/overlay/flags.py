@@ -4,10 +4,11 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from disback_plugin.adapters.overlay import flag_settings
 from disback_plugin.adapters.overlay.flag_settings import config_from
+from disback_plugin.config import Arm, Codec, Rounding
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.schedule import list_schedules
 
@@ -69,17 +70,9 @@ def flags() -> tuple[Flag, ...]:
             "when which node answers (default: fixed; per-node with intervals)",
             choices=schedules,
         ),
-        Flag(
-            "arm",
-            "or a control: warm records only, fixed is off",
-            choices=("disback", "warm", "fixed"),
-        ),
-        Flag(
-            "codec", "how nodes are stored; delta: bfloat16 differences", choices=("full", "delta")
-        ),
-        Flag(
-            "rounding", "how nodes are cast for a 16-bit teacher", choices=("stochastic", "nearest")
-        ),
+        Flag("arm", "or a control: warm records only, fixed is off", choices=get_args(Arm)),
+        Flag("codec", "how nodes are stored; delta: bfloat16 differences", choices=get_args(Codec)),
+        Flag("rounding", "how nodes are cast for a 16-bit teacher", choices=get_args(Rounding)),
     )
 
 
