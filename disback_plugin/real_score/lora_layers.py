@@ -70,7 +70,7 @@ def add_node_adapter(model: nn.Module, trained: str) -> None:
     config = copy.copy(configs[trained])
     config.lora_dropout, config.init_lora_weights = 0.0, True
     gpus = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
-    fork = torch.random.fork_rng(devices=gpus)  # its init draws numbers
+    fork = torch.random.fork_rng(devices=[*gpus])  # its init draws numbers
     with adapters_kept(model), fork, warnings.catch_warnings():
         # a second adapter is what we want
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
