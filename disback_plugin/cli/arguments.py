@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 
@@ -18,14 +17,6 @@ def add_command(
         epilog=f"{details}examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-def path(text: str) -> Path:
-    """A path, with ~ as the home folder, which the shell leaves alone in --out=~/x."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user: it is the name of a file
-        return Path(text)
 
 
 def positive(text: str) -> int:

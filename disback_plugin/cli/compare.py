@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.cli.arguments import add_command, path, positive
+from disback_plugin.cli.arguments import add_command, positive
 from disback_plugin.errors import ConfigError
 
 EXAMPLES = """  disback compare experiments/gaussians/far.yaml --seeds 18
@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
     """Register the command."""
     summary = "compare arms and learning rates on many seeds, batched, with intervals"
     parser = add_command(commands, "compare", summary, EXAMPLES)
-    parser.add_argument("config", type=path, help="YAML file, see experiments/")
+    parser.add_argument("config", type=Path, help="YAML file, see experiments/")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
     )
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--lrs", default="", help="student learning rates (default: the config's)")
     parser.add_argument("--seeds", type=positive, default=6, metavar="N", help="seeds 0..N-1")
-    parser.add_argument("--out", type=path, help="folder (default: runs/<name>-compare)")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/<name>-compare)")
     parser.set_defaults(command=run)
 
 

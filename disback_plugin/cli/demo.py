@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from disback_plugin.cli.arguments import add_command, add_jobs, number_of_jobs, path, positive
-from disback_plugin.cli.experiment import run_and_report
+from disback_plugin.cli.arguments import add_command, add_jobs, number_of_jobs, positive
+from disback_plugin.cli.run import run_and_report
 
 CONFIG = "demo.yaml"
 EXAMPLES = """  disback demo
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     summary = "train a teacher on real digits, record, backtrack, compare with the fixed teacher"
     parser = add_command(commands, "demo", summary, EXAMPLES)
     parser.add_argument(
-        "--out", type=path, default=Path("disback-demo"), help="folder (default: disback-demo)"
+        "--out", type=Path, default=Path("disback-demo"), help="folder (default: disback-demo)"
     )
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0..N-1")
     parser.add_argument("--resume", action="store_true", help="go on in a folder with results")

@@ -1,10 +1,11 @@
 """`disback report`: the report of one or several experiment folders."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from disback_plugin.cli.arguments import add_command, path
-from disback_plugin.cli.experiment import report
+from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.run import report
 
 EXAMPLES = """  disback report runs/digits-ddpm
   disback report runs/a runs/b --out comparison
@@ -15,8 +16,8 @@ def add_parser(commands: Any) -> None:
     """Register the command."""
     summary = "write report.html, figures and summary.json from finished or running experiments"
     parser = add_command(commands, "report", summary, EXAMPLES)
-    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="experiment folder")
-    parser.add_argument("--out", type=path, help="where to write (default: the first RUN)")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="experiment folder")
+    parser.add_argument("--out", type=Path, help="where to write (default: the first RUN)")
     parser.set_defaults(command=run)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
-from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
+from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
 from disback_plugin.adapters.dmd2.overlay import Overlay
 from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
 from tests.adapters.dmd2.linear_host import arguments, make_model, network, train

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
-from disback_plugin.adapters.swiftbrush import adapter as swiftbrush
-from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
+from disback_plugin.adapters import swiftbrush
+from disback_plugin.adapters.swiftbrush import SwiftBrushHost
 from disback_plugin.adapters.swiftbrush.overlay import (
     Overlay,
     add_arguments,
