@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: finish the step, write a checkpoint, then leave."""
+"""Ctrl-C, SIGTERM and a closed terminal: finish the step, write a checkpoint, then leave."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunInterrupted(Exception):  # noqa: N818 - asked for, so no error
