@@ -89,6 +89,17 @@ def test_a_checkpoint_with_a_node_is_not_trained_on_without_the_flag(tmp_path: P
         off.attach(model)
 
 
+def test_a_recording_is_not_gone_on_with_without_the_flag(tmp_path: Path) -> None:
+    model = make_model()
+    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
+    overlay.attach(model)
+    train(overlay, model, range(1))
+    overlay.save(str(tmp_path))
+    off = Overlay(arguments(Path(), "--ckpt_only_path", str(tmp_path)), model, "dmd2-sd")
+    with pytest.raises(SessionError, match=r"saved while recording.*Resume it with --disback"):
+        off.attach(model)
+
+
 def test_a_checkpoint_made_without_the_flag_starts_a_session(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
