@@ -8,7 +8,7 @@ from disback_plugin import DegradationPath, FixedTeacher, PathNodeScheduler
 from disback_plugin.errors import InstallError
 from disback_plugin.real_score import InPlace, SeparateModule
 from disback_plugin.schedule import FixedInterval
-from tests.hosts.toy import ToyHost, network, same, tensors_of
+from tests.toy import ToyHost, network, same, tensors_of
 
 
 def moved(tensors, amount, seed=0):

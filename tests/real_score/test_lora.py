@@ -14,8 +14,8 @@ from disback_plugin import DegradationPath, DisBack, DisBackConfig, PathNodeSche
 from disback_plugin.errors import InstallError
 from disback_plugin.real_score.lora import LoRAAdapter
 from disback_plugin.schedule import FixedInterval
-from tests.hosts.toy import same, tensors_of
 from tests.real_score.lora_host import Base, injected, peft_model, train, trainable
+from tests.toy import same, tensors_of
 
 
 @pytest.fixture(params=[injected, peft_model])

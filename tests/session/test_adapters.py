@@ -12,7 +12,7 @@ from disback_plugin import DisBack, DisBackConfig, get_adapter, list_adapters, r
 from disback_plugin.adapter import Adapter, Roles
 from disback_plugin.adapters import GenericAdapter
 from disback_plugin.errors import AdapterError, ConfigError
-from tests.hosts.toy import ToyHost
+from tests.toy import ToyHost
 
 
 class HostAdapter(Adapter):
@@ -146,12 +146,12 @@ def test_roles_that_share_weights_are_refused():
 
 def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeypatch, caplog):
     broken = EntryPoint("broken", "no_such_module:Adapter", registry.ENTRY_POINT_GROUP)
-    other = EntryPoint("other", "tests.hosts.toy:ToyHost", registry.ENTRY_POINT_GROUP)
+    other = EntryPoint("other", "tests.toy:ToyHost", registry.ENTRY_POINT_GROUP)
     good = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken, other, good])
     assert "toy-host" in list_adapters()
     assert "'broken' of no_such_module:Adapter cannot be used" in caplog.text
-    assert "'other' of tests.hosts.toy:ToyHost cannot be used: <class" in caplog.text
+    assert "'other' of tests.toy:ToyHost cannot be used: <class" in caplog.text
 
 
 def test_an_adapter_that_misses_a_role_is_named_with_what_it_gave():

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from disback_plugin.errors import SessionError
-from tests.hosts.toy import ToyHost, same, tensors_of
 from tests.session.measured import APART, TOGETHER
 from tests.session.scripted import Script, attach
+from tests.toy import ToyHost, same, tensors_of
 
 
 def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):

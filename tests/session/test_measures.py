@@ -6,9 +6,9 @@ import torch
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import TeacherPull
-from tests.hosts.toy import ToyHost
 from tests.session.measured import APART, SAMPLES, TOGETHER
 from tests.session.scripted import ADAPTIVE, AUTO, Script, attach
+from tests.toy import ToyHost
 
 
 @pytest.mark.parametrize(

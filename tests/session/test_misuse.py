@@ -5,8 +5,8 @@ import torch
 
 from disback_plugin import DegradationPath, RecordConfig
 from disback_plugin.errors import ConfigError, InstallError, PathError, SessionError
-from tests.hosts.toy import ToyHost
 from tests.session.common import attach, settings
+from tests.toy import ToyHost
 
 
 def test_no_path_and_no_recording_settings_is_an_error(tmp_path):

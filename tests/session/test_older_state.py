@@ -6,9 +6,9 @@ import pytest
 
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath
-from tests.hosts.toy import ToyHost, same, tensors_of
 from tests.session.measured import APART, TOGETHER
 from tests.session.scripted import ADAPTIVE, Script, attach
+from tests.toy import ToyHost, same, tensors_of
 
 NEVER = {"common_loss": None, "decided": 0, "wait": 0}
 

@@ -12,7 +12,7 @@ from disback_plugin.distributed import gather, rank
 from disback_plugin.path import DegradationPath
 from disback_plugin.recorded import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
-from tests.hosts.toy import ToyHost
+from tests.toy import ToyHost
 
 
 def settings(folder: Path) -> DisBackConfig:

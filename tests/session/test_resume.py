@@ -6,8 +6,8 @@ import pytest
 
 from disback_plugin import DegradationPath, RecordConfig
 from disback_plugin.errors import ConfigError, PathError, SessionError
-from tests.hosts.toy import ToyHost, network, same, tensors_of
 from tests.session.common import attach, settings
+from tests.toy import ToyHost, network, same, tensors_of
 
 
 @pytest.mark.parametrize("kill_at", [0, 1, 3, 5, 6, 7, 9, 11, 13])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from disback_plugin import DisBackConfig
-from tests.hosts.toy import ToyHost, same, tensors_of
 from tests.session.common import attach, settings
+from tests.toy import ToyHost, same, tensors_of
 
 
 def test_stages_and_nodes_follow_the_step(tmp_path):

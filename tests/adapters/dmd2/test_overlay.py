@@ -11,7 +11,7 @@ from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
 from disback_plugin.adapters.dmd2.overlay import Overlay
 from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
 from tests.adapters.dmd2.linear_host import arguments, make_model, network, train
-from tests.hosts.toy import same, tensors_of
+from tests.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.adapters.swiftbrush.lora_unet import (
     real_score,
     train,
 )
-from tests.hosts.toy import same, tensors_of
+from tests.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(inputs: Path, tmp_path: Path) -> None:
