@@ -7,29 +7,29 @@ import pytest
 import torch
 from torch import distributed
 
-from disback_plugin import DisBack, DisBackConfig, RecordConfig
+from disback_plugin import DisBack
 from disback_plugin.distributed import gather, rank
 from disback_plugin.path import DegradationPath
 from disback_plugin.recorded import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
+from tests.session.common import attach, settings
 from tests.toy import ToyHost
 
-
-def settings(folder: Path) -> DisBackConfig:
-    return DisBackConfig(
-        path=folder / "path",
-        record=RecordConfig(num_steps=6, at=(1, 2, 4, 6)),
-        schedule={"name": "fixed", "interval": 1},
-    )
+QUICK = {"schedule": {"name": "fixed", "interval": 1}}
 
 
-def resume_late(number: int, folder: str, state: dict) -> None:
+def start(number: int, folder: str) -> tuple[ToyHost, DisBack]:
+    """One of the two processes, its host and its session."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
     )
     host = ToyHost()
-    disback = DisBack.attach(roles=host.roles, config=settings(Path(folder)))
+    return host, attach(host, settings(Path(folder), **QUICK))
+
+
+def resume_late(number: int, folder: str, state: dict) -> None:
+    host, disback = start(number, folder)
     if number == 1:
         time.sleep(1.0)  # rank 0 has dropped the late nodes by now, and waits
     disback.load_state_dict(state)
@@ -45,10 +45,7 @@ def resume_late(number: int, folder: str, state: dict) -> None:
 
 
 def see_late(number: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
-    )
+    host, disback = start(number, folder)
     if number == 1:
         refresh = DegradationPath.refresh
 
@@ -57,8 +54,6 @@ def see_late(number: int, folder: str) -> None:
             refresh(path)
 
         DegradationPath.refresh = late  # type: ignore[method-assign]
-    host = ToyHost()
-    disback = DisBack.attach(roles=host.roles, config=settings(Path(folder)))
     host.run(disback, range(10))
     assert disback.path is not None
     assert [entry.step for entry in disback.path] == [1, 2, 4, 6]
@@ -76,7 +71,7 @@ def test_a_rank_that_sees_a_node_late_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_a_rank_that_resumes_later_than_the_other_still_meets_it(tmp_path: Path) -> None:
     host = ToyHost()
-    disback = DisBack.attach(roles=host.roles, config=settings(tmp_path))
+    disback = attach(host, settings(tmp_path, **QUICK))
     host.run(disback, range(3))
     state = disback.state_dict()
     host.run(disback, range(3, 5))  # node 3, after the checkpoint; then killed
