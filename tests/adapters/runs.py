@@ -172,6 +172,11 @@ class Runs:
         return [json.loads(line) for line in lines]
 
 
+def as_flags(values: dict[str, Any]) -> list[str]:
+    """A command line that gives these values."""
+    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
+
+
 def _need(*modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:

@@ -23,11 +23,6 @@ def model(request):
     return request.param()
 
 
-@pytest.fixture
-def x():
-    return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
-
-
 def test_attaching_changes_neither_outputs_nor_flags_nor_random_state(model, x):
     flags, out, rng = trainable(model), model(x), torch.get_rng_state()
     LoRAAdapter(model, "nearest")

@@ -12,11 +12,6 @@ from tests.real_score.lora_host import adapted, injected, moved, trainable, with
 from tests.toy import same, tensors_of
 
 
-@pytest.fixture
-def x():
-    return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -25,11 +25,6 @@ from tests.toy import same
 BOTH = pytest.mark.parametrize("make", [injected, peft_model])
 
 
-@pytest.fixture
-def x():
-    return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
-
-
 def lora_modules(model):
     return [module for module in model.modules() if hasattr(module, "lora_A")]
 

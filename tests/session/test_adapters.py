@@ -125,12 +125,12 @@ def test_the_installation_can_be_chosen(tmp_path):
 
 def test_roles_that_share_weights_are_refused(host):
     shared = nn.Sequential(host.teacher)  # another object, the same parameters
-    roles = {**host.roles, "student": shared}
-    with pytest.raises(AdapterError, match="student and teacher share 6 parameters"):
-        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
-    roles = {**host.roles, "fake_score": shared}
-    with pytest.raises(AdapterError, match="teacher and fake_score share 6 parameters"):
-        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
+    for role, pair in (
+        ("student", "student and teacher"),
+        ("fake_score", "teacher and fake_score"),
+    ):
+        with pytest.raises(AdapterError, match=f"{pair} share 6 parameters"):
+            DisBack.attach(roles=host.roles | {role: shared}, config=DisBackConfig(arm="fixed"))
 
 
 def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeypatch, caplog):
