@@ -15,7 +15,7 @@ from disback_plugin.errors import DisBackError, PathError
 from disback_plugin.path import DegradationPath, inspection
 from disback_plugin.recorded import parameters_checksum
 from disback_plugin.testing.ranks import start_ranks
-from tests.hosts.toy import ToyHost, tensors_of
+from tests.toy import ToyHost, tensors_of
 
 RECORD = RecordConfig(num_steps=6, at=(1, 2, 4, 6))
 

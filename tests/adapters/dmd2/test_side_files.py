@@ -11,8 +11,8 @@ import torch
 from disback_plugin import DisBack
 from disback_plugin.adapters.overlay import side_file
 from disback_plugin.errors import SessionError
-from tests.hosts.toy import ToyHost
 from tests.session.common import attach, settings
+from tests.toy import ToyHost
 
 
 @pytest.fixture
