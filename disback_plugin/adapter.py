@@ -157,11 +157,8 @@ def list_adapters() -> list[str]:
 
 def origin(name: str) -> str:
     """Where a registered adapter comes from: built in, a package with its version, or a module."""
-    return _PACKAGES.get(name) or _module(_ADAPTERS[name])
-
-
-def _module(cls: type[Adapter]) -> str:
-    return "built in" if cls.__module__.startswith("disback_plugin.") else cls.__module__
+    module = _ADAPTERS[name].__module__
+    return _PACKAGES.get(name, "built in" if module.startswith("disback_plugin.") else module)
 
 
 def _load_entry_points() -> None:

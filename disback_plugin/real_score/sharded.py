@@ -10,11 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import (
-    FullStateDictConfig,
-    FullyShardedDataParallel,
-    StateDictType,
-)
+from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score.copying import Copied, InstallReport, Piece, copy_node

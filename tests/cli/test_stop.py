@@ -84,7 +84,7 @@ def test_ctrl_c_leaves_a_run_that_the_printed_command_goes_on_with(config, tmp_p
 
 
 def test_under_torchrun_the_command_to_resume_is_torchruns(monkeypatch):
-    from disback_plugin.cli.experiment import _launcher
+    from disback_plugin.cli.run import _launcher
 
     assert _launcher() == ["disback"]
     monkeypatch.setenv("WORLD_SIZE", "4")

@@ -15,8 +15,8 @@ from tests.faults.looking import Found, command, digest, nodes, read
 def published(folder: Path) -> None:
     from safetensors.torch import save_file
 
-    from tests.hosts.toy import network, tensors_of
     from tests.path.test_published import guidance_model, write
+    from tests.toy import network, tensors_of
 
     for step in (50, 100):
         write(folder, step, guidance_model(step))

@@ -7,8 +7,8 @@ import torch
 
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from tests.faults.looking import Found, digest, everything
-from tests.hosts.toy import ToyHost
 from tests.session.common import attach, settings
+from tests.toy import ToyHost
 
 
 def nothing(folder: Path) -> None:

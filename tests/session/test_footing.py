@@ -8,8 +8,8 @@ from disback_plugin import DisBack
 from disback_plugin.errors import SessionError
 from disback_plugin.real_score.copying import copy_node, whole_pieces
 from disback_plugin.real_score.footing import Footing
-from tests.hosts.toy import ToyHost, network, same, tensors_of
 from tests.session.common import attach, settings
+from tests.toy import ToyHost, network, same, tensors_of
 
 
 def one_weight(teacher):

@@ -3,8 +3,8 @@
 import pytest
 
 from disback_plugin.errors import ConfigError, SessionError
-from tests.hosts.toy import ToyHost, network
 from tests.session.common import attach, settings
+from tests.toy import ToyHost, network
 
 
 def recorded(folder):

@@ -9,7 +9,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from disback_plugin import DisBack, DisBackConfig, RecordConfig
 from disback_plugin.errors import InstallError, PathError, SessionError
-from tests.hosts.toy import same
+from tests.toy import same
 
 RECORD = RecordConfig(num_steps=2, at=(1, 2))
 

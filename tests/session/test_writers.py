@@ -9,8 +9,8 @@ import pytest
 from disback_plugin import DegradationPath
 from disback_plugin.errors import PathError, SessionError
 from disback_plugin.path.writer_lock import WriterLock
-from tests.hosts.toy import ToyHost
 from tests.session.common import attach, settings
+from tests.toy import ToyHost
 
 HOLD = """
     import sys, pathlib

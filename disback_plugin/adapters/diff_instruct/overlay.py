@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import click
 from torch import nn
 
-from disback_plugin.adapters.diff_instruct.adapter import DiffInstructHost
+from disback_plugin.adapters import overlay
+from disback_plugin.adapters.diff_instruct import DiffInstructHost
 from disback_plugin.adapters.diff_instruct.state import TrainingState
-from disback_plugin.adapters.overlay import base as overlay
 from disback_plugin.adapters.overlay import click_flags
 from disback_plugin.adapters.overlay.flags import config_from
 from disback_plugin.adapters.overlay.host_run import HostRun

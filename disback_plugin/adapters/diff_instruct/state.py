@@ -14,8 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from disback_plugin.adapters.overlay import random_state
-from disback_plugin.adapters.overlay.base import Overlay
+from disback_plugin.adapters.overlay import Overlay, random_state
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.files import read_tensors, write_tensors

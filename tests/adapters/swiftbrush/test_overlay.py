@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
-from disback_plugin.adapters.swiftbrush import adapter as swiftbrush
-from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
+from disback_plugin.adapters import swiftbrush
+from disback_plugin.adapters.swiftbrush import SwiftBrushHost
 from disback_plugin.adapters.swiftbrush.overlay import (
     Overlay,
     add_arguments,
@@ -25,9 +25,10 @@ from tests.adapters.swiftbrush.lora_unet import (
     make_unets,
     move,
     real_score,
+    started,
     train,
 )
-from tests.hosts.toy import same, tensors_of
+from tests.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(inputs: Path, tmp_path: Path) -> None:
@@ -48,8 +49,7 @@ def test_off_it_does_nothing(inputs: Path, tmp_path: Path) -> None:
 def test_the_node_answers_between_the_hosts_switches_and_nowhere_else(
     inputs: Path, tmp_path: Path
 ) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, unet, teacher_lora = started(inputs, tmp_path / "path")
     teacher = answer(load(inputs))
     train(run, unet, teacher_lora, range(1))
     node = answer(teacher_lora)  # the fake score after one step: node 1
@@ -97,8 +97,7 @@ def test_the_student_is_held_still_while_recording(inputs: Path, tmp_path: Path)
 
 
 def test_accumulated_rounds_of_one_step_may_each_begin_it(inputs: Path, tmp_path: Path) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, _, teacher_lora = started(inputs, tmp_path / "path")
     for step in range(NUM_STEPS):
         for _ in range(3):
             run.begin_step(step)
@@ -109,13 +108,11 @@ def test_accumulated_rounds_of_one_step_may_each_begin_it(inputs: Path, tmp_path
 
 
 def test_a_resumed_session_walks_on(inputs: Path, tmp_path: Path) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, unet, teacher_lora = started(inputs, tmp_path / "path")
     answers = train(run, unet, teacher_lora, range(4))
     run.save(str(tmp_path / "checkpoint-4"))
     assert [file.name for file in (tmp_path / "checkpoint-4").iterdir()] == ["disback.json"]
-    again, other = make_unets(inputs)
-    resumed = Overlay(arguments(tmp_path / "path"), again, other)
+    resumed, again, other = started(inputs, tmp_path / "path")
     resumed.load(str(tmp_path / "checkpoint-4"))
     walked = train(resumed, again, other, range(4, NUM_STEPS))
     assert torch.equal(walked[0], answers[3])
@@ -123,8 +120,7 @@ def test_a_resumed_session_walks_on(inputs: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_made_on_the_way_back_needs_the_flag(inputs: Path, tmp_path: Path) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, unet, teacher_lora = started(inputs, tmp_path / "path")
     train(run, unet, teacher_lora, range(4))
     run.save(str(tmp_path))
     off = Overlay(arguments(None), *make_unets(inputs))

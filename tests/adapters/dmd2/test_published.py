@@ -10,7 +10,7 @@ from disback_plugin import DegradationPath
 from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli import main
 from disback_plugin.errors import PathError
-from tests.hosts.toy import network, same, tensors_of
+from tests.toy import network, same, tensors_of
 
 
 @pytest.fixture
