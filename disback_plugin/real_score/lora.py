@@ -53,7 +53,7 @@ class LoRAAdapter(Installation):
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
         base = self._base_tensors()
         self.reference = TeacherReference.of(zeros, identity=base)
-        self.buffers = frozenset(dict(self.model.named_buffers())) - own.keys()
+        self.buffers = frozenset(dict(self.model.named_buffers()))
         self._of_node, self._of_base = Footing(), Footing()
         self._of_base.moved(base)
         self._node = 0
@@ -78,9 +78,11 @@ class LoRAAdapter(Installation):
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)
-        previous, self._node = self._node, node
+        previous, moved = self._node, self.overwritten() if node == 0 else []
+        self._node = node
         if node == 0:  # the base alone answers: nothing to copy
-            return InstallReport(len(own) if previous else 0, len(own), 0.0)
+            changed = len(own) if previous else 0
+            return InstallReport(changed, len(own), 0.0, overwritten=tuple(moved))
         pieces, zeros = whole_pieces(own), self.reference.tensors
         seed, footing = f"node {node}", self._of_node
         copied = copy_node(pieces, tensors, self.rounding, seed, zeros, footing).report()

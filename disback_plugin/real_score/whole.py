@@ -147,8 +147,8 @@ class SeparateModule(_WholeNetwork):
         if node == 0:
             changed = len(self.reference.tensors) if self._node else 0
             self._node, self._node_module = 0, None  # its memory is free again
-            overwritten = tuple(self.overwritten())
-            return InstallReport(changed, len(self.reference.tensors), 0.0, 0.0, overwritten)
+            moved = tuple(self.overwritten())
+            return InstallReport(changed, len(self.reference.tensors), 0.0, overwritten=moved)
         if self._node_module is None:
             self._node_module, self._of_node = self._copy_of_teacher(), Footing()
         self._node = node

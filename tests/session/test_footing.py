@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
-from disback_plugin import DisBack
+from disback_plugin import DisBack, FixedTeacher
 from disback_plugin.errors import SessionError
+from disback_plugin.path import TeacherReference
 from disback_plugin.real_score.copying import copy_node, whole_pieces
 from disback_plugin.real_score.footing import Footing
+from disback_plugin.testing.ranks import start_ranks
 from tests.session.common import attach, settings
 from tests.toy import ToyHost, network, same, tensors_of
 
@@ -152,7 +154,6 @@ def test_a_switch_reads_no_tensor_more_often_than_before(monkeypatch):
 
 def test_a_lora_base_that_trains_is_told_at_the_end(caplog):
     from disback_plugin.real_score.lora import LoRAAdapter
-    from disback_plugin.real_score.walk import FixedTeacher
     from tests.real_score.lora_host import adapted, moved
 
     model = moved(adapted())
@@ -167,3 +168,46 @@ def test_a_lora_base_that_trains_is_told_at_the_end(caplog):
         model.first.base_layer.weight.add_(0.1)
     strategy.warn_if_overwritten()
     assert "tensors differ (first: ['first.base_layer.weight'])" in caplog.text
+    with torch.no_grad():
+        model.first.base_layer.weight.add_(0.1)
+    report = installation.install(0, installation.reference.tensors)
+    assert report.overwritten == ("first.base_layer.weight",)  # as the node gives way to the base
+
+
+class Guidance(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.teacher, self.fake_score = network(1), network(1)
+
+
+def write_to_one_shard(number, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
+    )
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    from disback_plugin.real_score.sharded import ShardedInPlace
+
+    reference = TeacherReference.of(tensors_of(network(1)))
+    root = FullyShardedDataParallel(Guidance().eval(), device_id=torch.device("cpu"))
+    installation = ShardedInPlace(root, "teacher", "fake_score", "nearest", reference)
+    node = {name: value + 1 for name, value in reference.tensors.items()}
+    assert installation.install(1, node).overwritten == ()
+    assert installation.overwritten() == []
+    own = installation._pieces("teacher")["3.bias"].own
+    assert bool(own.numel()) == (number == 0)  # the teacher's half of all lies on rank 0
+    own.add_(1)
+    report = installation.install(0, reference.tensors)
+    assert report.overwritten == ("3.bias",), report  # on both ranks
+    strategy = FixedTeacher(installation)
+    with pytest.raises(SessionError, match=r"1 of 9 tensors differ \(first: \['3.bias'\]\)"):
+        strategy.refuse_overwritten(report.overwritten, "the teacher was due")
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_what_is_written_to_one_ranks_shard_is_an_error_on_every_rank(tmp_path):
+    start_ranks(write_to_one_shard, (str(tmp_path),))
