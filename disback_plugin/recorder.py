@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from disback_plugin.config import AutoRecord, DisBackConfig
 from disback_plugin.distributed import is_main, on_every, on_main
-from disback_plugin.errors import SessionError
+from disback_plugin.errors import PathError, SessionError
 from disback_plugin.measure import Measurement, RecordingState, Start, TeacherPull
 from disback_plugin.path import DegradationPath, Manifest, NodeEntry
 from disback_plugin.path.writer_lock import WriterLock
@@ -204,7 +205,7 @@ class Recorder:
             self._see(path, on_main(write, what))
 
     def _see(self, path: DegradationPath, digest: str) -> None:
-        on_every(lambda: path.catch_up(digest, SEEN_WITHIN), f"reading {path.folder}")
+        on_every(lambda: _catch_up(path, digest), f"reading {path.folder}")
 
     @contextmanager
     def _released_on_failure(self) -> Iterator[None]:
@@ -229,3 +230,21 @@ def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
             f"and one scaling, at least {rule.common:.0%})"
         )
     return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
+
+
+def _catch_up(path: DegradationPath, digest: str) -> None:
+    """Read the path's manifest until it is the one of that digest, as rank 0 left it."""
+    end, seen = time.monotonic() + SEEN_WITHIN, ""
+    while True:
+        try:
+            path.refresh()
+        except PathError as error:
+            seen = f" ({error})"
+        if path.manifest.digest() == digest:
+            return
+        if time.monotonic() > end:
+            raise SessionError(
+                f"{path.folder} is not what rank 0 wrote, even after {SEEN_WITHIN:g} seconds{seen}:"
+                " the path must lie on a file system that all ranks share"
+            )
+        time.sleep(0.1)

@@ -1,7 +1,6 @@
 """`DegradationPath`: the nodes between a teacher and its initial student, on disk (Sec. 4.2)."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,23 +122,6 @@ class DegradationPath:
     def refresh(self) -> None:
         """Read the manifest again, to see what a writer has added meanwhile."""
         self.manifest = read_manifest(self.folder)
-
-    def catch_up(self, digest: str, seconds: float) -> None:
-        """Read the manifest until it is the one of that digest, as its writer left it."""
-        end, seen = time.monotonic() + seconds, ""
-        while True:
-            try:
-                self.refresh()
-            except PathError as error:
-                seen = f" ({error})"
-            if self.manifest.digest() == digest:
-                return
-            if time.monotonic() > end:
-                raise PathError(
-                    f"{self.folder} is not what rank 0 wrote, even after {seconds:g} seconds{seen}:"
-                    " the path must lie on a file system that all ranks share"
-                )
-            time.sleep(0.1)
 
     # -- reading --------------------------------------------------------------------------------
     @property

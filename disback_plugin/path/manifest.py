@@ -74,7 +74,7 @@ class Manifest(StrictModel):
 def read_manifest(folder: Path) -> Manifest:
     """Raises PathError, naming the file and the reason, for anything but a valid manifest."""
     file = folder / FILE_NAME
-    if folder.is_dir() and not os.path.lexists(file):
+    if not folder.is_file() and not os.path.lexists(file):
         raise PathError(f"{folder} is no degradation path: it has no {FILE_NAME}")
     data = read_sealed(file, PathError, AGAIN)
     version = data.get("format_version")
