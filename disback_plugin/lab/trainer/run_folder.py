@@ -16,7 +16,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.distributed import on_main
 from disback_plugin.errors import ConfigError, RunError
-from disback_plugin.files import leftover_temps, write_text
+from disback_plugin.files import leftover_temps, remove, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.results.run_file import AGAIN, RUN, read_run_file
 from disback_plugin.schedule import without_removed
@@ -147,7 +147,7 @@ def clear_temps(*folders: Path) -> None:
     """Remove what killed writers left in folders that this process has locked."""
     for folder in folders:
         for file in leftover_temps(folder):
-            file.unlink()
+            remove(file)
 
 
 def clear_run(folder: Path, names: tuple[str, ...]) -> None:
