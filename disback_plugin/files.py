@@ -75,6 +75,21 @@ def sync(target: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Within, what the system says about a write that fails, a full disk, names the target."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as problem:
+        raise OSError(None, str(problem), str(target)) from None
+    except OSError as problem:
+        if problem.filename is not None:
+            raise
+        raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from None
+
+
 def _commit(temp: Path, file: Path) -> None:
     sync(temp)
     os.replace(temp, file)
@@ -120,11 +135,9 @@ def write_tensors(
         temp.touch()
         mode = temp.stat().st_mode  # safetensors makes files that only their owner may read
         # safetensors refuses tensors that share memory (tied weights), so each gets its own
-        save_file(
-            {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
-            temp,
-            metadata,
-        )
+        own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        with naming(file):
+            save_file(own, temp, metadata)
         temp.chmod(mode)
         size, digest = temp.stat().st_size, sha256(temp)
         if seal:

@@ -134,16 +134,3 @@ def check_file(
             raise ValueError(f"{size} bytes instead of {files[name]['bytes']}")
         if sha256(file) != files[name]["sha256"]:
             raise ValueError("its SHA-256 is not the one it was written with")
-
-
-@contextmanager
-def naming(target: Path) -> Iterator[None]:
-    """Within, what the system says about a write that fails, a full disk, names the target."""
-    try:
-        yield
-    except SafetensorError as problem:
-        raise OSError(None, str(problem), str(target)) from None
-    except OSError as problem:
-        if problem.filename is not None:
-            raise
-        raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from None

@@ -83,6 +83,7 @@ def convert_cm(args: argparse.Namespace) -> int:
 
 def convert_edm(args: argparse.Namespace) -> int:
     """Write a network's tensors and arguments that fit; an existing file is kept unless forced."""
+    from disback_plugin.files import temp_for
     from disback_plugin.foreign_weights import translated
     from disback_plugin.pretrained.edm.checkpoint import write_edm_safetensors
     from disback_plugin.pretrained.edm.opening import denoiser_of
@@ -92,6 +93,7 @@ def convert_edm(args: argparse.Namespace) -> int:
         raise CheckpointError(f"{args.target}: name the file to write *.safetensors")
     if args.target.is_dir():
         raise CheckpointError(f"{args.target} is a folder: name the file to write in it")
+    temp_for(args.target)  # clears what a kill has left beside it
     if args.target.exists() and not args.force:
         raise CheckpointError(f"{args.target} exists; give --force to replace it")
     source = _source("edm-pkl", args.source)

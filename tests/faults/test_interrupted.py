@@ -19,31 +19,6 @@ from tests.faults.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are told by /proc")
 SAMPLE = 3  # calls a cell
-# (work, fault) -> the reason why it does not hold yet
-TEMPS = "I: a temp file of a kill or a failed write stays"
-RAW = "H: the error of safetensors or LMDB is not translated"
-FAULTS = {
-    ("recording", KILL): f"{TEMPS}; a path without a node blocks the next try (user-05)",
-    ("recording", FULL): f"{TEMPS}; {RAW}; a path without a node blocks the next try",
-    ("recording", DENIED): f"{TEMPS}; {RAW}; a path without a node blocks the next try",
-    ("checkpoints", FULL): RAW,
-    ("checkpoints", DENIED): RAW,
-    ("run", DENIED): RAW,
-    ("path import", KILL): "H: a part of an import has the name of the path, and blocks the next",
-    ("path import", FULL): f"H: a part of an import stays; {RAW}",
-    ("path import", DENIED): f"H: a part of an import stays; {RAW}",
-    **{("convert cm", fault): "H: half a folder blocks the next" for fault in (KILL, FULL, DENIED)},
-    **{
-        (f"convert edm-pkl{force}", fault): f"{TEMPS}; {RAW}"
-        for force in ("", " --force")
-        for fault in (KILL, FULL, DENIED)
-    },
-    **{
-        (f"data lmdb{force}", fault): f"I: the temp folder of a kill stays; {RAW}"
-        for force in ("", " --force")
-        for fault in (KILL, FULL, DENIED)
-    },
-}
 
 
 @pytest.fixture(scope="session")
@@ -96,15 +71,9 @@ class Trial:
 
 
 def cells(thorough: bool) -> list[Any]:
-    """The table; a fault that is known may lie between the calls of a sample."""
+    """The table."""
     return [
-        pytest.param(
-            *(name, fault),
-            id=f"{name}-{fault}",
-            marks=[pytest.mark.xfail(strict=thorough, reason=reason)]
-            if (reason := FAULTS.get((name, fault)))
-            else [],
-        )
+        pytest.param(name, fault, id=f"{name}-{fault}")
         for name, work in WORKS.items()
         for fault in (KILL, FULL, DENIED)
         if thorough or work.quick

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from disback_plugin.errors import DataError
-from disback_plugin.files import TEMP_PREFIX, sync
+from disback_plugin.files import sync, temp_for
 from disback_plugin.lab.data.lmdb_reader import DATA_FILE, DTYPES, LOCK_FILE, row_key, shape_key
 from disback_plugin.lab.data.optional import needed
 from disback_plugin.reading import told
@@ -130,7 +130,7 @@ def _told(folder: Path, lmdb_error: type[Exception]) -> Iterator[None]:
 @contextmanager
 def _whole_or_absent(folder: Path, replace: bool) -> Iterator[Path]:
     folder = folder.resolve()
-    temp = _free_temp(folder)
+    temp = temp_for(folder)  # what a kill leaves there, the next try clears
     try:
         temp.mkdir(parents=True)
         yield temp
@@ -145,12 +145,6 @@ def _whole_or_absent(folder: Path, replace: bool) -> Iterator[Path]:
             sync(folder.parent)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
-
-
-def _free_temp(folder: Path) -> Path:
-    """A killed process of the same number, in another container, may have left one behind."""
-    names = (f"{TEMP_PREFIX}{os.getpid()}{more}-{folder.name}" for more in ("", ".1", ".2", ".3"))
-    return next(temp for temp in map(folder.with_name, names) if not os.path.lexists(temp))
 
 
 def _put(environment: Any, chunk: dict[bytes, bytes], map_full: type[Exception]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from disback_plugin.errors import RunError
-from disback_plugin.files import write_text
+from disback_plugin.files import naming, write_text
 from disback_plugin.lab.report.axes import save
 from disback_plugin.lab.report.curves import Unit, convergence_figure
 from disback_plugin.lab.report.diagnostics import (
@@ -27,7 +27,7 @@ from disback_plugin.lab.report.verdict import verdict
 from disback_plugin.lab.results.run_file import REFERENCE, read_reference
 from disback_plugin.lab.results.run_summary import arm_order, summarise_runs
 from disback_plugin.lab.results.runs import Run, read_runs
-from disback_plugin.sealed import damage_of, naming, read_sealed
+from disback_plugin.sealed import damage_of, read_sealed
 
 UNITS: tuple[Unit, ...] = ("passes", "seconds")
 _WITHOUT = "restore or delete it, the report does without"

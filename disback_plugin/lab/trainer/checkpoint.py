@@ -15,12 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from disback_plugin.errors import RunError
-from disback_plugin.files import read_tensors, sync, write_json, write_tensors
+from disback_plugin.files import naming, read_tensors, sync, write_json, write_tensors
 from disback_plugin.sealed import (
     check_file,
     damage_of,
     fingerprints,
-    naming,
     read_json,
     read_sealed,
     write_sealed,

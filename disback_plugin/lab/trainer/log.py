@@ -13,8 +13,8 @@ from urllib.parse import urlparse
 from accelerate import Accelerator
 
 from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.files import naming
 from disback_plugin.lab.config.experiment import WandbConfig
-from disback_plugin.sealed import naming
 
 
 class MetricsLog:
