@@ -86,6 +86,10 @@ def run(folder: Path) -> None:
 
 def trained(folder: Path) -> Found:
     """What a run ends with; clocks, and what tells of them, differ."""
+    from disback_plugin.lab.trainer.run_folder import is_complete
+
     timed = ("metrics.jsonl", "experiment.json", "state.json", "manifest.json", "speed.json")
+    timed += ("run.json",)  # it has the digest of metrics.jsonl
+    assert is_complete(folder / "scope" / "out" / "runs" / "disback-seed0")
     found = everything(folder)
     return {name: "" if name.endswith(timed) else value for name, value in found.items()}

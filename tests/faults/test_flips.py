@@ -1,9 +1,8 @@
 """Every file that a run resumes from: a flip is an error that names it, or changes nothing."""
 
-import functools
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,10 @@ from disback_plugin.errors import DisBackError
 from tests.faults.flips import mutations
 from tests.faults.zygote import Zygote
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="forks"),
+    pytest.mark.xdist_group("faults"),  # one run, one process that has imported all
+]
 WARM = ("torch._dynamo", "tests.faults.flips")
 RUN = "runs/disback-seed0"
 CHECKPOINT = f"{RUN}/checkpoints/step_000008"
@@ -73,10 +75,8 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Trial]]:
-    zygote = Zygote()
-    yield functools.cache(lambda: Trial(zygote, tmp_path_factory.mktemp("flips")))
-    zygote.close()
+def trial(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    return Trial(zygote, tmp_path_factory.mktemp("flips"))
 
 
 def fail_if(wrong: list[str]) -> None:
@@ -96,18 +96,18 @@ def check(trial: Trial, file: str, flips: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_flipped_bit_is_named_or_changes_nothing(file: str, trial: Callable[[], Trial]) -> None:
-    check(trial(), file, SAMPLE)
+def test_a_flipped_bit_is_named_or_changes_nothing(file: str, trial: Trial) -> None:
+    check(trial, file, SAMPLE)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("file", FILES)
-def test_any_damage_is_named_or_changes_nothing(file: str, trial: Callable[[], Trial]) -> None:
-    check(trial(), file, ALL)
+def test_any_damage_is_named_or_changes_nothing(file: str, trial: Trial) -> None:
+    check(trial, file, ALL)
 
 
-def test_every_file_of_a_run_is_in_the_table(trial: Callable[[], Trial]) -> None:
-    out = trial().template / "out"
+def test_every_file_of_a_run_is_in_the_table(trial: Trial) -> None:
+    out = trial.template / "out"
     found = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
     assert {name for name in found if not any(part in name for part in OTHERS)} == set(FILES)
 

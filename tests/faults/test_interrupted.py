@@ -1,13 +1,14 @@
 """Works x faults: whatever call kills or fails, nothing is lost, and the next try succeeds.
 
-A cell of the table is a work and a fault, at every call that changes a file. A sample of
-the calls is part of the usual tests, all of them are `thorough`.
+A cell of the table is a work and a fault, at every call that changes a file. A sample of the calls,
+other ones for each fault, is part of the usual tests; all are `thorough`, but for a whole run and
+`convert cm`, where each call takes long: they have `Work.most` calls, evenly.
 """
 
 import functools
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,14 @@ from tests.faults.works import WORKS
 from tests.faults.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are told by /proc")
-SAMPLE = 3  # calls a cell
+FAULTS = (KILL, FULL, DENIED)
+SAMPLE = 2  # calls a cell
 
 
 @pytest.fixture(scope="session")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], "Trial"]]:
+def trials(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], "Trial"]:
     """A work by its name, prepared and done once without a fault."""
-    zygote = Zygote()
-    yield functools.cache(lambda name: Trial(zygote, name, tmp_path_factory.mktemp("work")))
-    zygote.close()
+    return functools.cache(lambda name: Trial(zygote, name, tmp_path_factory.mktemp("work")))
 
 
 class Trial:
@@ -71,11 +71,15 @@ class Trial:
 
 
 def cells(thorough: bool) -> list[Any]:
-    """The table."""
+    """The table; cells that share what is prepared stay on one worker."""
     return [
-        pytest.param(name, fault, id=f"{name}-{fault}")
+        pytest.param(
+            *(name, fault),
+            id=f"{name}-{fault}",
+            marks=pytest.mark.xdist_group(f"faults of {name}" if thorough else "faults"),
+        )
         for name, work in WORKS.items()
-        for fault in (KILL, FULL, DENIED)
+        for fault in FAULTS
         if thorough or work.quick
     ]
 
@@ -85,7 +89,8 @@ def check(trial: Trial, fault: str, sample: int | None) -> None:
         at for at, call in enumerate(trial.calls, start=1) if fault != FULL or call in NEEDS_SPACE
     ]
     if sample is not None:
-        places = places[:: -(-len(places) // sample)]
+        stride = -(-len(places) // sample)
+        places = places[FAULTS.index(fault) % stride :: stride]
     assert places
     wrong = [
         f"{trial.calls[at - 1]} at {at}: {problem}"

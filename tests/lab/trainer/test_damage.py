@@ -172,6 +172,7 @@ def test_leftovers_of_killed_writes_are_gone_after_a_resume(out: Path) -> None:
     for folder in folders:
         (folder / ".tmp-1-x.json").write_text("half")
         (folder / ".tmp-1-x.safetensors").mkdir()
+        (folder / ".tmp-1-x.safetensors" / ".tmpAbc123").write_text("half")
     _resume(out)
     assert [list(folder.glob(".tmp-*")) for folder in folders] == [[]] * 4
 
