@@ -1,13 +1,12 @@
 """Folders that are whole or absent: built beside their place, then renamed into it."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from disback_plugin.errors import ConfigError
-from disback_plugin.files import TEMP_PREFIX, sync
+from disback_plugin.files import dead_temps, remove, sync, temp_for
 from disback_plugin.reading import cut
 
 
@@ -22,11 +21,13 @@ def built_aside(folder: Path, force: bool = False) -> Iterator[Path]:
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: choose a folder to write")
-    _clear(folder)
+    moved_away = folder.with_name(f"{folder.name}.old")
+    for left in dead_temps(moved_away):
+        if not folder.exists():
+            os.replace(left, folder)
+    build, old = temp_for(folder), temp_for(moved_away)
     if folder.exists() and any(folder.iterdir()) and not force:
         raise ConfigError(f"{folder} exists and is not empty: choose another, or force (--force)")
-    build = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-{folder.name}")
-    old = build.with_name(f"{build.name}.old")
     build.mkdir(parents=True)
     try:
         yield build
@@ -46,30 +47,8 @@ def built_aside(folder: Path, force: bool = False) -> Iterator[Path]:
         if old.exists() and not folder.exists():
             os.replace(old, folder)
         for left in (build, old):
-            shutil.rmtree(left, ignore_errors=True)
+            remove(left)
 
 
 def _inner(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
-
-
-def _clear(folder: Path) -> None:
-    """Take away what a process that is gone built here; put back what it had moved away."""
-    for left in folder.parent.glob(f"{TEMP_PREFIX}*"):
-        number, _, name = left.name.removeprefix(TEMP_PREFIX).partition("-")
-        if name.removesuffix(".old") != folder.name or not number.isdigit() or _runs(int(number)):
-            continue
-        if name != folder.name and not folder.exists():
-            os.replace(left, folder)
-        else:
-            shutil.rmtree(left)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return process != os.getpid()

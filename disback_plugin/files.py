@@ -30,13 +30,24 @@ _UNSEALED = "0" * 64
 # -- writing --------------------------------------------------------------------------------------
 def temp_for(target: Path) -> Path:
     """Where this process writes before it renames to `target`; a dead one's place is cleared."""
-    owner = f"{TEMP_PREFIX}{socket.gethostname()}-"  # a process's number is that of its machine
-    named = re.compile(rf"{re.escape(owner)}(\d+)-{re.escape(target.name)}")
-    for left in target.parent.glob(f"{TEMP_PREFIX}*"):
-        found = named.fullmatch(left.name)
-        if found and (int(found[1]) == os.getpid() or not _is_alive(int(found[1]))):
-            remove(left)
-    return target.with_name(f"{owner}{os.getpid()}-{target.name}")
+    for left in dead_temps(target):
+        remove(left)
+    return target.with_name(f"{_owner()}{os.getpid()}-{target.name}")
+
+
+def dead_temps(target: Path) -> list[Path]:
+    """Where processes of this machine that are gone, or this one before, wrote `target`."""
+    named = re.compile(rf"{re.escape(_owner())}(\d+)-{re.escape(target.name)}")
+    found = [named.fullmatch(left.name) for left in target.parent.glob(f"{TEMP_PREFIX}*")]
+    return [
+        target.with_name(own[0])
+        for own in found
+        if own and (int(own[1]) == os.getpid() or not _is_alive(int(own[1])))
+    ]
+
+
+def _owner() -> str:
+    return f"{TEMP_PREFIX}{socket.gethostname()}-"  # a process's number is that of its machine
 
 
 def _is_alive(pid: int) -> bool:
