@@ -4,7 +4,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from disback_plugin.config_base import StrictModel
 from disback_plugin.schedule import FixedInterval, PerNode, Schedule, make_schedule
@@ -115,6 +122,8 @@ class DisBackConfig(StrictModel):
     rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16.
     installation: how a node becomes the real score; None leaves it to the adapter.
     keep_teacher: also write the teacher's own tensors into the path's folder.
+    host: what else a recording hangs on (the host's script, rates, guidance), by name. It is kept
+        with the path, and a run that reuses the path under others is told which.
     """
 
     path: Path | None = None
@@ -125,6 +134,7 @@ class DisBackConfig(StrictModel):
     rounding: Rounding = "stochastic"
     installation: InstallationKind | None = None
     keep_teacher: bool = False
+    host: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "DisBackConfig":

@@ -46,7 +46,25 @@ def open_recorded(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
         *(path.folder, len(path)),
     )
+    _tell_other_host(path, config)
     return path
+
+
+def _tell_other_host(path: DegradationPath, config: DisBackConfig) -> None:
+    """Warn where the path was recorded under other settings of the host, with what differs."""
+    then, now = path.manifest.recording.get("host"), config.host
+    if not then or not now or not is_main():
+        return  # not known on one side
+    differs = [
+        f"{name} {then.get(name, 'not set')} (now {now.get(name, 'not set')})"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+    if differs:
+        logger.warning(
+            "%s was recorded under other settings of the host, and its nodes are of those: %s",
+            *(path.folder, ", ".join(differs)),
+        )
 
 
 def reopen(
@@ -60,7 +78,9 @@ def reopen(
     student: its checksum; saved: what `recorded_so_far` gave, None in an earlier version's state.
     """
     assert config.path is not None
-    return _open(config.path, installation, lambda path: _check_owner(path, student, saved))
+    path = _open(config.path, installation, lambda path: _check_owner(path, student, saved))
+    _tell_other_host(path, config)
+    return path
 
 
 def recorded_so_far(path: DegradationPath) -> list[Any]:
@@ -89,6 +109,7 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, checksum: int
         return
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
     recorded.pop("student", None)
+    recorded.pop("host", None)
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif path.student not in (None, checksum):

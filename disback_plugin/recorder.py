@@ -69,6 +69,8 @@ class Recorder:
         assert self.config.path is not None
         folder, reference = self.config.path, self.installation.reference
         recording = {**self.config.recording_settings(), "student": student_checksum}
+        if self.config.host:
+            recording["host"] = self.config.host
 
         def create() -> Manifest:
             self._lock = WriterLock(folder)

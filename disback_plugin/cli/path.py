@@ -91,8 +91,11 @@ def show(args: argparse.Namespace) -> int:
     nodes, tensors = count(len(manifest.nodes), "node"), count(len(manifest.tensors), "tensor")
     print(f"{args.path}: {nodes}, {state}, codec {manifest.codec}, {manifest.method}")
     print(f"teacher {manifest.teacher.fingerprint[:16]}, {tensors}")
-    settings = {k: v for k, v in manifest.recording.items() if k != "student"}
-    print(f"recorded: {', '.join(f'{key} {value}' for key, value in settings.items())}\n")
+    settings = {k: v for k, v in manifest.recording.items() if k not in ("student", "host")}
+    print(f"recorded: {', '.join(f'{key} {value}' for key, value in settings.items())}")
+    if host := manifest.recording.get("host"):
+        print(f"under: {', '.join(f'{key} {value}' for key, value in host.items())}")
+    print()
     print(
         f"{'node':>4}  {'step':>7}  {'bytes':>13}  {'distance':>9}  {'in bf16':>9}  survives bf16"
     )

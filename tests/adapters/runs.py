@@ -49,6 +49,7 @@ class Host(ABC):
 
     upstream: ClassVar[str]  # the folder of a checkout
     landmark: ClassVar[str]  # a file in it
+    setting: ClassVar[str]  # one of its own that a recording hangs on
     needs: ClassVar[tuple[str, ...]] = ()  # what both import
     real_needs: ClassVar[tuple[str, ...]] = ()
     small: ClassVar[Path]

@@ -1,5 +1,6 @@
 """What must hold of every host: off it trains as before; on it walks the path, killed or not."""
 
+from disback_plugin.path.manifest import read_manifest
 from tests.adapters import checks
 from tests.adapters.cases import cases
 from tests.adapters.runs import Runs
@@ -24,6 +25,16 @@ def test_walk(runs: Runs) -> None:
         checks.generator_is_held(on)
         checks.nodes_are_installed(on, path, runs.case.dtype)
         checks.fake_score_is_the_node(on, path)
+
+
+@cases()
+def test_the_path_says_what_it_was_recorded_under(runs: Runs) -> None:
+    """The host's own settings, so that a reuse under others can be told."""
+    under = read_manifest(runs.folder / "path").recording["host"]
+    assert runs.host.setting in under
+    if "script" in under:  # of a patched one
+        assert under["num_processes"] == runs.case.num_processes
+    assert not [name for name in under if name.startswith("disback")]
 
 
 @cases(brief=False)

@@ -90,6 +90,30 @@ def test_reusing_a_path_is_said_aloud(recorded, tmp_path, caplog):
     assert "nothing is recorded, the fake score starts from node 4" in caplog.text
 
 
+def test_a_path_recorded_under_other_settings_of_the_host_is_told_with_what_differs(
+    tmp_path, caplog
+):
+    under = {"script": "train.py", "lr": 1e-5, "batch": 4, "betas": [0.0, 0.9]}
+    disback = attach(recorder := ToyHost(), settings(tmp_path, host=under))
+    recorder.run(disback, range(7))
+    state = disback.state_dict()
+
+    def told(**changes):
+        caplog.clear()
+        attach(ToyHost(), settings(tmp_path, record=None, **changes)).begin_step(0)
+        return [line for line in caplog.messages if "other settings" in line]
+
+    assert told(host=under) == told() == []
+    other = {"script": "other.py", "lr": 5e-7, "batch": 4, "betas": [0.0, 0.9], "guidance": 8.0}
+    assert told(host=other) == [
+        f"{tmp_path / 'path'} was recorded under other settings of the host, and its nodes are of "
+        "those: guidance not set (now 8.0), lr 1e-05 (now 5e-07), script train.py (now other.py)"
+    ]
+    caplog.clear()
+    attach(ToyHost(), settings(tmp_path, host=other)).load_state_dict(state)  # a resume as well
+    assert "lr 1e-05 (now 5e-07)" in caplog.text
+
+
 def test_a_missing_node_is_found_when_the_path_is_opened_not_when_it_is_due(
     host, disback, tmp_path
 ):

@@ -19,6 +19,8 @@ from disback_plugin.config_base import parse_settings
 
 __all__ = ["Overlay", "TrainingState", "options", "settings"]
 
+# no recording hangs on where things are written, told, or resumed from
+_BESIDE = "outdir desc nosubdir duration tick snap seed resume dry_run bench cache workers metrics"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -38,7 +40,7 @@ def settings(opts: Mapping[str, Any]) -> dict[str, Any] | None:
     click_flags.check_options(args, _run_of(args))
     if not args.disback:
         return None
-    config = config_from(args).model_dump(mode="json")
+    config = config_from(args, _BESIDE).model_dump(mode="json")
     return {"config": config, "resume": args.disback_resume}
 
 

@@ -15,6 +15,12 @@ from disback_plugin.session import DisBack
 __all__ = ["Overlay", "add_arguments", "check_arguments"]
 
 logger = logging.getLogger("disback")
+# of both scripts: no recording hangs on where things are written, told, or resumed from
+_BESIDE = (
+    "output_path log_path cache_dir train_iters log_iters wandb_iters wandb_entity wandb_project "
+    "wandb_name checkpoint_path ckpt_only_path local_rank seed no_save delete_ckpts log_loss "
+    "max_checkpoint num_workers grid_size"
+)
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -47,7 +53,7 @@ class Overlay(CheckpointedOverlay):
 
     def __init__(self, args: argparse.Namespace, model: nn.Module, adapter: str) -> None:
         """Right after the model is built: the teacher is remembered before a checkpoint loads."""
-        super().__init__(flags.config_from(args) if args.disback else None)
+        super().__init__(flags.config_from(args, _BESIDE) if args.disback else None)
         self._args, self._adapter = args, adapter
         self._teacher = remember_teacher(model) if args.disback else None
 

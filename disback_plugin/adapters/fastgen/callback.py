@@ -19,6 +19,22 @@ from disback_plugin.config_base import parse_settings
 from disback_plugin.session import DisBack
 
 logger = logging.getLogger("disback")
+# of its config: what a recording hangs on
+_RECORDED_UNDER = (
+    "model.fake_score_optimizer.lr",
+    "model.fake_score_optimizer.betas",
+    "model.fake_score_optimizer.weight_decay",
+    "model.fake_score_scheduler.warm_up_steps",
+    "model.fake_score_pred_type",
+    "model.guidance_scale",
+    "model.student_sample_steps",
+    "model.sample_t_cfg.time_dist_type",
+    "model.precision",
+    "model.precision_amp",
+    "model.pretrained_model_path",
+    "trainer.grad_accum_rounds",
+    "dataloader_train.batch_size",
+)
 NEVER = sys.maxsize  # as `student_update_freq`: no iteration is the student's turn
 
 
@@ -49,7 +65,12 @@ class DisBackCallback(Callback):  # FastGen sets `config` and `trainer` on it
         HostRun(length - 1, f"trainer.max_iter {length}").warn_if_short(self.settings)
 
     def on_optimizer_init_end(self, model: Any) -> None:  # before a checkpoint is loaded
-        self.disback = DisBack.attach(model, adapter="fastgen", config=self.settings)
+        host = {name: _plain(_dotted(self, f"config.{name}")) for name in _RECORDED_UNDER}
+        given = {name: value for name, value in host.items() if value is not None}
+        settings = self.settings.model_copy(
+            update={"host": {"method": type(model).__name__} | given}
+        )
+        self.disback = DisBack.attach(model, adapter="fastgen", config=settings)
         let_nodes_answer(model, self.disback)
 
     def on_load_checkpoint_end(self, model: Any, iteration: int = 0) -> None:
@@ -102,6 +123,13 @@ class DisBackCallback(Callback):  # FastGen sets `config` and `trainer` on it
             self._held, model.config.student_update_freq = model.config.student_update_freq, NEVER
         elif not hold and self._held is not None:
             model.config.student_update_freq, self._held = self._held, None
+
+
+def _dotted(value: Any, name: str) -> Any:
+    """An attribute of an attribute; None where there is none of the name."""
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
 def _plain(value: Any) -> Any:

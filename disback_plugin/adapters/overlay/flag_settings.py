@@ -1,6 +1,10 @@
 """The session's settings from `--disback` flags, refused in the flags' own names."""
 
 import argparse
+import math
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from disback_plugin.adapters.overlay.host_run import HostRun
@@ -22,8 +26,12 @@ def check(args: argparse.Namespace, run: HostRun | None = None) -> None:
         _check_off(args)
 
 
-def config_from(args: argparse.Namespace) -> DisBackConfig:
-    """The session's settings; raises ConfigError naming what does not fit."""
+def config_from(args: argparse.Namespace, beside: str | None = None) -> DisBackConfig:
+    """The session's settings; raises ConfigError naming what does not fit.
+
+    beside: names of the host's own arguments that no recording hangs on; all others are kept with
+    the path. None: it keeps none.
+    """
     record = {
         "num_steps": args.disback_record_iters,
         "every": args.disback_record_every,
@@ -42,8 +50,30 @@ def config_from(args: argparse.Namespace) -> DisBackConfig:
         "rounding": args.disback_rounding,
         "record": _given(record) or None,
         "schedule": {"name": _schedule_name(args), **fields} if fields or named else None,
+        "host": None if beside is None else _of_host(args, beside),
     }
     return parse_settings(DisBackConfig, _given(settings), "the --disback arguments")
+
+
+def _of_host(args: argparse.Namespace, beside: str) -> dict[str, Any]:
+    """The script, its processes and its arguments."""
+    left_out = ("disback", *(beside.split()))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    given = {
+        name: _plain(value)
+        for name, value in vars(args).items()
+        if value is not None and name not in left_out and not name.startswith("disback_")
+    }
+    return {"script": Path(sys.argv[0]).name, "num_processes": world, **given}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; of an absolute path the name alone: a folder that was moved is the same."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return Path(str(value)).name if os.path.isabs(str(value)) else str(value)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,12 @@ from disback_plugin.session import DisBack
 __all__ = ["Overlay", "add_arguments", "check_arguments", "loggable"]
 
 logger = logging.getLogger("disback")
+# no recording hangs on where things are written, told, or resumed from
+_BESIDE = (
+    "output_dir logging_dir cache_dir max_train_steps num_train_epochs seed local_rank "
+    "checkpointing_steps checkpoints_total_limit resume_from_checkpoint validation_prompts "
+    "validation_steps num_validation_images dataloader_num_workers"
+)
 
 
 def loggable(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +61,7 @@ class Overlay(CheckpointedOverlay):
 
     def __init__(self, args: argparse.Namespace, unet: nn.Module, teacher_lora: nn.Module) -> None:
         """Once the networks are wrapped, before a checkpoint is loaded."""
-        super().__init__(config_from(args) if args.disback else None)
+        super().__init__(config_from(args, _BESIDE) if args.disback else None)
         if self.config is not None:  # by now the length is known, where epochs give it
             _run_of(args).warn_if_short(self.config)
         self.start(SwiftBrushHost(unet, teacher_lora), "swiftbrush")

@@ -25,6 +25,7 @@ class DiffInstruct(PatchedHost):
     """It has no resume of its own: `--disback_resume` is ours, also of the arm `fixed`."""
 
     upstream, landmark = "diff_instruct", "di_train.py"
+    setting = "batch"
     needs = ("click", "PIL", "libcst")
     real_needs = ("psutil", "scipy", "requests")
     small, patches, copy = SMALL_HOST, diff_instruct_patches, staticmethod(copy_checkout)

@@ -28,6 +28,7 @@ class DMD2(PatchedHost):
     """Weights alone are a checkpoint too; a run may be killed inside a save."""
 
     upstream, landmark = "DMD2", "main/train_sd.py"
+    setting = "guidance_lr"
     needs = ("accelerate", "wandb", "libcst")
     real_needs = ("diffusers", "transformers", "peft", "lmdb", "imageio")
     small, patches, copy = SMALL_HOST, dmd2_patches, staticmethod(copy_checkout)

@@ -1,7 +1,9 @@
 """The flags of the patched scripts: what they mean, and what they refuse before anything loads."""
 
 import argparse
+import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,21 @@ def test_settings_of_a_schedule_to_come_pass_as_json() -> None:
 def test_intervals_say_which_schedule_is_meant() -> None:
     args = parse(*ON, *RECORD, "--disback_intervals", "5,6,7")
     assert config_from(args).schedule.settings() == {"name": "per-node", "intervals": [5, 6, 7]}
+
+
+def test_the_hosts_arguments_go_with_the_path_but_not_those_that_it_does_not_hang_on() -> None:
+    args = parse(*ON, *RECORD, "--warmup_step", "5", "--train_iters", "7")
+    args.real_image_path, args.lrs, args.log_path = "/data/lmdb", (1e-5, math.inf), "logs"
+    assert config_from(args).host == {}
+    host = config_from(args, "train_iters log_path").host
+    assert host.pop("script") == Path(sys.argv[0]).name
+    assert host == {
+        "num_processes": 1,
+        "gan_alone": False,
+        "warmup_step": 5,
+        "real_image_path": "lmdb",
+        "lrs": [1e-5, "inf"],
+    }
 
 
 def test_a_path_to_reuse_is_looked_at_before_anything_loads(

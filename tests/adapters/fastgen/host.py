@@ -21,6 +21,7 @@ class FastGen(Host):
     """
 
     upstream, landmark = "FastGen", "fastgen/callbacks/callback.py"
+    setting = "method"
     real_needs = (
         *("attrs", "av", "boto3", "diffusers", "einops", "ftfy", "hydra", "imageio", "loguru"),
         *("pandas", "psutil", "scipy", "timm", "torchvision", "transformers", "wandb"),

@@ -105,6 +105,9 @@ def test_the_student_is_held_by_its_frequency_which_comes_back(tmp_path: Path) -
     host = FastGenContract()
     schedule = {"name": "fixed", "interval": 2}
     callback = DisBackCallback(str(tmp_path / "path"), record=RECORD, schedule=schedule)
+    callback.config = SimpleNamespace(
+        model=host.model.config, dataloader_train=SimpleNamespace(batch_size=4)
+    )
     callback.on_optimizer_init_end(host.model)
     host.trainer.callbacks._callbacks["disback"] = callback
     seen = []
@@ -113,6 +116,11 @@ def test_the_student_is_held_by_its_frequency_which_comes_back(tmp_path: Path) -
         seen.append(host.model.config.student_update_freq)
     assert seen[0] == seen[1] == seen[2] > 10**18
     assert seen[3:] == [2, 2]
+    assert callback.disback.path.manifest.recording["host"] == {
+        "method": "DMD2Model",
+        "model.guidance_scale": 2.0,
+        "dataloader_train.batch_size": 4,
+    }
     host.model.config.student_update_freq = 5  # by somebody else: there is nothing to give back
     callback.on_training_step_begin(host.model, 7)
     callback.on_train_end(host.model)

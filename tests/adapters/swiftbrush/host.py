@@ -27,6 +27,7 @@ class SwiftBrush(PatchedHost):
     """The real one trains unrepaired too, where it is given prompts."""
 
     upstream, landmark = "SwiftBrush", FILES[0]
+    setting = "learning_rate_lora"
     needs = ("accelerate", "diffusers", "peft", "transformers", "libcst")
     small, patches, copy = SMALL_HOST, swiftbrush_patches, staticmethod(copy_checkout)
     kills, resumed_at = (4, 8), (2, 6)  # counts of steps done; a checkpoint every second
