@@ -8,13 +8,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings, check_walk
-from disback_plugin.config_base import (
-    StrictModel,
-    known_name,
-    nearest,
-    parse_settings,
-    read_yaml,
-)
+from disback_plugin.config_base import StrictModel, known_name, nearest, parse_settings, read_yaml
 from disback_plugin.diffusion import STUDENT_GRADIENTS, Denoiser
 from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
 from disback_plugin.lab.config.overrides import apply_overrides

@@ -21,8 +21,5 @@ def digits_dataset() -> DataSet:
     pixels, labels = load_digits(return_X_y=True)
     samples = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) / 8 - 1  # pixels are 0..16
     return DataSet(
-        name="digits",
-        samples=samples,
-        labels=torch.from_numpy(labels).long(),
-        num_classes=10,
+        name="digits", samples=samples, labels=torch.from_numpy(labels).long(), num_classes=10
     )

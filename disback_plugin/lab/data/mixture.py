@@ -37,10 +37,7 @@ class GaussianMixture:
 
 
 def random_mixture(
-    num_components: int = 8,
-    std: float = 0.08,
-    extent: float = 1.0,
-    seed: int = 0,
+    num_components: int = 8, std: float = 0.08, extent: float = 1.0, seed: int = 0
 ) -> GaussianMixture:
     """Equal weights, means uniform in [-extent, extent]^2 and at least 5 std apart (E.1).
 
@@ -71,8 +68,5 @@ def mixture_dataset(mixture: GaussianMixture, num: int = 20_000, seed: int = 0) 
     """`num` samples of the mixture, labelled by component."""
     samples, component = mixture.sample(num, torch.Generator().manual_seed(seed))
     return DataSet(
-        name="gaussians",
-        samples=samples,
-        labels=component,
-        num_classes=mixture.num_components,
+        name="gaussians", samples=samples, labels=component, num_classes=mixture.num_components
     )

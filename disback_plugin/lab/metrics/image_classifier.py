@@ -86,9 +86,7 @@ def image_classifier(
     file = settings.file or folder / f"image-classifier-seed{settings.seed}.safetensors"
     if file.exists():
         classifier = _untrained(images, labels, settings).load(
-            file,
-            f"{file} is not the classifier of these settings",
-            "delete it to train anew",
+            file, f"{file} is not the classifier of these settings", "delete it to train anew"
         )
         return classifier.to(device)
     classifier = train_image_classifier(images, labels, settings, device)
@@ -99,10 +97,7 @@ def image_classifier(
 
 @torch.enable_grad()
 def train_image_classifier(
-    images: Tensor,
-    labels: Tensor,
-    settings: ClassifierSettings,
-    device: torch.device | str = "cpu",
+    images: Tensor, labels: Tensor, settings: ClassifierSettings, device: torch.device | str = "cpu"
 ) -> ImageClassifier:
     """Fit on nine tenths, flipped and shifted; AdamW, one cycle; the global RNG is untouched."""
     rows = torch.Generator().manual_seed(settings.seed)

@@ -13,11 +13,7 @@ class MLPGenerator(nn.Module):
     """G(z) -> x0, the student of the paper's 2-D experiment (Appendix E.1); unconditional."""
 
     def __init__(
-        self,
-        latent_dim: int,
-        data_shape: Sequence[int],
-        hidden: int = 128,
-        num_layers: int = 3,
+        self, latent_dim: int, data_shape: Sequence[int], hidden: int = 128, num_layers: int = 3
     ) -> None:
         """num_layers counts the linear maps, the last one included; ConfigError below 1."""
         super().__init__()

@@ -8,14 +8,7 @@ from statistics import fmean, median
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from disback_plugin.lab.report.axes import (
-    COLOURS,
-    FONT_SIZE,
-    dress,
-    line_of,
-    log_y,
-    new_figure,
-)
+from disback_plugin.lab.report.axes import COLOURS, FONT_SIZE, dress, line_of, log_y, new_figure
 from disback_plugin.lab.report.curves import label_switches
 from disback_plugin.lab.results.runs import Run
 

@@ -43,10 +43,7 @@ def compare(disback: Mapping[str, Any], control: Mapping[str, Any], primary: str
     """
     speed = _compare_speed(disback, control)
     final = _compare_finals(disback["finals"][primary], control["finals"][primary], primary)
-    short_of = next(
-        (e for e in speedups(disback, control) if _reached(e) < 2 * e["of"]),
-        None,
-    )
+    short_of = next((e for e in speedups(disback, control) if _reached(e) < 2 * e["of"]), None)
     by_speed = speed is not None and speed[DECIDING]["pairs"] == speed["of"]
     return {
         "num_seeds": len(_common_seeds(disback["seeds"], control["seeds"])),

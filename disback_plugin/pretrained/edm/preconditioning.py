@@ -62,11 +62,7 @@ class Precond(Denoiser):
         return self.denoise(x, sigma, labels, augment_labels).to(x.dtype)
 
     def denoise(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Condition | None,
-        augment_labels: Tensor | None = None,
+        self, x: Tensor, sigma: Tensor, cond: Condition | None, augment_labels: Tensor | None = None
     ) -> Tensor:
         """Scale, call the network in its precision, scale back."""
         weight = next(self.model.parameters())
