@@ -19,9 +19,9 @@ from disback_plugin.lab.report.diagnostics import (
     mismatch_figure,
 )
 from disback_plugin.lab.report.formatting import SECONDS_NOTE
-from disback_plugin.lab.report.nodes import node_rows
 from disback_plugin.lab.report.page import Picture, render_page
 from disback_plugin.lab.report.samples import reference_figure, reference_samples, training_figure
+from disback_plugin.lab.report.tables import node_rows
 from disback_plugin.lab.report.verdict import verdict
 from disback_plugin.lab.results.run_summary import arm_order, summarise_runs
 from disback_plugin.lab.results.runs import Run, read_json, read_runs

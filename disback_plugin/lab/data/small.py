@@ -1,4 +1,4 @@
-"""The 2-D Gaussian mixture of the paper's Appendix E.1, with its exact sampler and denoiser."""
+"""The small experiments' own data: scikit-learn's digits, and E.1's 2-D Gaussian mixture."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,25 @@ from disback_plugin.errors import ConfigError
 from disback_plugin.lab.data.dataset import DataSet
 
 TRIES = 10_000
+
+
+def digits_dataset() -> DataSet:
+    """All 1,797 images as (1797, 1, 8, 8) float32 in [-1, 1], labels 0..9.
+
+    Raises ConfigError with the command to run where scikit-learn is missing.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ConfigError(
+            "the digits data needs scikit-learn, which is not installed; run: "
+            "pip install scikit-learn"
+        ) from None
+    pixels, labels = load_digits(return_X_y=True)
+    samples = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) / 8 - 1  # pixels are 0..16
+    return DataSet(
+        name="digits", samples=samples, labels=torch.from_numpy(labels).long(), num_classes=10
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
