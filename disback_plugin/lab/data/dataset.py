@@ -1,6 +1,6 @@
 """Data to train on: what is asked of it, and samples held in memory with their labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -66,11 +66,6 @@ class DataSet:
         """The shape of one sample."""
         return tuple(self.samples.shape[1:])
 
-    @property
-    def sigma_data(self) -> float:
-        """The std over all samples and dimensions, for EDM preconditioning."""
-        return float(self.samples.std())
-
     def batch(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """`num` samples drawn with replacement and their labels; a CPU generator, no global RNG."""
         index = torch.randint(len(self), (num,), generator=generator).to(self.samples.device)
@@ -78,12 +73,8 @@ class DataSet:
 
     def to(self, device: torch.device | str) -> "DataSet":
         """The same data on `device`."""
-        return DataSet(
-            name=self.name,
-            samples=self.samples.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-            num_classes=self.num_classes,
-        )
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, samples=self.samples.to(device), labels=labels)
 
 
 def mirror_half(images: Tensor, generator: torch.Generator) -> Tensor:

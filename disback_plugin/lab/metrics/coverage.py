@@ -7,16 +7,13 @@ from disback_plugin.errors import DisBackError
 from disback_plugin.lab.metrics.distances import all_finite, sample_pair
 
 RADIUS_IN_STD = 3.0
+MIN_FRACTION = 0.2
 
 
 def mode_coverage(
-    samples: Tensor,
-    means: Tensor,
-    std: Tensor | float,
-    weights: Tensor | None = None,
-    min_fraction: float = 0.2,
+    samples: Tensor, means: Tensor, std: Tensor | float, weights: Tensor | None = None
 ) -> float:
-    """Share of mixture components that get at least `min_fraction` of the samples due to them.
+    """Share of mixture components that get at least a fifth of the samples due to them.
 
     A sample counts for its nearest component, and only within 3 std of its mean. samples (n, d),
     means (k, d), std a number or (k,), weights (k,) (even where absent) that sum to 1. Returns a
@@ -33,7 +30,7 @@ def mode_coverage(
     distance, nearest = torch.cdist(points, centres).min(dim=1)
     hits = nearest[distance <= radius[nearest]]
     shares = torch.bincount(hits, minlength=num_components).double() / points.shape[0]
-    return float((shares >= min_fraction * due).double().mean())
+    return float((shares >= MIN_FRACTION * due).double().mean())
 
 
 def class_coverage(classes: Tensor, num_classes: int) -> float:

@@ -37,7 +37,6 @@ def mismatch_degree(
     sigmas: Sequence[float],
     generator: torch.Generator,
     labels: Tensor | None = None,
-    chunk_size: int = 1024,
 ) -> Mismatch:
     """Eq. 9, d = E |s_network(x_t) - grad log q_t(x_t)|^2, at each of `sigmas`.
 
@@ -57,7 +56,7 @@ def mismatch_degree(
         sigma = x0.new_full((half,), level)
         eps = torch.randn(x0.shape, generator=generator).to(x0)
         x_t = diffuse(x0, sigma, eps)
-        target = _target(x_t, sigma, reference, own, chunk_size)
+        target = _target(x_t, sigma, reference, own)
         guess = network(x_t, sigma, None if own is None else own[0])
         error = score(guess, x_t, sigma) - score(target, x_t, sigma)
         degree.append(float(error.square().mean()))
@@ -67,20 +66,16 @@ def mismatch_degree(
 
 
 def _target(
-    x_t: Tensor,
-    sigma: Tensor,
-    reference: Tensor,
-    labels: tuple[Tensor, Tensor] | None,
-    chunk_size: int,
+    x_t: Tensor, sigma: Tensor, reference: Tensor, labels: tuple[Tensor, Tensor] | None
 ) -> Tensor:
     if labels is None:
-        return stable_target(x_t, sigma, reference, chunk_size)
+        return stable_target(x_t, sigma, reference)
     target = torch.empty_like(x_t)
     for label in labels[0].unique():
         mine, theirs = labels[0] == label, labels[1] == label
         if not bool(theirs.any()):
             raise DisBackError(f"label {int(label)} has no sample in the second half: give more")
-        target[mine] = stable_target(x_t[mine], sigma[mine], reference[theirs], chunk_size)
+        target[mine] = stable_target(x_t[mine], sigma[mine], reference[theirs])
     return target
 
 

@@ -47,7 +47,7 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
         summary,
         pictures,
         paths=paths,
-        environment=_environment(folders[0]) | {"seeds": _seeds(summary)},
+        environment=_read_json(folders[0] / "experiment.json") | {"seeds": _seeds(summary)},
         configs=[
             (folder.name, (folder / "config.yaml").read_text(encoding="utf-8"))
             for folder in folders
@@ -142,10 +142,6 @@ def _reference(runs: Sequence[Run]) -> dict[str, float]:
     return {
         name: value for name, value in values.items() if value is not None and math.isfinite(value)
     }
-
-
-def _environment(folder: Path) -> dict[str, Any]:
-    return _read_json(folder / "experiment.json")
 
 
 def _seeds(summary: Mapping[str, Any]) -> str:

@@ -21,11 +21,6 @@ from disback_plugin.lab.report.verdict import verdict
 NODES = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
 
 
-def print_table(summary: Mapping[str, Any]) -> None:
-    """Print finals, steps to thresholds, speed-ups and the verdict."""
-    print(format_table(summary))
-
-
 def format_table(summary: Mapping[str, Any]) -> str:
     """Finals, steps to thresholds, speed-ups, notes and the verdict, in aligned columns."""
     blocks = [

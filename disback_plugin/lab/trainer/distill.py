@@ -211,10 +211,5 @@ def student_tensors(networks: Networks) -> dict[str, Tensor]:
 
 
 def _node_line(entry: NodeEntry) -> Line:
-    return {
-        "index": entry.index,
-        "distance": entry.distance,
-        "bf16_distance": entry.bf16_distance,
-        "bf16_survives": entry.bf16_survives,
-        "bytes": entry.bytes,
-    }
+    names = ("index", "distance", "bf16_distance", "bf16_survives", "bytes")
+    return {name: getattr(entry, name) for name in names}

@@ -73,9 +73,7 @@ def probe_path(folder: Path) -> PathProbe:
             f"{folder} was not recorded for the initial student of its run (an earlier version "
             "could record in mid-run): there is nothing to probe it on"
         )
-    shape = (
-        (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
-    )
+    shape = config.student.latent_shape(problem.data_shape)
     labels = evaluation_labels(NUM_SAMPLES, problem.num_classes)
     if labels is not None:  # every label in both halves, as the mismatch needs it
         labels = labels[torch.randperm(NUM_SAMPLES, generator=generator(0, 0, "probe/order"))]

@@ -4,35 +4,25 @@ import json
 import sys
 from contextlib import suppress
 from io import RawIOBase
-from typing import Any, Protocol
+from typing import Any
 
 from disback_plugin.lab.config.experiment import ExperimentConfig
 
 
-class Progress(Protocol):
-    """Told about every step, and about numbers now and then."""
-
-    def start(self, name: str, num_steps: int, step: int) -> None: ...
-
-    def step(self, step: int, numbers: dict[str, Any] | None) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Silent:
-    """No progress."""
+class Progress:
+    """Told about every step, and about numbers now and then; this one shows nothing."""
 
     def start(self, name: str, num_steps: int, step: int) -> None:
-        pass
+        """A run begins, or goes on, at `step`."""
 
     def step(self, step: int, numbers: dict[str, Any] | None) -> None:
-        pass
+        """So many steps are done."""
 
     def close(self) -> None:
-        pass
+        """The run ends here."""
 
 
-class Bar:
+class Bar(Progress):
     """A tqdm bar with stage, node and losses."""
 
     def start(self, name: str, num_steps: int, step: int) -> None:
@@ -49,7 +39,7 @@ class Bar:
         self._bar.close()
 
 
-class Messages:
+class Messages(Progress):
     """JSON lines on a pipe: `{"event": "step", "step": 10, ...}`, when there are numbers.
 
     A reader that is gone is no error here: see `jobs_process`, which then stops with a checkpoint.
@@ -65,9 +55,6 @@ class Messages:
         if numbers is not None:
             self.send({"event": "step", "step": step, "numbers": describe(numbers)})
 
-    def close(self) -> None:
-        pass
-
     def send(self, event: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):
             self._stream.write(json.dumps(event).encode() + b"\n")
@@ -75,7 +62,7 @@ class Messages:
 
 def make_progress(enabled: bool, is_main: bool) -> Progress:
     """A bar for the main process where stderr is a terminal, else silence."""
-    return Bar() if enabled and is_main and sys.stderr.isatty() else Silent()
+    return Bar() if enabled and is_main and sys.stderr.isatty() else Progress()
 
 
 def describe(numbers: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ def make_networks(
     Guidance is the teacher's alone (Eq. 8 with nodes too): what is trained answers to the prompt.
     """
     distill = config.distill
+    ema, dropout = distill.student_ema_decay, distill.dropout
     student = config.student.make(teacher, problem.data_shape, seed)
     fake_score = without_guidance(copy.deepcopy(teacher)).requires_grad_(True)
     for network in (teacher, fake_score, student):
@@ -36,19 +37,10 @@ def make_networks(
     return Networks(
         teacher=teacher.to(accelerator.device),
         fake_score=TrainedNetwork(
-            "fake_score",
-            fake_score,
-            accelerator,
-            distill.fake_optimizer_settings,
-            dropout=distill.dropout,
+            "fake_score", fake_score, accelerator, distill.fake_optimizer_settings, None, dropout
         ),
         student=TrainedNetwork(
-            "student",
-            student,
-            accelerator,
-            distill.student_optimizer_settings,
-            distill.student_ema_decay,
-            distill.dropout,
+            "student", student, accelerator, distill.student_optimizer_settings, ema, dropout
         ),
     )
 
@@ -68,15 +60,7 @@ def attach(
         "fake_score": networks.fake_score.network,
         "student": networks.student.network,
     }
-    section = config.disback
-    settings = DisBackConfig(
-        path=path,
-        arm=arm,
-        record=section.record,
-        schedule=section.schedule,
-        codec=section.codec,
-        rounding=section.rounding,
-    )
+    settings = DisBackConfig(path=path, arm=arm, **dict(config.disback))
     return DisBack.attach(roles=roles, config=settings, measure=measure)
 
 

@@ -2,11 +2,5 @@
 
 from disback_plugin.pretrained.edm.build import build_edm, describe
 from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
-from disback_plugin.pretrained.edm.preconditioning import (
-    EDMPrecond,
-    Precond,
-    VEPrecond,
-    VPPrecond,
-    iDDPMPrecond,
-)
+from disback_plugin.pretrained.edm.preconditioning import Precond
 from disback_plugin.pretrained.edm.song_unet import SongUNet

@@ -25,16 +25,14 @@ class Precond(Denoiser):
 
     parametrisation: ClassVar[str]
     sigma_data: float = 0.5
+    precision: Precision = None
 
-    def __init__(
-        self, model: UNet, sigma_min: float, sigma_max: float, precision: Precision = None
-    ) -> None:
+    def __init__(self, model: UNet, sigma_min: float, sigma_max: float) -> None:
         super().__init__()
         self.model = model
         self.img_resolution, self.img_channels = model.img_resolution, model.in_channels
         self.label_dim = model.label_dim
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
-        self.precision = precision
 
     @abstractmethod
     def scalings(self, sigma: Tensor) -> Scalings:
@@ -101,12 +99,11 @@ class VPPrecond(Precond):
         beta_min: Positive = 0.1,
         M: Timesteps = 1000,  # noqa: N803 - the checkpoints' name
         epsilon_t: Positive = 1e-5,
-        precision: Precision = None,
     ) -> None:
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
         # float32 rounds the lower end by 2 %; the published samplers start from these numbers
         low, high = self.sigma(torch.tensor([epsilon_t, 1], device="cpu")).tolist()
-        super().__init__(model, low, high, precision)
+        super().__init__(model, low, high)
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_noise = (M - 1) t(sigma)."""
@@ -135,9 +132,8 @@ class VEPrecond(Precond):
         model: UNet,
         sigma_min: Sigma = 0.02,
         sigma_max: Sigma = 100,
-        precision: Precision = None,
     ) -> None:
-        super().__init__(model, sigma_min, sigma_max, precision)
+        super().__init__(model, sigma_min, sigma_max)
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_noise = ln(sigma / 2)."""
@@ -161,10 +157,9 @@ class iDDPMPrecond(ExactBuffers, Precond):  # noqa: N801 - the checkpoints' name
         C_1: Positive = 0.001,  # noqa: N803 - the checkpoints' name
         C_2: Positive = 0.008,  # noqa: N803
         M: Timesteps = 1000,  # noqa: N803
-        precision: Precision = None,
     ) -> None:
         u = _cosine_levels(C_1, C_2, M)
-        super().__init__(model, float(u[M - 1]), float(u[0]), precision)
+        super().__init__(model, float(u[M - 1]), float(u[0]))
         self.C_1, self.C_2, self.M = C_1, C_2, M
         self.register_buffer("u", u)
 
@@ -207,9 +202,8 @@ class EDMPrecond(Precond):
         sigma_min: Sigma = 0,
         sigma_max: Sigma = float("inf"),
         sigma_data: Positive = 0.5,
-        precision: Precision = None,
     ) -> None:
-        super().__init__(model, sigma_min, sigma_max, precision)
+        super().__init__(model, sigma_min, sigma_max)
         self.sigma_data = sigma_data
 
     def scalings(self, sigma: Tensor) -> Scalings:
