@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from disback_plugin.lab.compare.stack import Stack, Stacked
+from disback_plugin.lab.compare.stack import Stack, Stacked, per_lane
 from disback_plugin.lab.config.training import OptimizerSettings
 
 EPS = 1e-8  # torch's default
@@ -63,8 +63,8 @@ class StackedAdamW:
             mean.lerp_(grad, 1 - beta1) if beta1 else mean.copy_(grad)
             mean[still], square[still] = before
             if self.weight_decay:
-                own.mul_(1 - _wide(active * lr * self.weight_decay, own))
-            own.sub_(_wide(rate, own) * mean / (square.sqrt() / _wide(root, own) + EPS))
+                own.mul_(1 - per_lane(active * lr * self.weight_decay, own))
+            own.sub_(per_lane(rate, own) * mean / (square.sqrt() / per_lane(root, own) + EPS))
         return norms
 
 
@@ -85,9 +85,9 @@ class StackedSGD:
         norms = _norms(grads)
         for name, own in self.stack.params.items():
             grad = _clipped(grads[name], norms, max_norm) + self.weight_decay * own
-            velocity, on = self.velocity[name], _wide(active, own)
+            velocity, on = self.velocity[name], per_lane(active, own)
             velocity.copy_(torch.where(on, self.momentum * velocity + grad, velocity))
-            own.sub_(_wide(active * lr, own) * velocity)
+            own.sub_(per_lane(active * lr, own) * velocity)
         return norms
 
 
@@ -107,8 +107,4 @@ def _norms(grads: Stacked) -> Tensor:
 def _clipped(grad: Tensor, norms: Tensor, max_norm: float | None) -> Tensor:
     if max_norm is None:
         return grad
-    return grad * _wide((max_norm / (norms + 1e-6)).clamp_max(1), grad)
-
-
-def _wide(per_lane: Tensor, like: Tensor) -> Tensor:
-    return per_lane.reshape(-1, *[1] * (like.ndim - 1))
+    return grad * per_lane((max_norm / (norms + 1e-6)).clamp_max(1), grad)

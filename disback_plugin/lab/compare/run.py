@@ -17,7 +17,7 @@ from disback_plugin.lab.metrics import SlicedWasserstein
 from disback_plugin.lab.problems import Evaluator
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.evaluation import CHUNK, evaluation_labels, evaluation_noise
+from disback_plugin.lab.trainer.batches import CHUNK, evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.roles import make_sampler

@@ -97,6 +97,11 @@ class StackedBatch:
         )
 
 
+def per_lane(values: Tensor, like: Tensor) -> Tensor:
+    """(S,) for broadcasting against (S, ...)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def _filled_up(lanes: list[Tensor]) -> Tensor:
     """(S, B, ...); a lane of fewer rows is filled up with its own, again from the first."""
     num = max(len(lane) for lane in lanes)

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
-from disback_plugin.lab.compare.arms import ArmPlan
-from disback_plugin.lab.compare.lane import Lane
+from disback_plugin.lab.compare.arms import ArmPlan, Lane
 from disback_plugin.lab.compare.optimizer import make_stacked
-from disback_plugin.lab.compare.stack import Stack, Stacked, StackedBatch, label_tensor
+from disback_plugin.lab.compare.stack import Stack, Stacked, StackedBatch, label_tensor, per_lane
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
@@ -132,7 +131,7 @@ class BatchedDistillation:
     def _average(self, active: Tensor) -> None:
         share = (1 - self.distill.student_ema_decay) * active
         for name, own in self.ema.params.items():
-            own.lerp_(self.student.params[name].detach(), _lanes(share, own).expand_as(own))
+            own.lerp_(self.student.params[name].detach(), per_lane(share, own).expand_as(own))
 
     # -- recording and walking ------------------------------------------------------------------
     def _end_record_step(self, step: int) -> None:
@@ -219,7 +218,3 @@ def _gradients(loss: Tensor, stack: Stack) -> Stacked:
 def _wide(per_sample: Tensor, like: Tensor) -> Tensor:
     """(S, B) for broadcasting against (S, B, *data)."""
     return per_sample.reshape(*per_sample.shape, *[1] * (like.ndim - 2))
-
-
-def _lanes(per_lane: Tensor, like: Tensor) -> Tensor:
-    return per_lane.reshape(-1, *[1] * (like.ndim - 1))

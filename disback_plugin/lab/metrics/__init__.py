@@ -5,16 +5,17 @@ from disback_plugin.lab.metrics.classifier import (
     ImageClassifier,
     image_classifier,
 )
-from disback_plugin.lab.metrics.coverage import class_coverage, mode_coverage
 from disback_plugin.lab.metrics.digit_classifier import DigitClassifier, digit_classifier
 from disback_plugin.lab.metrics.distances import (
     GaussianFit,
     SlicedWasserstein,
     all_finite,
+    class_coverage,
     energy_distance,
     fit_gaussian,
     frechet_between,
     frechet_distance,
+    mode_coverage,
     sliced_wasserstein,
 )
 from disback_plugin.lab.metrics.scores import (

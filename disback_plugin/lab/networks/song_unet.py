@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from disback_plugin.diffusion.condition import one_hot_labels
 from disback_plugin.errors import ConfigError
-from disback_plugin.pretrained.edm.song_unet import SongUNet
+from disback_plugin.pretrained.edm.networks import SongUNet
 
 
 class LabelledSongUNet(nn.Module):

@@ -111,32 +111,26 @@ def _read_run(folder: Path) -> Run:
     fields = _read_fields(folder / "run.json")
     records = read_metrics(folder / "metrics.jsonl")
     try:
-        return _run(folder, fields, records)
+        arm, seed = str(fields["arm"]), int(fields["seed"])
+        return Run(
+            folder=folder,
+            experiment=str(fields["experiment"]),
+            arm=arm,
+            seed=seed,
+            num_steps=int(fields["num_steps"]),
+            primary=str(fields["primary"]),
+            thresholds=tuple(float(value) for value in fields["thresholds"]),
+            complete=fields["status"] == "complete",
+            curves=_curves(arm, seed, records),
+            switches=tuple(_mark(one, one["node"]) for one in records if one["kind"] == "switch"),
+            recording=_recording(records),
+            probes=tuple(one for one in records if one["kind"] == "mismatch"),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{folder}: a field is missing or of the wrong kind ({error!r}) in run.json or "
             "metrics.jsonl; it was not written by this version of `disback run`"
         ) from None
-
-
-def _run(folder: Path, fields: Record, records: Sequence[Record]) -> Run:
-    arm, seed = str(fields["arm"]), int(fields["seed"])
-    return Run(
-        folder=folder,
-        experiment=str(fields["experiment"]),
-        arm=arm,
-        seed=seed,
-        num_steps=int(fields["num_steps"]),
-        primary=str(fields["primary"]),
-        thresholds=tuple(float(value) for value in fields["thresholds"]),
-        complete=fields["status"] == "complete",
-        curves=_curves(arm, seed, records),
-        switches=tuple(
-            _mark(record, record["node"]) for record in records if record["kind"] == "switch"
-        ),
-        recording=_recording(records),
-        probes=tuple(record for record in records if record["kind"] == "mismatch"),
-    )
 
 
 def _read_fields(file: Path) -> Record:

@@ -12,15 +12,15 @@ from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.files import write_tensors
 from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
-from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
-from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
-from disback_plugin.lab.trainer.evaluation import (
+from disback_plugin.lab.trainer.batches import (
     choose_metrics,
     draw_samples,
     evaluation_noise,
     save_samples,
 )
+from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
+from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
+from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.log import finish_tracker, start_tracker

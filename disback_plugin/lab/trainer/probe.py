@@ -12,8 +12,8 @@ from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
+from disback_plugin.lab.trainer.batches import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.diagnostics import probe_levels
-from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.residuals import residual
 from disback_plugin.lab.trainer.run_folder import CONFIG, read_config

@@ -10,7 +10,7 @@ from torch import nn
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.diffusion import Description
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
+from disback_plugin.pretrained.edm.networks import DhariwalUNet, SongUNet
 from disback_plugin.pretrained.edm.preconditioning import (
     EDMPrecond,
     Precond,
@@ -18,7 +18,6 @@ from disback_plugin.pretrained.edm.preconditioning import (
     VPPrecond,
     iDDPMPrecond,
 )
-from disback_plugin.pretrained.edm.song_unet import SongUNet
 from disback_plugin.pretrained.edm.unet import Labels, Size, UNet
 
 NETWORKS: dict[str, type[UNet]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}
