@@ -8,8 +8,14 @@ from torch import Tensor
 
 from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
 from disback_plugin.lab.compare.arms import ArmPlan, Lane
-from disback_plugin.lab.compare.optimizer import make_stacked
-from disback_plugin.lab.compare.stack import Stack, Stacked, StackedBatch, label_tensor, per_lane
+from disback_plugin.lab.compare.stack import (
+    Stack,
+    Stacked,
+    StackedBatch,
+    label_tensor,
+    make_stacked,
+    per_lane,
+)
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler

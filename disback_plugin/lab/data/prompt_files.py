@@ -37,9 +37,8 @@ def read_parquet(path: Path, column: str | None) -> Iterator[str | None]:
 def read_csv(path: Path, column: str | None) -> Iterator[str | None]:
     """The first line names the columns."""
     csv = needed("pyarrow.csv", f"reading {path.name}")
-    options = csv.ParseOptions(newlines_in_values=True)
     with _readable(str(path)):
-        table = csv.read_csv(path, parse_options=options)
+        table = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
     return _column(str(path), table, column)
 
 

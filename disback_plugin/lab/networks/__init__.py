@@ -2,5 +2,4 @@
 
 from disback_plugin.lab.networks.conditioning import Conditioning
 from disback_plugin.lab.networks.mlp import MLPGenerator, ResidualMLP
-from disback_plugin.lab.networks.small_unet import SmallUNet
-from disback_plugin.lab.networks.song_unet import LabelledSongUNet
+from disback_plugin.lab.networks.unets import LabelledSongUNet, SmallUNet

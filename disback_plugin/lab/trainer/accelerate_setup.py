@@ -16,12 +16,16 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
     wandb = config.logging.wandb
     if wandb is not None:
         check_wandb()
+    # published networks may have weights that distillation does not use, EDM's for augmentation:
+    # DDP would wait for their gradients; looking for them costs a walk over the graph a step
+    unused = config.teacher.checkpoint is not None
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if unused else None
     try:
         accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision=config.mixed_precision,
             log_with=None if wandb is None else "wandb",
-            kwargs_handlers=_ddp_settings(config),
+            kwargs_handlers=handlers,
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
@@ -44,13 +48,3 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
             f"teacher.training.batch_size={training.batch_size} does not divide into {processes}"
         )
     return accelerator
-
-
-def _ddp_settings(config: ExperimentConfig) -> list[DistributedDataParallelKwargs] | None:
-    """Published networks may have weights that distillation does not use, EDM's for augmentation.
-
-    DDP would wait for their gradients; looking for them costs a walk over the graph a step.
-    """
-    if config.teacher.checkpoint is None:
-        return None
-    return [DistributedDataParallelKwargs(find_unused_parameters=True)]

@@ -53,38 +53,28 @@ def run_arm(
     """
     folder = run_folder(experiment.out, arm, seed)
     with locked(folder):
-        if not is_complete(folder):
-            _run_arm(experiment, arm, seed, folder, interrupt, progress)
-
-
-def _run_arm(
-    experiment: Experiment,
-    arm: Arm,
-    seed: int,
-    folder: Path,
-    interrupt: Interrupt,
-    progress: Progress,
-) -> None:
-    config, accelerator = experiment.config, make_accelerator(experiment.config)
-    checkpoint = CheckpointFolder(folder / "checkpoints").latest()
-    accelerator.wait_for_everyone()
-    if checkpoint is None:
-        on_main(lambda: clear_run(folder, _UNSAVED), f"clearing {folder}")
-    on_main(lambda: write_run(config, folder, arm, seed, "running"), "writing run.json")
-    job = DistillJob(experiment, arm, seed, folder, accelerator)
-    rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
-    start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
-    try:
-        Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
-        disback = job.loop.disback
-        if disback is not None and (checkpoint is None or checkpoint.step < job.num_steps):
-            disback.close()
-        student = student_tensors(job.loop.networks)
-        on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
-        on_main(lambda: write_run(config, folder, arm, seed, "complete"), "writing run.json")
-    finally:
-        finish_tracker(accelerator)
-        accelerator.free_memory()
+        if is_complete(folder):
+            return
+        config, accelerator = experiment.config, make_accelerator(experiment.config)
+        checkpoint = CheckpointFolder(folder / "checkpoints").latest()
+        accelerator.wait_for_everyone()
+        if checkpoint is None:
+            on_main(lambda: clear_run(folder, _UNSAVED), f"clearing {folder}")
+        on_main(lambda: write_run(config, folder, arm, seed, "running"), "writing run.json")
+        job = DistillJob(experiment, arm, seed, folder, accelerator)
+        rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
+        start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
+        try:
+            Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
+            disback = job.loop.disback
+            if disback is not None and (checkpoint is None or checkpoint.step < job.num_steps):
+                disback.close()
+            student = student_tensors(job.loop.networks)
+            on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
+            on_main(lambda: write_run(config, folder, arm, seed, "complete"), "writing run.json")
+        finally:
+            finish_tracker(accelerator)
+            accelerator.free_memory()
 
 
 class DistillJob:

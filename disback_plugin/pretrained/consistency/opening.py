@@ -54,11 +54,8 @@ def open_checkpoint(
             return make_denoiser(build_unet(tensors, architecture), kind)
         except DisBackError as error:
             raise type(error)(f"{path}: {error}") from None
-    for name, value in (
-        ("num_head_channels", num_head_channels),
-        ("resolution", resolution),
-        ("parametrisation", parametrisation),
-    ):
+    given = zip(OPTIONS, (num_head_channels, resolution, parametrisation), strict=True)
+    for name, value in given:
         if value is not None:
             raise ConfigError(f"{source}: {name} is for OpenAI's .pt files; a pipeline has its own")
     return load_pipeline(path if path.is_dir() else str(source))
