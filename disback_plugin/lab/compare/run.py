@@ -16,11 +16,10 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import SlicedWasserstein
 from disback_plugin.lab.problems import Evaluator
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.batches import CHUNK, evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
-from disback_plugin.lab.trainer.roles import make_sampler
+from disback_plugin.lab.trainer.roles import make_accelerator, make_sampler
 from disback_plugin.lab.trainer.run import prepare_experiment, using_threads
 
 CURVES = "curves"

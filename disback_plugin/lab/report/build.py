@@ -1,13 +1,17 @@
-"""From run folders to summary.json, figures and report.html."""
+"""From run folders to summary.json, figures and report.html, a self-contained page."""
 
+import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from disback_plugin.lab.report import formatting
 from disback_plugin.lab.report.axes import save
 from disback_plugin.lab.report.curves import Unit, convergence_figure
 from disback_plugin.lab.report.diagnostics import (
@@ -18,15 +22,36 @@ from disback_plugin.lab.report.diagnostics import (
     health_figure,
     mismatch_figure,
 )
-from disback_plugin.lab.report.formatting import SECONDS_NOTE
-from disback_plugin.lab.report.page import Picture, render_page
 from disback_plugin.lab.report.samples import reference_figure, reference_samples, training_figure
-from disback_plugin.lab.report.tables import node_rows
+from disback_plugin.lab.report.tables import difference_rows, final_rows, node_rows
 from disback_plugin.lab.report.verdict import verdict
 from disback_plugin.lab.results.run_summary import arm_order, summarise_runs
 from disback_plugin.lab.results.runs import Run, read_json, read_runs
 
 UNITS: tuple[Unit, ...] = ("passes", "seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A PNG on disk with what it shows; `main` pictures are open, the others folded away.
+
+    `width` in CSS pixels is what its fonts are made for; a screen that is narrower scrolls a `wide`
+    picture and shrinks any other.
+    """
+
+    file: Path
+    section: str
+    caption: str
+    width: int
+    main: bool = True
+
+    @property
+    def wide(self) -> bool:
+        return self.width > 700
+
+    @property
+    def data_uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.file.read_bytes()).decode("ascii")
 
 
 def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -41,13 +66,12 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
     summary["verdict"] = verdict(summary)
     paths = {run.name: rows for run in runs if (rows := node_rows(run.folder / "path"))}
     out.mkdir(parents=True, exist_ok=True)
-    pictures = _draw(runs, summary, out / "figures")
     folders = list(dict.fromkeys(run.out for run in runs))
-    page = render_page(
+    page = _render(
         summary,
-        pictures,
+        _draw(runs, summary, out / "figures"),
         paths=paths,
-        environment=_read_json(folders[0] / "experiment.json") | {"seeds": _seeds(summary)},
+        environment=flat(_read_json(folders[0] / "experiment.json") | {"seeds": _seeds(summary)}),
         configs=[
             (folder.name, (folder / "config.yaml").read_text(encoding="utf-8"))
             for folder in folders
@@ -85,7 +109,7 @@ def _draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) 
         for unit in UNITS:
             caption = f"{metric} over {unit}: median over seeds, band from worst to best seed."
             if unit == "seconds":
-                caption += f" {SECONDS_NOTE}"
+                caption += f" {formatting.SECONDS_NOTE}"
             if main and unit == "passes":
                 caption += " Vertical lines: the network that answers as real score from there on."
             figure = convergence_figure(runs, metric, unit, thresholds, reference)
@@ -152,3 +176,41 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 def _read_json(file: Path) -> dict[str, Any]:
     """A JSON object beside the runs; empty where the file is absent, as in a run copied alone."""
     return read_json(file, "delete it or run again") if file.exists() else {}
+
+
+def _render(summary: Mapping[str, Any], pictures: Sequence[Picture], **more: Any) -> str:
+    """HTML with inline style and pictures: no script, no network."""
+    jinja = Environment(
+        loader=PackageLoader("disback_plugin.lab.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters.update(
+        number=formatting.number,
+        mean_std=formatting.mean_std,
+        ratio=formatting.ratio,
+        reached=formatting.reached,
+        reach_seeds=formatting.reach_seeds,
+    )
+    return jinja.get_template("page.html").render(
+        summary=summary,
+        pictures=pictures,
+        finals=final_rows(summary),
+        differences=difference_rows(summary),
+        seconds_note=formatting.SECONDS_NOTE,
+        intervals=formatting.INTERVALS,
+        **more,
+    )
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level: {"versions": {"torch": 2}} -> {"versions torch": "2"}."""
+    entries: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            entries.update(flat(value, f"{prefix}{key} "))
+        elif value is not None:
+            entries[f"{prefix}{key}".replace("_", " ")] = str(value)
+    return entries

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.files import write_tensors
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.batches import (
     choose_metrics,
     draw_samples,
@@ -28,7 +27,7 @@ from disback_plugin.lab.trainer.loop import Distillation, Networks, StepResult
 from disback_plugin.lab.trainer.network import Tensors
 from disback_plugin.lab.trainer.progress import Progress
 from disback_plugin.lab.trainer.residuals import Residuals
-from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
+from disback_plugin.lab.trainer.roles import attach, make_accelerator, make_networks, make_sampler
 from disback_plugin.lab.trainer.run_folder import (
     clear_run,
     is_complete,

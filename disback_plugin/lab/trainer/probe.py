@@ -50,6 +50,7 @@ class PathProbe:
     nodes: list[Probe]
 
 
+@torch.no_grad()
 def probe_path(folder: Path) -> PathProbe:
     """Probe the teacher (index 0) and every node of the path in OUT/runs/ARM-seedK/path.
 
@@ -77,8 +78,7 @@ def probe_path(folder: Path) -> PathProbe:
     labels = evaluation_labels(NUM_SAMPLES, problem.num_classes)
     if labels is not None:  # every label in both halves, as the mismatch needs it
         labels = labels[torch.randperm(NUM_SAMPLES, generator=generator(0, 0, "probe/order"))]
-    with torch.no_grad():
-        samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
+    samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
     nodes = [teacher, *(_node(teacher, path, index) for index in range(1, len(path) + 1))]
     levels = probe_levels(config)
     probes = [
@@ -93,8 +93,7 @@ def probe_path(folder: Path) -> PathProbe:
     ]
     sigma = config.distill.sigmas.sample(NUM_SAMPLES, generator(0, 0, "probe/sigma"))
     eps = torch.randn(samples.shape, generator=generator(0, 0, "probe/eps"))
-    with torch.no_grad():
-        x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
+    x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
     pull = TeacherPull.of(residual(x0_hat, samples, sigma), samples)
     auto = config.disback.record.auto or AutoRecord()
     return PathProbe(pull, pull.calls_for(auto), probes)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from disback_plugin.diffusion.condition import Condition, TextCondition, one_hot_labels
 from disback_plugin.diffusion.conversions import per_sample, working_dtype
-from disback_plugin.diffusion.denoiser import Denoiser
+from disback_plugin.diffusion.denoiser import Denoiser, check_inputs
 from disback_plugin.diffusion.preconditioned import Scalings
 from disback_plugin.errors import DisBackError
 from disback_plugin.pretrained.edm.layers import ExactBuffers
@@ -54,9 +54,7 @@ class Precond(Denoiser):
         labels: ids (B,), rows (B, label_dim) or None, which is "no class". augment_labels
         (B, augment_dim): what augmentation did to x; None is "nothing". Raises DisBackError.
         """
-        if not x.is_floating_point():
-            raise DisBackError(f"x must be a floating-point tensor, but it is {x.dtype}")
-        per_sample(sigma, x)
+        check_inputs(x, sigma)
         return self.denoise(x, sigma, labels, augment_labels).to(x.dtype)
 
     def denoise(

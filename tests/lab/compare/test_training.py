@@ -98,7 +98,7 @@ def test_each_lane_is_the_trainers_run_of_its_seed(
     walked: set[int] = set()
     for step in range(NUM_STEPS):
         batch.train_step(step)
-        walked |= set(batch.nodes)
+        walked |= {lane.node for lane in batch.lanes}
     assert (walked != {0}) == (arm in ("disback", "adaptive") and more != ALIKE)
     for lane, seed in enumerate(SEEDS):
         loop, passes = _trained(config, trained_as, seed, tmp_path / f"seed{seed}")
