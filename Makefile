@@ -1,6 +1,7 @@
 # Everything on a fresh machine with Python >= 3.10 and git:
 #   make demo    virtual environment, install, and the main job (a few minutes on 2 cores)
 #   make test    virtual environment, install, and the tests
+#   make test-slow  every case of the tables of which `make test` has a sample
 #   make check   lint, types and the tests
 PYTHON ?= python3
 VENV := .venv
@@ -9,13 +10,17 @@ INSTALLED := $(VENV)/.installed
 # tiny tensors only lose time to more threads
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check lint clean
+.PHONY: demo test test-slow check lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/disback demo --out out/demo --resume
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# faults at every call that changes a file, flips in every file that a run resumes from
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough
 
 check: lint test
 

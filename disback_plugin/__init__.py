@@ -6,8 +6,9 @@ turn = disback.begin_step(step)     # installs a node if one is due
 disback.end_step(step)              # records a node if one is due
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from disback_plugin.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from disback_plugin.adapter import get_adapter, list_adapters, register_adapter
@@ -49,14 +50,4 @@ _HOMES = {
     "register_adapter": "adapter",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """A public name, from its module (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -18,6 +18,7 @@ from disback_plugin.config import DisBackConfig, InstallationKind
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import InPlace, Installation, SeparateModule
+from disback_plugin.real_score.weights import is_plain
 
 logger = logging.getLogger("disback")
 ENTRY_POINT_GROUP = "disback.adapters"
@@ -69,7 +70,9 @@ def refuse_shared_weights(roles: Roles) -> None:
 
 
 def _storage(module: nn.Module) -> set[int]:
-    return {value.data_ptr() for value in module.parameters()} - {0}
+    return {value.data_ptr() if is_plain(value) else id(value) for value in module.parameters()} - {
+        0
+    }
 
 
 class Adapter(ABC):
@@ -154,11 +157,8 @@ def list_adapters() -> list[str]:
 
 def origin(name: str) -> str:
     """Where a registered adapter comes from: built in, a package with its version, or a module."""
-    return _PACKAGES.get(name) or _module(_ADAPTERS[name])
-
-
-def _module(cls: type[Adapter]) -> str:
-    return "built in" if cls.__module__.startswith("disback_plugin.") else cls.__module__
+    module = _ADAPTERS[name].__module__
+    return _PACKAGES.get(name, "built in" if module.startswith("disback_plugin.") else module)
 
 
 def _load_entry_points() -> None:

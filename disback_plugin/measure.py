@@ -133,10 +133,8 @@ class Measurement:
     def _ask(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         found = self._measure(network)
         match found:
-            case (Tensor() as residual, Tensor() as samples) if residual.dim() > 1 and len(
-                residual
-            ):
-                if residual.shape == samples.shape:
+            case (Tensor() as residual, Tensor() as samples) if residual.shape == samples.shape:
+                if residual.dim() > 1 and len(residual):
                     return residual.detach(), samples.detach()
         raise SessionError(
             f"measure(network) gave {_kind(found)}: it must return two tensors (B, *data), the "

@@ -1,17 +1,32 @@
 """How far a session is: told to its host (`Turn`), kept in a checkpoint (`Progress`)."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from disback_plugin.config import DisBackConfig
+from disback_plugin.distributed import is_main
 from disback_plugin.errors import SessionError
 from disback_plugin.measure import RecordingState, Start
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score import Switch
 from disback_plugin.schedule import Walk, make_schedule, without_removed
 
+logger = logging.getLogger("disback")
 VERSION = 2
+_COUNT_ON = (
+    "give every step of the run one number, which counts on by 1 over epochs and resumes (to go "
+    "back to a checkpoint build the networks anew, attach, and call load_state_dict())"
+)
+_STANDS = (
+    "step %d begins again after its end: give every step a number of its own; with gradient "
+    "accumulation call begin_step before the first and end_step after the last of its parts"
+)
+_JUMPS = (
+    "step %d follows %s %d: the schedule counts the host's numbers, so nodes answer for fewer "
+    "steps than it says; count on by 1"
+)
 Stage = Literal["record", "backtrack", "teacher"]
 
 
@@ -64,7 +79,8 @@ class Progress:
             raise SessionError(f"step {step} comes before the first begin_step")
         if step < self.first_step:
             raise SessionError(
-                f"step {step} comes before step {self.first_step}, where this session began"
+                f"step {step} comes before step {self.first_step}, where this session began: "
+                f"{_COUNT_ON}"
             )
         return step - self.first_step
 
@@ -100,6 +116,60 @@ class Progress:
         for name, kind in (("recording", RecordingState), ("walk", Walk)):
             progress[name] = kind(**progress.get(name, {}))
         return cls(**progress)
+
+
+class Steps:
+    """The host's steps in this process: they count on by one, over epochs and resumes.
+
+    Asking twice for a step is no fault, and a resume may repeat the last one. `last_step` below is
+    Progress's, the step that has ended last.
+    """
+
+    def __init__(self) -> None:
+        self._begun: int | None = None
+        self._warned: set[str] = set()
+
+    def begin(self, step: int, progress: Progress) -> None:
+        """Raise SessionError where steps go back, and while recording where one is left out."""
+        resumed, ended = self._begun is None, progress.last_step
+        last = ended if resumed else self._begun
+        if last is not None:
+            if step == last:
+                if not resumed and step == ended:
+                    self._warn("stand", _STANDS, step)
+            else:
+                self._count_on(step, last, resumed, progress)
+        self._begun = step
+
+    def _count_on(self, step: int, last: int, resumed: bool, progress: Progress) -> None:
+        after = "the checkpoint's last step" if resumed else "step"
+        if step < last:
+            raise SessionError(f"step {step} comes after {after} {last}: {_COUNT_ON}")
+        if progress.recording_at(last + 1) and step > last + 1:
+            raise SessionError(
+                f"step {step} follows {after} {last}, a jump while recording: {_COUNT_ON}"
+            )
+        if progress.recording_at(last) and progress.last_step != last:
+            raise SessionError(
+                f"step {step} begins, but step {last} has not ended: call end_step() after every "
+                "step"
+            )
+        if step > last + 1:
+            self._warn("jump", _JUMPS, step, after, last)
+
+    def end(self, step: int) -> None:
+        """Raise SessionError for another step than the one that was begun."""
+        if self._begun is not None and step != self._begun:
+            raise SessionError(
+                f"end_step({step}) comes after begin_step({self._begun}): give both the same "
+                "number, and count on after end_step()"
+            )
+
+    def _warn(self, what: str, message: str, *values: object) -> None:
+        """Once a session: the host does it at every step."""
+        if what not in self._warned and is_main():
+            logger.warning(message, *values)
+        self._warned.add(what)
 
 
 def _settings(config: DisBackConfig) -> dict[str, Any]:

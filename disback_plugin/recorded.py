@@ -1,20 +1,23 @@
 """A path that lies there: whose it is, whether it is the right one; the fake score at its end."""
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import gather
+from disback_plugin.distributed import gather, is_main, on_every, same_on_every
 from disback_plugin.errors import ConfigError, SessionError, count
 from disback_plugin.path import DegradationPath
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
+from disback_plugin.real_score.weights import local_part
+from disback_plugin.tensors import bits
 
 logger = logging.getLogger("disback")
-_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def open_recorded(
@@ -26,15 +29,19 @@ def open_recorded(
     settings ask for a recording that would give another path).
     """
     assert config.path is not None
-    path = DegradationPath.open(config.path, installation.reference)
-    if not path.complete:
-        raise SessionError(
-            f"{path.folder} holds an unfinished path ({count(len(path), 'node')}): resume "
-            "the run that records it from its checkpoint; if it has none, delete the folder"
-        )
-    path.check_files()
-    _check_recording(path, config, student)
-    installation.load_fake_score(path.read(len(path)))
+
+    def check(path: DegradationPath) -> None:
+        if not path.complete:
+            raise SessionError(
+                f"{path.folder} holds an unfinished path ({count(len(path), 'node')}): resume "
+                "the run that records it from its checkpoint; if it has none, delete the folder"
+            )
+        path.check_files()
+
+    path = _open(config.path, installation, check)
+    checksum = parameters_checksum(student) if config.record is not None else None
+    on_every(lambda: _check_recording(path, config, checksum), "comparing recordings")
+    installation.load_fake_score(path.read_together(len(path)))
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
         *(path.folder, len(path)),
@@ -42,7 +49,41 @@ def open_recorded(
     return path
 
 
-def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.Module) -> None:
+def reopen(
+    config: DisBackConfig,
+    installation: Installation,
+    student: int | None,
+    saved: Sequence[Any] | None,
+) -> DegradationPath:
+    """Open a checkpoint's path, on every rank; SessionError where it was recorded again since.
+
+    student: its checksum; saved: what `recorded_so_far` gave, None in an earlier version's state.
+    """
+    assert config.path is not None
+    return _open(config.path, installation, lambda path: _check_owner(path, student, saved))
+
+
+def recorded_so_far(path: DegradationPath) -> list[Any]:
+    """What a checkpoint keeps of its path: the number of nodes, and which."""
+    return [len(path), path.manifest.recording_id(len(path))]
+
+
+def _open(
+    folder: Path, installation: Installation, check: Callable[[DegradationPath], None]
+) -> DegradationPath:
+    """Open and check a path on every rank; an error on all where they see different ones."""
+    found: list[DegradationPath] = []
+
+    def look() -> str:
+        found.append(DegradationPath.open(folder, installation.reference))
+        check(found[0])
+        return found[0].manifest.digest()[:16]
+
+    same_on_every(look, f"opening the path in {folder}")
+    return found[0]
+
+
+def _check_recording(path: DegradationPath, config: DisBackConfig, checksum: int | None) -> None:
     """Asked to record, but a path lies there: it must be the one that would be recorded."""
     if config.record is None:
         return
@@ -50,14 +91,27 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, student: nn.M
     recorded.pop("student", None)
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
-    elif path.student not in (None, parameters_checksum(student)):
-        differs = "was recorded with another initial student"
+    elif path.student not in (None, checksum):
+        differs = (
+            "was recorded with another initial student (or this run was resumed: then call "
+            "load_state_dict() before the first step)"
+        )
     else:
         return
     raise ConfigError(
         f"{path.folder} {differs}: leave 'record' out to reuse it all the same, or give another "
         "folder"
     )
+
+
+def warn_if_resumed(path: DegradationPath, student: nn.Module, step: int) -> None:
+    """Say what a resume without `load_state_dict` looks like: a late step, a trained student."""
+    if step > 1 and path.student not in (None, parameters_checksum(student)) and is_main():
+        logger.warning(
+            "the first step is %d, and the student is not the one that %s was recorded for: the "
+            "walk begins at its last node. If this run was resumed, call load_state_dict() first",
+            *(step, path.folder),
+        )
 
 
 def check_student(student: nn.Module, checksum: int | None, path: Path | None) -> None:
@@ -70,8 +124,15 @@ def check_student(student: nn.Module, checksum: int | None, path: Path | None) -
         )
 
 
-def check_owner(path: DegradationPath, checksum: int | None) -> None:
-    """On resume: raise SessionError unless the path was recorded for this checkpoint's student."""
+def _check_owner(path: DegradationPath, checksum: int | None, saved: Sequence[Any] | None) -> None:
+    num_nodes, recording = saved or (0, None)
+    cut = not path.complete and len(path) < num_nodes  # told better where recording goes on
+    if recording is not None and not cut and path.manifest.recording_id(num_nodes) != recording:
+        raise SessionError(
+            f"{path.folder} does not hold the nodes that the checkpoint was made after: another "
+            "run, or this one after an older checkpoint, has recorded it again. Go on from a "
+            "checkpoint of that recording, or from before it"
+        )
     if None not in (path.student, checksum) and path.student != checksum:
         raise SessionError(
             f"{path.folder} was recorded for another student than the checkpoint's: another run, "
@@ -90,10 +151,11 @@ def parameters_checksum(module: nn.Module) -> int:
 
     The same on every rank; of a sharded module, over all shards.
     """
-    total = 0
+    total, is_cut = 0, is_sharded(module)
     for position, parameter in enumerate(module.parameters(), start=1):
-        bits = parameter.detach().contiguous().view(-1).view(_INTEGER[parameter.element_size()])
-        total += position * int(bits.sum(dtype=torch.int64))
-    if is_sharded(module):
+        own = local_part(parameter)
+        is_cut |= own is not parameter
+        total += position * int(bits(own).sum(dtype=torch.int64))
+    if is_cut:
         total = sum(gather(total))
     return total % (1 << 63)

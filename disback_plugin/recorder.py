@@ -2,19 +2,22 @@
 
 import logging
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
 from disback_plugin.config import AutoRecord, DisBackConfig
-from disback_plugin.distributed import gather, is_main, on_main, rank
-from disback_plugin.errors import SessionError
+from disback_plugin.distributed import is_main, on_every, on_main
+from disback_plugin.errors import PathError, SessionError
 from disback_plugin.measure import Measurement, RecordingState, Start, TeacherPull
-from disback_plugin.path import DegradationPath, NodeEntry
-from disback_plugin.path.manifest import FILE_NAME
+from disback_plugin.path import DegradationPath, Manifest, NodeEntry
+from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.real_score import Installation
 
 logger = logging.getLogger("disback")
+SEEN_WITHIN = 30.0  # seconds in which a shared disk shows every rank what rank 0 wrote
 
 
 class Recorder:
@@ -38,6 +41,7 @@ class Recorder:
         self.auto = config.record.auto if measurement is not None else None
         self.measurement, self.state = measurement, RecordingState()
         self.num_steps = config.record.num_steps
+        self._lock: WriterLock | None = None  # on rank 0, while recording
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
 
     def first_look(self, state: RecordingState) -> Start:
@@ -66,8 +70,9 @@ class Recorder:
         folder, reference = self.config.path, self.installation.reference
         recording = {**self.config.recording_settings(), "student": student_checksum}
 
-        def create() -> None:
-            DegradationPath.create(
+        def create() -> Manifest:
+            self._lock = WriterLock(folder)
+            path = DegradationPath.create(
                 folder,
                 reference,
                 codec=self.config.codec,
@@ -75,14 +80,14 @@ class Recorder:
                 recording=recording,
                 keep_teacher=self.config.keep_teacher,
             )
+            return path.manifest
 
-        on_main(create, "creating the path")
-        if not (folder / FILE_NAME).exists():
-            raise SessionError(
-                f"rank 0 has created {folder}, but rank {rank()} does not see it: the path must "
-                "lie on a file system that all ranks share"
-            )
-        return DegradationPath.open(folder, reference)
+        with self._released_on_failure():
+            manifest = on_main(create, "creating the path")
+            path = DegradationPath(folder, manifest, reference)
+            on_every(path.check_teacher, "comparing teachers")
+            self._see(path, manifest.digest())
+        return path
 
     def resume(self, path: DegradationPath, num_done: int) -> None:
         """Go on from a checkpoint that was made after `num_done` recording steps.
@@ -104,8 +109,16 @@ class Recorder:
                 path.finish()
 
         # on rank 0 alone: a rank that looks later would see less to do, and not wait for the others
-        _write(path, mend, "mending the path")
+        self._write(path, mend, "mending the path")
         self._keep = keep if num_done < self.num_steps else None
+        if self._keep is None:
+            self.release()
+
+    def release(self) -> None:
+        """Let others write the path: recording has ended, or this session has."""
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     def _drop_newer(self, path: DegradationPath, keep: int) -> None:
         path.refresh()
@@ -122,7 +135,7 @@ class Recorder:
         if self._keep is not None:
             keep, self._keep = self._keep, None
             what = "dropping nodes after the checkpoint"
-            _write(path, lambda: self._drop_newer(path, keep), what)
+            self._write(path, lambda: self._drop_newer(path, keep), what)
         if num_done in self.node_steps:
             expected = self._num_kept(num_done - 1)
             if len(path) != expected:
@@ -140,7 +153,8 @@ class Recorder:
                     f"recording ends with {len(path)} of {expected} nodes: steps were "
                     "skipped; call begin_step and end_step at every step"
                 )
-            _write(path, path.finish, "completing the path")
+            self._write(path, path.finish, "completing the path")
+            self.release()
         return entry
 
     def _num_kept(self, num_done: int) -> int:
@@ -176,7 +190,30 @@ class Recorder:
         def append() -> None:
             path.append(tensors, step, self.installation.precision_of)
 
-        _write(path, append, f"writing node {len(path) + 1}")
+        self._write(path, append, f"writing node {len(path) + 1}")
+
+    def _write(self, path: DegradationPath, work: Callable[[], None], what: str) -> None:
+        """On rank 0, under the lock; every rank has seen it before rank 0 can write the next."""
+
+        def write() -> str:
+            self._lock = self._lock or WriterLock(path.folder)
+            self._lock.check()
+            work()
+            return path.manifest.digest()
+
+        with self._released_on_failure():
+            self._see(path, on_main(write, what))
+
+    def _see(self, path: DegradationPath, digest: str) -> None:
+        on_every(lambda: _catch_up(path, digest), f"reading {path.folder}")
+
+    @contextmanager
+    def _released_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
 
 def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
@@ -195,8 +232,19 @@ def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
     return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
 
 
-def _write(path: DegradationPath, work: Callable[[], None], what: str) -> None:
-    """On rank 0; every rank has seen it before rank 0 can write the next."""
-    on_main(work, what)
-    path.refresh()
-    gather(None)
+def _catch_up(path: DegradationPath, digest: str) -> None:
+    """Read the path's manifest until it is the one of that digest, as rank 0 left it."""
+    end, seen = time.monotonic() + SEEN_WITHIN, ""
+    while True:
+        try:
+            path.refresh()
+        except PathError as error:
+            seen = f" ({error})"
+        if path.manifest.digest() == digest:
+            return
+        if time.monotonic() > end:
+            raise SessionError(
+                f"{path.folder} is not what rank 0 wrote, even after {SEEN_WITHIN:g} seconds{seen}:"
+                " the path must lie on a file system that all ranks share"
+            )
+        time.sleep(0.1)

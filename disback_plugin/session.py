@@ -9,19 +9,22 @@ from torch import nn
 
 from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
 from disback_plugin.config import DisBackConfig
-from disback_plugin.distributed import is_main, on_main
+from disback_plugin.distributed import is_main, on_every, on_main
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import Measure, Measurement
 from disback_plugin.path import DegradationPath, NodeEntry
-from disback_plugin.path.manifest import FILE_NAME
-from disback_plugin.progress import Progress, Turn
+from disback_plugin.path.inspection import holds_path
+from disback_plugin.progress import Progress, Steps, Turn
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
+from disback_plugin.real_score.weights import refuse_foreign
 from disback_plugin.recorded import (
-    check_owner,
     check_student,
     is_too_short,
     open_recorded,
     parameters_checksum,
+    recorded_so_far,
+    reopen,
+    warn_if_resumed,
 )
 from disback_plugin.recorder import Recorder
 
@@ -54,7 +57,7 @@ class DisBack:
             Recorder(config, installation, method, self._measurement) if config.record else None
         )
         self._path: DegradationPath | None = None
-        self._progress = Progress()
+        self._progress, self._steps = Progress(), Steps()
 
     @classmethod
     def attach(
@@ -83,6 +86,8 @@ class DisBack:
         chosen = get_adapter(adapter)()
         found = chosen.roles(host if roles is None else roles)
         refuse_shared_weights(found)
+        if config.arm != "fixed":
+            refuse_foreign(found.student, "student", compared=True)
         installation = chosen.installation(found, config)
         return cls(found, installation, config, chosen.name, measure)
 
@@ -94,6 +99,7 @@ class DisBack:
         if self._progress.first_step is None:
             self._start(step)
         local = self._progress.local(step)
+        self._steps.begin(step, self._progress)
         if self._progress.no_path:
             return Turn(step, "teacher", 0, update_student=True)
         if local < self._progress.num_record_steps:
@@ -116,6 +122,7 @@ class DisBack:
         entry = None
         if self.active and step != self._progress.last_step:
             num_done = self._progress.local(step) + 1
+            self._steps.end(step)
             if num_done <= self._progress.num_record_steps:
                 entry = self._end_record_step(num_done)
             self._progress.last_step = step
@@ -164,7 +171,8 @@ class DisBack:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state for the host's checkpoint; tensors stay in the path's folder."""
-        return self._progress.dump(self.config, self.installation.reference)
+        state = self._progress.dump(self.config, self.installation.reference)
+        return state if self._path is None else {**state, "path": recorded_so_far(self._path)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint: between `attach` and the first `begin_step`, on every rank.
@@ -183,14 +191,13 @@ class DisBack:
             self._recorder.state = self._progress.recording
         if self._progress.no_path:
             return
-        assert self.config.path is not None
-        self._path = DegradationPath.open(self.config.path, self.installation.reference)
-        check_owner(self._path, self._progress.student_checksum)
+        student = self._progress.student_checksum
+        self._path = reopen(self.config, self.installation, student, state.get("path"))
         if self._recorder and self._progress.num_record_steps:
             self._recorder.num_steps = self._progress.num_record_steps
             self._recorder.resume(self._path, self._progress.num_done())
         if self._progress.num_done() >= self._progress.num_record_steps:
-            self._path.check_files()
+            on_every(self._path.check_files, "looking for the nodes")
             self._backtrack()
         self._strategy.forget()
 
@@ -200,7 +207,14 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Warn if an active session never switched anything, but for a recording that said why."""
+        """Warn where the real score was overwritten, or no node ever came (unless that was said).
+
+        Reads the teacher once.
+        """
+        if self._recorder:
+            self._recorder.release()
+        if self.active and self._progress.first_step is not None and is_main():
+            self._strategy.warn_if_overwritten()
         if self.config.arm == "disback" and is_main():
             short = self._path is not None and is_too_short(self._path)
             if not (self._progress.no_path or short):
@@ -210,8 +224,10 @@ class DisBack:
     def _start(self, step: int) -> None:
         folder = self.config.path
         assert folder is not None
-        if on_main(lambda: (folder / FILE_NAME).exists(), "looking for a path"):
+        self._strategy.refuse_overwritten(self.installation.overwritten(), "the first step")
+        if on_main(lambda: holds_path(folder), "looking for a path"):
             self._path = open_recorded(self.config, self.installation, self._student)
+            warn_if_resumed(self._path, self._student, step)
             self._backtrack()
         elif self._recorder is None:
             raise ConfigError(
@@ -232,7 +248,8 @@ class DisBack:
         assert self._path is not None
         last = num_done == self._progress.num_record_steps
         if last or num_done in self._recorder.node_steps:  # before anything is written
-            check_student(self._student, self._progress.student_checksum, self.config.path)
+            checksum, folder = self._progress.student_checksum, self.config.path
+            on_every(lambda: check_student(self._student, checksum, folder), "checking the student")
         entry = self._recorder.end_step(self._path, num_done)
         self._progress.num_record_steps = self._recorder.num_steps
         if num_done == self._recorder.num_steps:

@@ -12,6 +12,7 @@ from disback_plugin.errors import RunError
 
 Value = TypeVar("Value")
 Shaped = Tensor | Sequence[int]  # a tensor, or its shape
+_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def misfit(due: Mapping[str, Shaped], given: Mapping[str, Shaped]) -> str | None:
@@ -36,6 +37,39 @@ def _listed(kind: str, names: list[str]) -> str:
 
 def _shape(value: Shaped) -> tuple[int, ...]:
     return tuple(value.shape if isinstance(value, Tensor) else value)
+
+
+def weights(state: Mapping[str, Value]) -> dict[str, Value]:
+    """A state dict without extra state, which is no weight; names as without torch.compile."""
+    return {
+        name.replace("_orig_mod.", ""): value
+        for name, value in state.items()
+        if name.rpartition(".")[2] != "_extra_state"
+    }
+
+
+def bits(value: Tensor) -> Tensor:
+    """The same memory as integers, equal where the bytes are: NaN is itself, -0 is not 0."""
+    value = value.detach()
+    value = torch.view_as_real(value) if value.element_size() == 16 else value
+    return value.view(_INTEGER[value.element_size()])
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one device have the same dtype, shape and bytes."""
+    return one.dtype == other.dtype and torch.equal(bits(one), bits(other))
+
+
+def bit_sum(value: Tensor) -> int:
+    """A checksum over a tensor's bytes, made on its device: one read, 8 bytes at a time."""
+    flat = bits(value).contiguous().view(-1)
+    per_word = 8 // flat.element_size()
+    end = flat.numel() - flat.numel() % per_word
+    words = flat[:end]
+    if words.storage_offset() % per_word:
+        words = words.clone()
+    rest = int(flat[end:].sum(dtype=torch.int64)) if end < flat.numel() else 0
+    return int(words.view(torch.int64).sum()) + rest
 
 
 def tensor_hash(value: Tensor) -> str:

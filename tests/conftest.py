@@ -1,5 +1,11 @@
-"""One thread a test process: tiny tensors only lose time to more, and results stay reproducible."""
+"""One thread a test process: tiny tensors only lose time to more, and results stay reproducible.
+
+SIGINT is heeded by us and by what we start, also where a script runs the tests in the background.
+"""
+
+import signal
 
 import torch
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,9 +10,12 @@ PACKAGE = Path(disback_plugin.__file__).parent
 # Levels: what stands left may not import what stands right; names on one level do not import each
 # other. A folder is one name here; within it the test for circles holds.
 LEVELS = """
-errors
+errors lazy_names
+reading
+plain_yaml
 distributed config_base
 files tensors
+foreign_weights aside sealed
 path diffusion
 schedule
 config real_score

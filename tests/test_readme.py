@@ -13,10 +13,13 @@ from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.cli.main import make_parser
 from disback_plugin.diffusion import EDMDenoiser
 from disback_plugin.lab.networks import ResidualMLP
-from tests.hosts.toy import ToyHost, same, tensors_of
+from tests.toy import ToyHost, same, tensors_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "disback_plugin" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 

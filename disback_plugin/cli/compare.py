@@ -1,6 +1,7 @@
 """`disback compare`: arms and learning rates on many paired seeds, with intervals."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is missing, then summarise all that the folder was asked for."""
     from disback_plugin.files import write_json, write_text
     from disback_plugin.lab.compare import compare
+    from disback_plugin.lab.compare.run import unfinished_walks
     from disback_plugin.lab.config.experiment import load_config
     from disback_plugin.lab.report.curves import draw_sweep
     from disback_plugin.lab.report.sweep_tables import sweep_markdown, sweep_table
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         print("\nstopped; the same command goes on from what is finished (an arm starts over)")
         return 130
     summary = summarise_sweep(curves, thresholds)
+    summary["notes"] = unfinished_walks(config, args.arms.split(","))
     write_json(out / "summary.json", summary)
     write_text(out / "summary.md", sweep_markdown(summary))
     rates = {curve.student_lr for curve in curves}
@@ -70,6 +73,6 @@ def _numbers(text: str) -> list[float]:
         numbers = [float(part) for part in text.split(",") if part]
     except ValueError:
         numbers = [0.0]
-    if not all(number > 0 for number in numbers):
+    if not all(0 < number < math.inf for number in numbers):
         raise ConfigError(f"--lrs takes positive numbers with commas between (seen: {text!r})")
     return numbers

@@ -50,17 +50,30 @@ def add_cm(actions: Any) -> None:
         ("--resolution", "pixels a side (default: the finest attention is at 32, as released)"),
     ):
         sub.add_argument(name, type=positive, metavar="N", help=what)
-    sub.add_argument("--force", action="store_true", help="write into OUT_DIR if it holds files")
+    sub.add_argument("--force", action="store_true", help="replace a pipeline in OUT_DIR")
     sub.set_defaults(command=convert_cm)
+
+
+def _source(kind: str, source: Path) -> Path:
+    """The file to read, looked at first; CheckpointError for what the kind is not read from."""
+    from disback_plugin.pretrained.spec import split_spec
+
+    file = Path(split_spec(f"{kind}:{source}")[1])
+    if file.is_dir():
+        raise CheckpointError(f"{file} is a folder: give the file to convert")
+    return file
 
 
 def convert_cm(args: argparse.Namespace) -> int:
     """Write the folder and say what the checkpoint held."""
+    from disback_plugin.foreign_weights import translated
     from disback_plugin.pretrained.consistency import convert_checkpoint
 
-    found = convert_checkpoint(
-        args.source, args.target, args.num_head_channels, args.resolution, args.force
-    )
+    source = _source("cm", args.source)
+    with translated(f"{source} cannot be converted"):
+        found = convert_checkpoint(
+            source, args.target, args.num_head_channels, args.resolution, args.force
+        )
     shape = "x".join(str(size) for size in found.data_shape)
     classes = count(found.num_classes, "class", "classes") if found.num_classes else "unconditional"
     print(f"{args.source}: {found.architecture}")
@@ -70,6 +83,8 @@ def convert_cm(args: argparse.Namespace) -> int:
 
 def convert_edm(args: argparse.Namespace) -> int:
     """Write a network's tensors and arguments that fit; an existing file is kept unless forced."""
+    from disback_plugin.files import temp_for
+    from disback_plugin.foreign_weights import translated
     from disback_plugin.pretrained.edm.checkpoint import write_edm_safetensors
     from disback_plugin.pretrained.edm.opening import denoiser_of
     from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
@@ -78,12 +93,15 @@ def convert_edm(args: argparse.Namespace) -> int:
         raise CheckpointError(f"{args.target}: name the file to write *.safetensors")
     if args.target.is_dir():
         raise CheckpointError(f"{args.target} is a folder: name the file to write in it")
+    temp_for(args.target)  # clears what a kill has left beside it
     if args.target.exists() and not args.force:
         raise CheckpointError(f"{args.target} exists; give --force to replace it")
-    checkpoint = read_edm_pickle(args.source, args.key)
-    denoiser_of(checkpoint, args.source)  # refuses tensors that no network of the arguments has
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    size = write_edm_safetensors(checkpoint, args.target)
+    source = _source("edm-pkl", args.source)
+    with translated(f"{source} cannot be converted"):
+        checkpoint = read_edm_pickle(source, args.key)
+        denoiser_of(checkpoint, source)  # refuses tensors that no network of the arguments has
+        args.target.parent.mkdir(parents=True, exist_ok=True)
+        size = write_edm_safetensors(checkpoint, args.target)
     num = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     print(f"{args.source}: {checkpoint.class_name} with {json.dumps(checkpoint.init_kwargs)}")
     tensors = count(len(checkpoint.tensors), "tensor")

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from disback_plugin.cli.arguments import add_command, add_jobs, number_of_jobs, positive
-from disback_plugin.cli.experiment import run_and_report
+from disback_plugin.cli.run import run_and_report
 
 CONFIG = "demo.yaml"
 EXAMPLES = """  disback demo

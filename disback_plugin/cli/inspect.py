@@ -4,10 +4,10 @@ import argparse
 import re
 from typing import Any
 
-import yaml
-
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.errors import ConfigError
+from disback_plugin.plain_yaml import parse_yaml
+from disback_plugin.reading import cut
 
 EXAMPLES = """  disback inspect edm-pkl:edm-imagenet-64x64-cond-adm.pkl
   disback inspect cm:cd_imagenet64_l2.pt
@@ -43,9 +43,8 @@ def inspect(args: argparse.Namespace) -> int:
         found = _OPTION.fullmatch(text)
         if found is None:
             raise ConfigError(f"{text!r} is not of the form option=value")
-        try:
-            options[found[1]] = yaml.safe_load(found[2])
-        except yaml.YAMLError:
-            raise ConfigError(f"the value of {text!r} is not valid YAML") from None
+        if found[1] in options:
+            raise ConfigError(f"option {found[1]!r} is given twice")
+        options[found[1]] = parse_yaml(found[2], f"the value of {cut(text, 80)!r}")
     print(describe(load_denoiser(args.spec, **options)))
     return 0

@@ -126,6 +126,10 @@ def status(args: argparse.Namespace) -> int:
     accepted = "unknown tree, accepted by --force"
     head = {(): tree.host, ("ACCEPTED",): accepted}.get(tuple(kinds), "unknown tree")
     lines = [f"{args.checkout}: {head}", *(f"  {problem}" for problem in problems)]
+    if left := tree.leftovers():
+        lines.append(
+            f"  left by a command that was killed: {', '.join(left)}: apply or revert removes them"
+        )
     width = max(len(state.patch.name) for state in states)
     for state in states:
         patch = state.patch
@@ -145,9 +149,10 @@ def diff(args: argparse.Namespace) -> int:
 
 def revert(args: argparse.Namespace) -> int:
     """Undo all patches."""
-    restored = _open(args).revert(args.force)
-    end = "as it was" if restored else "nothing to revert"
-    _show([*(f"restored {file}" for file in restored), f"{args.checkout}: {end}"])
+    tree = _open(args)
+    left, restored = tree.leftovers(), tree.revert(args.force)
+    done = [*(f"restored {file}" for file in restored), *(f"removed {file}" for file in left)]
+    _show([*done, f"{args.checkout}: {'as it was' if done else 'nothing to revert'}"])
     return 0
 
 

@@ -83,13 +83,13 @@ def import_folders(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Print the node table; a node whose file has another size than it should is marked."""
-    from disback_plugin.path import DegradationPath
+    from disback_plugin.path.inspection import wrong_sizes
+    from disback_plugin.path.manifest import read_manifest
 
-    path = DegradationPath.open(args.path)
-    manifest = path.manifest
-    state = "complete" if path.complete else "unfinished"
-    nodes, tensors = count(len(path), "node"), count(len(manifest.tensors), "tensor")
-    print(f"{path.folder}: {nodes}, {state}, codec {manifest.codec}, {manifest.method}")
+    manifest = read_manifest(args.path)
+    state = "complete" if manifest.complete else "unfinished"
+    nodes, tensors = count(len(manifest.nodes), "node"), count(len(manifest.tensors), "tensor")
+    print(f"{args.path}: {nodes}, {state}, codec {manifest.codec}, {manifest.method}")
     print(f"teacher {manifest.teacher.fingerprint[:16]}, {tensors}")
     settings = {k: v for k, v in manifest.recording.items() if k != "student"}
     print(f"recorded: {', '.join(f'{key} {value}' for key, value in settings.items())}\n")
@@ -97,8 +97,8 @@ def show(args: argparse.Namespace) -> int:
         f"{'node':>4}  {'step':>7}  {'bytes':>13}  {'distance':>9}  {'in bf16':>9}  survives bf16"
     )
     print(f"{0:>4}  {0:>7}  {'the teacher':>13}  {0:>9.3g}  {0:>9.3g}")
-    wrong = path.wrong_sizes()
-    for node in path:
+    wrong = wrong_sizes(args.path, manifest)
+    for node in manifest.nodes:
         cast = "" if node.bf16_distance is None else f"{node.bf16_distance:.3g}"
         kept = "" if node.bf16_survives is None else f"{node.bf16_survives:.0%} of changed weights"
         print(

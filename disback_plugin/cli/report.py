@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.cli.experiment import report
+from disback_plugin.cli.run import report
 
 EXAMPLES = """  disback report runs/digits-ddpm
   disback report runs/a runs/b --out comparison

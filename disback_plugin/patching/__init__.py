@@ -3,7 +3,10 @@
 from disback_plugin.patching.checkout import Checkout, PatchState
 from disback_plugin.patching.edits import (
     AddKeyword,
+    AddParameter,
     AddToDict,
+    AppendTo,
+    Decorate,
     Edit,
     Guard,
     Insert,
@@ -20,5 +23,4 @@ from disback_plugin.patching.engine import (
     feature,
     repair,
 )
-from disback_plugin.patching.function_edits import AddParameter, AppendTo, Decorate
 from disback_plugin.patching.shapes import Assigns, Calls, Imports, Increases, Loops, Returns

@@ -9,9 +9,10 @@ from typing import Literal
 from disback_plugin.config_base import nearest
 from disback_plugin.patching.edits import MARK
 from disback_plugin.patching.engine import Patch, PatchError, apply_patches
-from disback_plugin.patching.ledger import FOLDER, LEDGER, Ledger, digest, original_file
+from disback_plugin.patching.inside import inside, read
+from disback_plugin.patching.ledger import FOLDER, IGNORE, LEDGER, Ledger, digest, original_file
 from disback_plugin.patching.problems import SINCE_PATCHING, Kind, Problem, describe
-from disback_plugin.patching.replacing import replace_all
+from disback_plugin.patching.replacing import replace_all, temps_of
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Checkout:
         self.root, self.host, self.patches, self.known = root, host, tuple(patches), dict(known)
         self.files = sorted({file for patch in patches for file in patch.files})
         self.watched = sorted({*self.files, *self.known})
-        recorded = Ledger.read(root).originals
+        recorded = self._recorded().originals
         missing = [
-            file for file in self.files if file not in recorded and not (root / file).is_file()
+            file for file in self.files if file not in recorded and not inside(root, file).exists()
         ]
         if missing:
             raise PatchError(f"{root} is no checkout of {host}: it has no {missing[0]}")
@@ -43,7 +44,7 @@ class Checkout:
     # -- looking --------------------------------------------------------------------------------
     def differences(self) -> list[Problem]:
         """Why this is not the known tree as it was, or as we patched it; empty if it is."""
-        ledger = Ledger.read(self.root)
+        ledger = self._recorded()
         found = [self._problem(ledger, file) for file in self.watched]
         return [problem for problem in found if problem is not None]
 
@@ -72,7 +73,7 @@ class Checkout:
         Outdated: applied, but a file has other contents than these patches give it today. Changed:
         applied, but a file was changed by others since.
         """
-        ledger, sources = Ledger.read(self.root), self._originals()
+        ledger, sources = self._recorded(), self._originals()
         outdated = self._outdated(ledger)
         states = []
         for patch in self.patches:
@@ -116,12 +117,24 @@ class Checkout:
         pieces: list[str] = []
         for file, content in sorted(apply_patches(sources, self._chosen(names)).items()):
             pieces += difflib.unified_diff(
-                sources[file].decode().splitlines(keepends=True),
-                content.decode().splitlines(keepends=True),
-                f"a/{file}",
-                f"b/{file}",
+                _text(sources[file]), _text(content), f"a/{file}", f"b/{file}"
             )
         return "".join(line if line.endswith("\n") else f"{line}\n" for line in pieces)
+
+    def leftovers(self) -> list[str]:
+        """Files of ours, in the checkout, of a command that was killed; `apply` and `revert` go on.
+
+        A folder .disback without a ledger is one of them.
+        """
+        ledger = self._recorded()
+        own = [IGNORE, LEDGER, *map(original_file, self.files)]
+        found = {temp for name in (*self.files, *own) for temp in temps_of(inside(self.root, name))}
+        if not ledger.originals and (self.root / FOLDER).is_dir():
+            found.add(self.root / FOLDER)
+        for file in self.files:
+            if file not in ledger.originals:
+                found.add(inside(self.root, original_file(file)))
+        return sorted(str(file.relative_to(self.root)) for file in found if file.exists())
 
     # -- changing -------------------------------------------------------------------------------
     def apply(self, names: Sequence[str], force: bool = False) -> list[str]:
@@ -130,13 +143,14 @@ class Checkout:
         Nothing is written unless all of them apply. `force` accepts an unknown tree (never one
         that was changed after patching: that would drop the change).
         """
-        ledger, problems = Ledger.read(self.root), self.differences()
+        ledger, problems = self._recorded(), self.differences()
         passed = {Kind.ACCEPTED, Kind.UNKNOWN} if force else {Kind.ACCEPTED}
         if refused := [problem for problem in problems if problem.kind not in passed]:
             raise PatchError(f"{self.root}: {describe(refused)}")
         chosen, sources = self._chosen(names), self._originals()
         if not chosen:
             return self.revert()
+        self._sweep()
         patched = apply_patches(sources, chosen)
         wanted = self._ledger(chosen, sources, patched)
         on_disk = all(self._current(file) == wanted.patched[file] for file in patched)
@@ -159,11 +173,14 @@ class Checkout:
 
         Refuses where a file was changed or deleted after it was patched, unless forced.
         """
-        ledger = Ledger.read(self.root)
+        ledger = self._recorded()
         kinds = {Kind.ORPHANED} if force else {Kind.ORPHANED, *SINCE_PATCHING}
         if refused := [problem for problem in self.differences() if problem.kind in kinds]:
             raise PatchError(f"{self.root}: {describe(refused)}")
+        self._sweep()
         if not ledger.originals:
+            if (self.root / FOLDER).is_dir():
+                Ledger.remove(self.root)
             return []
         originals = {file: ledger.original(self.root, file) for file in ledger.originals}
         replace_all(self.root, [*originals.items(), (LEDGER, None)])
@@ -186,10 +203,10 @@ class Checkout:
             for file in self.watched
         }
         return Ledger(
-            [patch.name for patch in chosen],
-            {file: now[file] for file in patched},
-            {file: digest(content) for file, content in patched.items()},
-            {
+            applied=tuple(patch.name for patch in chosen),
+            originals={file: now[file] for file in patched},
+            patched={file: digest(content) for file, content in patched.items()},
+            accepted={
                 file: own
                 for file, own in now.items()
                 if file not in patched and own != self.known.get(file)
@@ -197,7 +214,7 @@ class Checkout:
         )
 
     def _originals(self) -> dict[str, bytes]:
-        ledger = Ledger.read(self.root)
+        ledger = self._recorded()
         contents = {
             file: ledger.original(self.root, file) if file in ledger.originals else self._read(file)
             for file in self.files
@@ -205,15 +222,26 @@ class Checkout:
         return {file: content for file, content in contents.items() if content is not None}
 
     def _read(self, file: str) -> bytes | None:
-        """Its bytes; None where it is missing."""
-        try:
-            return (self.root / file).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            reason = error.strerror or error
-            raise PatchError(f"{self.root}: cannot read {file}: {reason}") from error
+        return read(self.root, file)
+
+    def _recorded(self) -> Ledger:
+        return Ledger.read(self.root, self.files)
+
+    def _sweep(self) -> None:
+        """Remove files that a killed command left."""
+        for name in self.leftovers():
+            try:
+                if name != FOLDER:
+                    (self.root / name).unlink()
+            except OSError as error:
+                reason = error.strerror or error
+                raise PatchError(f"{self.root}: cannot remove {name}: {reason}") from error
 
     def _current(self, file: str) -> str:
         content = self._read(file)
         return "" if content is None else digest(content)
+
+
+def _text(source: bytes) -> list[str]:
+    """Its lines for people; what is not UTF-8 is shown escaped."""
+    return source.decode(errors="backslashreplace").splitlines(keepends=True)

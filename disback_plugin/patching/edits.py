@@ -35,6 +35,17 @@ class Edit(Shape):
         """What takes the place of a node that it matches."""
 
 
+@dataclass(frozen=True)
+class CodeEdit(Edit):
+    """An edit that brings `code` of ours: statements, or one expression."""
+
+    code: str = field(kw_only=True)
+
+    def expression(self) -> cst.BaseExpression:
+        """The code, parsed as one."""
+        return cst.parse_expression(self.code)
+
+
 def mark() -> cst.TrailingWhitespace:
     """The comment at the end of a line of ours."""
     return cst.TrailingWhitespace(whitespace=cst.SimpleWhitespace("  "), comment=cst.Comment(MARK))
@@ -51,13 +62,12 @@ def statements(code: str, module: cst.Module) -> list[cst.BaseStatement]:
 
 
 @dataclass(frozen=True)
-class Insert(Edit):
+class Insert(CodeEdit):
     """Put our `code` after or before a statement, one of the two."""
 
     _: KW_ONLY
     after: Statement | None = None
     before: Statement | None = None
-    code: str
     words = "{self.place}"
 
     def __post_init__(self) -> None:
@@ -119,37 +129,34 @@ class NarrowIf(Edit):
 
 
 @dataclass(frozen=True)
-class ReplaceCall(Edit):
+class ReplaceCall(CodeEdit):
     """Put the expression `code` in place of a call."""
 
     call: str
-    _: KW_ONLY
-    code: str
     words = "a call of {self.call}"
 
     def matches(self, node: cst.CSTNode) -> bool:
         return is_call(node, self.call)
 
     def change(self, node: cst.Call, module: cst.Module) -> Result:
-        return cst.parse_expression(self.code)
+        return self.expression()
 
 
 @dataclass(frozen=True)
-class ReplaceKeyword(Edit):
+class ReplaceKeyword(CodeEdit):
     """Put `keyword=code`, or `new_keyword=code`, in place of a call's keyword argument."""
 
     call: str
     keyword: str
     _: KW_ONLY
     new_keyword: str = ""
-    code: str
     words = "a call of {self.call} with the keyword {self.keyword}"
 
     def matches(self, node: cst.CSTNode) -> bool:
         return is_call(node, self.call) and _has_keyword(node, self.keyword)
 
     def change(self, node: cst.Call, module: cst.Module) -> Result:
-        name, value = cst.Name(self.new_keyword or self.keyword), cst.parse_expression(self.code)
+        name, value = cst.Name(self.new_keyword or self.keyword), self.expression()
         own = [
             argument.with_changes(keyword=name, value=value)
             if dotted(argument.keyword) == self.keyword
@@ -160,55 +167,99 @@ class ReplaceKeyword(Edit):
 
 
 @dataclass(frozen=True)
-class AddKeyword(Edit):
+class AddKeyword(CodeEdit):
     """Add `keyword=code` to a call that does not have it."""
 
     call: str
     keyword: str
-    _: KW_ONLY
-    code: str
     words = "a call of {self.call} without the keyword {self.keyword}"
 
     def matches(self, node: cst.CSTNode) -> bool:
         return is_call(node, self.call) and not _has_keyword(node, self.keyword)
 
     def change(self, node: cst.Call, module: cst.Module) -> Result:
-        value = cst.parse_expression(self.code)
-        own = cst.Arg(keyword=cst.Name(self.keyword), value=value, equal=EQUAL)
+        own = cst.Arg(self.expression(), keyword=cst.Name(self.keyword), equal=EQUAL)
         return node.with_changes(args=[*node.args, own])
 
 
 @dataclass(frozen=True)
-class ReplaceDictValue(Edit):
+class ReplaceDictValue(CodeEdit):
     """Put the expression `code` in place of a dict display's value under the string `key`."""
 
     key: str
-    _: KW_ONLY
-    code: str
     words = "a dict with the key {self.key!r}"
 
     def matches(self, node: cst.CSTNode) -> bool:
         return _is_entry(node, self.key)
 
     def change(self, node: cst.DictElement, module: cst.Module) -> Result:
-        return node.with_changes(value=cst.parse_expression(self.code))
+        return node.with_changes(value=self.expression())
 
 
 @dataclass(frozen=True)
-class AddToDict(Edit):
+class AddToDict(CodeEdit):
     """Add `**code` to the dict display that has the string `key`."""
 
     key: str
-    _: KW_ONLY
-    code: str
     words = "a dict with the key {self.key!r}"
 
     def matches(self, node: cst.CSTNode) -> bool:
         return isinstance(node, cst.Dict) and any(_is_entry(e, self.key) for e in node.elements)
 
     def change(self, node: cst.Dict, module: cst.Module) -> Result:
-        own = cst.StarredDictElement(cst.parse_expression(self.code))
+        own = cst.StarredDictElement(self.expression())
         return node.with_changes(elements=[*node.elements, own])
+
+
+@dataclass(frozen=True)
+class AppendTo(CodeEdit):
+    """Put our `code` at the end of the function."""
+
+    words = "the function itself"
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.FunctionDef) and isinstance(node.body, cst.IndentedBlock)
+
+    def change(self, node: cst.FunctionDef, module: cst.Module) -> Result:
+        body = [*node.body.body, *statements(self.code, module)]
+        return node.with_changes(body=node.body.with_changes(body=body))
+
+
+@dataclass(frozen=True)
+class Decorate(CodeEdit):
+    """Add the decorator `@code`, the innermost."""
+
+    words = "the function itself"
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.FunctionDef)
+
+    def change(self, node: cst.FunctionDef, module: cst.Module) -> Result:
+        own = cst.Decorator(self.expression())
+        return node.with_changes(decorators=[*node.decorators, own])
+
+
+@dataclass(frozen=True)
+class AddParameter(Edit):
+    """Add the parameter `name=default`, the last one."""
+
+    name: str
+    _: KW_ONLY
+    default: str
+    words = "the function itself with parameters, none of them {self.name}"
+
+    def matches(self, node: cst.CSTNode) -> bool:
+        if not (isinstance(node, cst.FunctionDef) and node.params.params):
+            return False
+        return self.name not in [param.name.value for param in node.params.params]
+
+    def change(self, node: cst.FunctionDef, module: cst.Module) -> Result:
+        *before, last = node.params.params
+        default = cst.parse_expression(self.default)
+        own = cst.Param(cst.Name(self.name), default=default, comma=last.comma, equal=EQUAL)
+        if before:  # laid out like the others
+            last = last.with_changes(comma=before[-1].comma)
+        return node.with_changes(params=node.params.with_changes(params=[*before, last, own]))
 
 
 def _has_keyword(call: cst.Call, keyword: str) -> bool:

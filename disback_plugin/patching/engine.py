@@ -1,5 +1,7 @@
 """Applies patches to sources in memory: all of them, or an error and nothing."""
 
+import ast
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,19 +90,31 @@ def apply_patches(sources: Mapping[str, bytes], patches: Sequence[Patch]) -> dic
     Raises PatchError for a file that is missing or no Python, AnchorError where a place moved.
     """
     modules: dict[str, cst.Module] = {}
-    for patch in patches:
-        for edit in patch.edits:
-            for file in edit.files:
-                if file not in modules:
-                    modules[file] = _parse(sources, file, patch)
-                modules[file] = _apply_edit(modules[file], edit, file, patch)
-    return {file: module.bytes for file, module in modules.items()}
+    file = ""
+    try:
+        for patch in patches:
+            for edit in patch.edits:
+                for file in edit.files:
+                    if file not in modules:
+                        modules[file] = _parse(sources, file, patch)
+                    modules[file] = _apply_edit(modules[file], edit, file, patch)
+        return {file: module.bytes for file, module in modules.items()}
+    except RecursionError:
+        raise PatchError(f"{file} is no file that these patches know: nested too deep") from None
 
 
 def _parse(sources: Mapping[str, bytes], file: str, patch: Patch) -> cst.Module:
     if file not in sources:
         raise PatchError(f"patch {patch.name!r} changes {file}, which is not in this checkout")
+    source, what = sources[file], f"patch {patch.name!r}: {file}"
     try:
-        return cst.parse_module(sources[file])
-    except cst.ParserSyntaxError as error:
-        raise PatchError(f"patch {patch.name!r}: {file} is no valid Python: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)  # has limits of depth, where libcst ends the process
+        module = cst.parse_module(source)
+    except (SyntaxError, ValueError, MemoryError, cst.ParserSyntaxError) as error:
+        reason = str(error) or "nested too deep"
+        raise PatchError(f"{what} is no valid Python: {reason}") from None
+    if module.bytes != source:  # line ends of old Macs become others
+        raise PatchError(f"{what} cannot be kept byte for byte: give it the line ends of Unix")
+    return module

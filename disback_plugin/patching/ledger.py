@@ -3,15 +3,21 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Literal
 
+from pydantic import Field
+
+from disback_plugin.config_base import StrictModel, parse_settings
+from disback_plugin.errors import ConfigError
 from disback_plugin.patching.engine import PatchError
+from disback_plugin.patching.inside import read
 
 FOLDER = ".disback"
 LEDGER = f"{FOLDER}/ledger.json"
-FORMAT = 1
+IGNORE = f"{FOLDER}/.gitignore"
+RESTORE = f"restore the files from git or the archive, and remove {FOLDER}"
 
 
 def digest(content: bytes) -> str:
@@ -19,49 +25,62 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
 
 
-@dataclass
-class Ledger:
+class Ledger(StrictModel):
     """Applied patches; file -> hash of the original, file -> hash of the patched content.
 
     `accepted` has the unpatched files that are not the known release's, by --force (missing: "").
     """
 
-    applied: list[str] = field(default_factory=list)
-    originals: dict[str, str] = field(default_factory=dict)
-    patched: dict[str, str] = field(default_factory=dict)
-    accepted: dict[str, str] = field(default_factory=dict)
+    format: Literal[1] = 1
+    applied: tuple[str, ...] = ()
+    originals: dict[str, str] = Field(default_factory=dict)
+    patched: dict[str, str] = Field(default_factory=dict)
+    accepted: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
-    def read(cls, root: Path) -> "Ledger":
-        """The checkout's ledger; an empty one where nothing was applied."""
-        file = root / LEDGER
+    def read(cls, root: Path, files: Collection[str]) -> "Ledger":
+        """The checkout's ledger; an empty one where nothing was applied.
+
+        files: those that the patches change. It came with the checkout, so no other is trusted.
+        """
+        file, content = root / LEDGER, read(root, LEDGER)
+        if content is None:
+            return cls()
         try:
-            if not file.exists():
-                return cls()
-            data = json.loads(file.read_text(encoding="utf-8"))
-            if data.pop("format") != FORMAT:
-                raise PatchError(f"{file} was written by another release: revert with that one")
-            return cls(**data)
-        except OSError as error:
-            raise PatchError(f"{file} cannot be read: {error.strerror or error}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise PatchError(f"{file} is damaged: {error}; restore the checkout") from None
+            data = json.loads(content.decode())
+        except (ValueError, RecursionError) as error:
+            raise PatchError(f"{file} is damaged: {error}; {RESTORE}") from None
+        if isinstance(data, dict) and data.get("format") not in (None, 1):
+            raise PatchError(f"{file} was written by another release: revert with that one")
+        try:
+            ledger = parse_settings(cls, data, str(file))
+        except ConfigError as error:
+            raise PatchError(f"{file} is damaged: {error}; {RESTORE}") from None
+        if unknown := sorted(ledger.originals.keys() - set(files)):
+            raise PatchError(
+                f"{file} lists {unknown[0][:100]!r}, which no patch changes: nothing is written. "
+                f"Revert with the release that made it; if it came with the checkout, {RESTORE}"
+            )
+        if ledger.originals.keys() != ledger.patched.keys():
+            raise PatchError(f"{file} is damaged: its lists of files differ; {RESTORE}")
+        return ledger
 
     def contents(self, originals: Mapping[str, bytes]) -> dict[str, bytes]:
         """Its files, originals first, then the ledger: what is listed can always be restored."""
-        data = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
         return {
-            f"{FOLDER}/.gitignore": b"*\n",
+            IGNORE: b"*\n",
             **{original_file(name): content for name, content in originals.items()},
-            LEDGER: data.encode(),
+            LEDGER: (json.dumps(self.model_dump(), indent=1) + "\n").encode(),
         }
 
     def original(self, root: Path, name: str) -> bytes:
         """The stored original bytes of a file, checked against its hash."""
-        file = root / original_file(name)
-        content = file.read_bytes() if file.exists() else b""
-        if digest(content) != self.originals[name]:
-            raise PatchError(f"{file} is missing or damaged: restore {name} from its archive")
+        content = read(root, original_file(name))
+        if content is None or digest(content) != self.originals[name]:
+            raise PatchError(
+                f"{root / original_file(name)} is missing or damaged: restore {name} from its "
+                "archive"
+            )
         return content
 
     @staticmethod
@@ -72,7 +91,7 @@ class Ledger:
         except OSError as error:
             raise PatchError(
                 f"{root}: all files are restored, but the folder {FOLDER} cannot be removed: "
-                f"{error.strerror or error}; remove it by hand"
+                f"{error.strerror or error}; revert again once it can, or remove it by hand"
             ) from error
 
 

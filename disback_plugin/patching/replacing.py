@@ -2,12 +2,14 @@
 
 import filecmp
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from disback_plugin.patching.engine import PatchError
+from disback_plugin.patching.inside import inside
 
 
 def replace_all(root: Path, changes: Sequence[tuple[str, bytes | None]]) -> None:
@@ -48,7 +50,7 @@ class _Work:
         self._temps: list[Path] = []
 
     def prepare(self, name: str, content: bytes | None) -> None:
-        target = self.root / name
+        target = inside(self.root, name)
         self._make(target.parent)
         if name not in self._before:
             self._copy(name, target)
@@ -104,9 +106,8 @@ class _Work:
             self._folders.append(folder)
 
     def _copy(self, name: str, target: Path) -> None:
-        for stale in target.parent.iterdir():  # of a run that was killed
-            if stale.name.startswith(_prefix(target)):
-                stale.unlink()
+        for stale in temps_of(target):
+            stale.unlink()
         self._before[name] = None
         if target.exists():
             copy = self._temp(target, "before")
@@ -116,6 +117,14 @@ class _Work:
     def _temp(self, target: Path, what: str) -> Path:
         self._temps.append(target.with_name(_prefix(target) + what))
         return self._temps[-1]
+
+
+def temps_of(target: Path) -> list[Path]:
+    """What a command that was killed left beside a file."""
+    if not target.parent.is_dir():
+        return []
+    own = re.compile(re.escape(_prefix(target)) + r"(\d+|before)")
+    return sorted(file for file in target.parent.iterdir() if own.fullmatch(file.name))
 
 
 def _prefix(target: Path) -> str:

@@ -1,16 +1,24 @@
 """The degradation path on disk: nodes from the teacher (node 0) to the initial student (node N)."""
 
-from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
-from disback_plugin.path.degradation_path import DegradationPath
-from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
-from disback_plugin.path.precision import (
-    NodePrecision,
-    cast,
-    measure_precision,
-    relative,
-    square_sum,
-)
-from disback_plugin.path.reference import TeacherReference
+from typing import TYPE_CHECKING
+
+from disback_plugin.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
+    from disback_plugin.path.degradation_path import DegradationPath
+    from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
+    from disback_plugin.path.precision import (
+        NodePrecision,
+        cast,
+        is_measured,
+        measure_precision,
+        reals,
+        relative,
+        square_sum,
+        without_constants,
+    )
+    from disback_plugin.path.reference import TeacherReference
 
 __all__ = [
     "DegradationPath",
@@ -22,8 +30,26 @@ __all__ = [
     "TeacherReference",
     "cast",
     "get_codec",
+    "is_measured",
     "measure_precision",
+    "reals",
     "register_codec",
     "relative",
     "square_sum",
+    "without_constants",
 ]
+# where each name lives; imported when first asked for: a manifest is read without torch
+_HOMES = {
+    **dict.fromkeys(("NodeCodec", "get_codec", "register_codec"), "codecs"),
+    **dict.fromkeys(("Manifest", "NodeEntry", "TeacherEntry"), "manifest"),
+    **dict.fromkeys(
+        (
+            *("NodePrecision", "cast", "is_measured", "measure_precision", "reals", "relative"),
+            *("square_sum", "without_constants"),
+        ),
+        "precision",
+    ),
+    "DegradationPath": "degradation_path",
+    "TeacherReference": "reference",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

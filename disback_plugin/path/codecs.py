@@ -12,6 +12,7 @@ from torch import Tensor
 
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import ConfigError
+from disback_plugin.path.precision import alike
 
 Tensors = Mapping[str, Tensor]
 
@@ -53,7 +54,7 @@ class DeltaCodec(NodeCodec):
 
     def encode(self, node: Tensors, teacher: Tensors) -> dict[str, Tensor]:
         return {
-            name: (value.float() - teacher[name].float()).to(torch.bfloat16)
+            name: _difference(value.float(), teacher[name].float()).to(torch.bfloat16)
             if value.is_floating_point()
             else value
             for name, value in node.items()
@@ -64,6 +65,11 @@ class DeltaCodec(NodeCodec):
             name: teacher[name].float() + value.float() if value.is_floating_point() else value
             for name, value in stored.items()
         }
+
+
+def _difference(value: Tensor, teacher: Tensor) -> Tensor:
+    """0 also between equal values that are not finite: a constant mask of -inf comes back."""
+    return (value - teacher).masked_fill(alike(value, teacher), 0.0)
 
 
 _CODECS: dict[str, NodeCodec] = {}

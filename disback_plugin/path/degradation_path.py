@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from disback_plugin import files
-from disback_plugin.errors import PathError
+from disback_plugin.distributed import same_on_every
+from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.path import inspection
-from disback_plugin.path.codecs import get_codec
+from disback_plugin.path.codecs import NodeCodec, get_codec
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -18,12 +19,19 @@ from disback_plugin.path.manifest import (
     Manifest,
     NodeEntry,
     TeacherEntry,
+    TensorRow,
     read_manifest,
     write_manifest,
 )
 from disback_plugin.path.precision import NodePrecision, measure_precision
 from disback_plugin.path.reference import TeacherReference, check_tensors
+from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.tensors import describe_difference
+
+UNTRAINED = (
+    "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
+    "the first node later), steps count parts of an accumulated update, a GradScaler skipped one"
+)
 
 
 class DegradationPath:
@@ -51,13 +59,14 @@ class DegradationPath:
         recording: Mapping[str, Any] | None = None,
         keep_teacher: bool = False,
     ) -> "DegradationPath":
-        """Start an empty path for `teacher`; a folder that already holds a path is refused."""
+        """Start an empty path for `teacher`; a folder whose path has a node is refused."""
         folder = Path(folder)
-        if (folder / FILE_NAME).exists():
+        if inspection.holds_path(folder):
             raise PathError(f"{folder} already holds a path: open it, or choose another folder")
         if not isinstance(teacher, TeacherReference):
             teacher = TeacherReference.of(teacher)
         folder.mkdir(parents=True, exist_ok=True)
+        inspection.clear_empty(folder)
         digest = None
         if keep_teacher:
             _, digest = files.write_tensors(folder / TEACHER_FILE, teacher.tensors)
@@ -67,7 +76,7 @@ class DegradationPath:
             codec=get_codec(codec).name,
             complete=False,
             recording=dict(recording or {}),
-            tensors=teacher.table(),
+            tensors={name: TensorRow(**row) for name, row in teacher.table().items()},
             teacher=TeacherEntry(
                 fingerprint=teacher.fingerprint,
                 hashes=teacher.hashes,
@@ -76,6 +85,8 @@ class DegradationPath:
             ),
             nodes=(),
         )
+        if (folder / FILE_NAME).exists():
+            raise PathError(f"another run has begun a path in {folder}: give another folder")
         write_manifest(folder, manifest)
         return cls(folder, manifest, teacher)
 
@@ -94,14 +105,19 @@ class DegradationPath:
         if teacher is not None and not isinstance(teacher, TeacherReference):
             teacher = TeacherReference.of(teacher)
         path = cls(folder, manifest, teacher)
-        if teacher is not None and teacher.fingerprint != manifest.teacher.fingerprint:
+        path.check_teacher()
+        return path
+
+    def check_teacher(self) -> None:
+        """Raise PathError where the teacher's tensors are known, and another network's."""
+        recorded, given = self.manifest.teacher, self._teacher
+        if given is not None and given.fingerprint != recorded.fingerprint:
             raise PathError(
-                f"{folder} was recorded from another teacher: "
-                f"{describe_difference(manifest.teacher.hashes, teacher.hashes)}. Use its own "
+                f"{self.folder} was recorded from another teacher: "
+                f"{describe_difference(recorded.hashes, given.hashes)}. Use its own "
                 "teacher, or record a new path (if the host loaded a checkpoint before DisBack was "
                 "attached, its teacher may hold a node: attach first)"
             )
-        return path
 
     def refresh(self) -> None:
         """Read the manifest again, to see what a writer has added meanwhile."""
@@ -138,7 +154,19 @@ class DegradationPath:
         stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1])
         needs_teacher = self.manifest.codec != "full"
         teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
-        return get_codec(self.manifest.codec).decode(stored, teacher)
+        return self._codec().decode(stored, teacher)
+
+    def read_together(self, index: int) -> dict[str, Tensor]:
+        """As `read`, on every rank at once: all read the same node, or all raise."""
+        found: dict[str, Tensor] = {}
+
+        def read() -> tuple[int, str]:
+            found.update(self.read(index))
+            digests = (self.manifest.teacher.fingerprint, *(node.sha256 for node in self))
+            return index, digests[index]
+
+        same_on_every(read, f"reading node {index} of {self.folder}")
+        return found
 
     def load_into(self, module: nn.Module, index: int) -> None:
         """Load node `index` into `module`, strictly; values are cast to the module's dtypes."""
@@ -174,6 +202,7 @@ class DegradationPath:
         """
         if self.complete:
             raise PathError(f"{self.folder} is complete: its recording has ended")
+        self._check_own()
         index, teacher = len(self) + 1, self._teacher_tensors("a new node")
         check_tensors(teacher, tensors, f"node {index} of {self.folder}")
         if self.nodes and step <= self.nodes[-1].step:
@@ -181,7 +210,7 @@ class DegradationPath:
             raise PathError(
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
-        codec = get_codec(self.manifest.codec)
+        codec = self._codec()
         stored = codec.encode(tensors, teacher)
         decoded = codec.decode(stored, teacher)
         precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
@@ -189,11 +218,11 @@ class DegradationPath:
         if not math.isfinite(precision.distance):
             raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
         if precision.distance == 0.0:
-            raise PathError(f"{name} equals the teacher: the fake score is not being trained")
+            raise PathError(f"{name} equals the teacher: {UNTRAINED}")
         size, digest = files.write_tensors(self.folder / name, stored)
         if self.nodes and digest == self.nodes[-1].sha256:
             (self.folder / name).unlink()
-            raise PathError(f"{name} equals node {index - 1}: the fake score is not being trained")
+            raise PathError(f"{name} equals node {index - 1}: {UNTRAINED}")
         entry = NodeEntry(
             index=index, step=step, file=name, bytes=size, sha256=digest, **vars(precision)
         )
@@ -214,19 +243,24 @@ class DegradationPath:
         if dropped or self.complete:
             self._replace(nodes=self.nodes[:num_nodes], complete=False)
         for entry in dropped:
-            (self.folder / entry.file).unlink(missing_ok=True)
+            files.remove(self.folder / entry.file)
 
     def repair(self) -> list[str]:
         """Drop what a crash can leave: temp files, unlisted nodes, a torn last node.
 
         Returns what was dropped. Damage to any other node is an error: the path must be recorded
-        again from there (`truncate`). For the writing process only.
+        again from there (`truncate`). Refused while another process writes the path.
         """
-        dropped = self.remove_strays()
-        torn = inspection.torn_last_node(self.folder, self.manifest)
-        if torn is not None:
-            self.truncate(len(self) - 1)
-            dropped.append(torn)
+        lock = WriterLock(self.folder, take_over=False)
+        try:
+            self.refresh()
+            dropped = self.remove_strays()
+            torn = inspection.torn_last_node(self.folder, self.manifest)
+            if torn is not None:
+                self.truncate(len(self) - 1)
+                dropped.append(torn)
+        finally:
+            lock.release()
         return dropped
 
     def remove_strays(self) -> list[str]:
@@ -234,7 +268,22 @@ class DegradationPath:
         return inspection.remove_strays(self.folder, self.manifest)
 
     # -- helpers --------------------------------------------------------------------------------
+    def _check_own(self) -> None:
+        """Raise PathError where somebody else has written since: nothing of it is replaced."""
+        if read_manifest(self.folder) != self.manifest:
+            raise PathError(
+                f"another run or command has written into {self.folder} meanwhile: this recording "
+                "is over; record into another folder"
+            )
+
+    def _codec(self) -> NodeCodec:
+        try:
+            return get_codec(self.manifest.codec)
+        except ConfigError as error:
+            raise PathError(f"{self.folder / FILE_NAME}: {error}") from None
+
     def _replace(self, **changes: Any) -> None:
+        self._check_own()
         manifest = self.manifest.model_copy(update=changes)
         write_manifest(self.folder, manifest)
         self.manifest = manifest

@@ -1,26 +1,47 @@
 """A path's files against its manifest: read with every check, searched for damage, cleaned up."""
 
+import os
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from disback_plugin.errors import PathError, count
-from disback_plugin.files import leftover_temps, read_tensors
-from disback_plugin.path.manifest import Manifest, NodeEntry
-from disback_plugin.tensors import misfit
+from disback_plugin.files import leftover_temps, read_tensors, remove
+from disback_plugin.path.manifest import FILE_NAME, Manifest, NodeEntry, read_manifest
+from disback_plugin.reading import require_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> dict[str, Tensor]:
+def holds_path(folder: Path) -> bool:
+    """Whether a path with a node lies there; one without holds nothing. PathError if damaged."""
+    return os.path.lexists(folder / FILE_NAME) and bool(read_manifest(folder).nodes)
+
+
+def clear_empty(folder: Path) -> None:
+    """Delete what a recording without a node has left in its folder."""
+    if os.path.lexists(folder / FILE_NAME):
+        manifest = read_manifest(folder)
+        assert not manifest.nodes
+        if manifest.teacher.file:
+            remove(folder / manifest.teacher.file)
+        remove_strays(folder, manifest)
+        remove(folder / FILE_NAME)
+
+
+def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, Tensor]":
     """The stored tensors of a node, with exactly the names and shapes of the manifest's table."""
+    from disback_plugin.tensors import misfit
+
     file = folder / entry.file
     stored = _read(file, entry.sha256, entry.bytes)
-    due = {name: tensor["shape"] for name, tensor in manifest.tensors.items()}
+    due = {name: tensor.shape for name, tensor in manifest.tensors.items()}
     if problem := misfit(due, stored):
         raise PathError(f"{file} does not fit the manifest: {problem}")
     return stored
 
 
-def read_teacher(folder: Path, manifest: Manifest) -> dict[str, Tensor] | None:
+def read_teacher(folder: Path, manifest: Manifest) -> "dict[str, Tensor] | None":
     """The teacher's tensors where they are kept in the folder, else None."""
     teacher = manifest.teacher
     return _read(folder / teacher.file, teacher.sha256) if teacher.file else None
@@ -51,7 +72,7 @@ def remove_strays(folder: Path, manifest: Manifest) -> list[str]:
     """Delete temp files and unlisted nodes of a killed writer; returns what was dropped."""
     dropped = []
     for file in _strays(folder, manifest):
-        file.unlink()
+        remove(file)
         dropped.append(_left(file.name))
     return dropped
 
@@ -71,14 +92,15 @@ def torn_last_node(folder: Path, manifest: Manifest) -> str | None:
     return damaged[first]
 
 
-def _read(file: Path, digest: str | None, size: int | None = None) -> dict[str, Tensor]:
+def _read(file: Path, digest: str | None, size: int | None = None) -> "dict[str, Tensor]":
     _check_size(file, size)
     return read_tensors(file, digest=digest)[0]
 
 
 def _check_size(file: Path, size: int | None) -> None:
-    if not file.exists():
+    if not os.path.lexists(file):
         raise PathError(f"{file} is missing, though the manifest lists it")
+    require_regular(file, PathError)
     if size is not None and file.stat().st_size != size:
         raise PathError(f"{file} is torn: {file.stat().st_size} bytes, the manifest says {size}")
 

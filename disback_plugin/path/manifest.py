@@ -1,18 +1,23 @@
 """The manifest `path.json`: what a degradation path holds. Plain JSON, validated on reading."""
 
-import json
+import math
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.errors import ConfigError, PathError
-from disback_plugin.files import write_json
+from disback_plugin.sealed import digest, read_sealed, write_sealed
 
 FILE_NAME = "path.json"
 FORMAT_VERSION: Literal[1] = 1
 TEACHER_FILE: Literal["teacher.safetensors"] = "teacher.safetensors"
+AGAIN = "restore the folder from a copy, or record the path again"
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Length = Annotated[float, Field(ge=0, lt=math.inf)]
 
 
 class NodeEntry(StrictModel):
@@ -21,20 +26,27 @@ class NodeEntry(StrictModel):
     index: int = Field(ge=1)
     step: int = Field(ge=1)
     file: str = Field(pattern=r"^node_\d{4}\.safetensors$")
-    bytes: int
-    sha256: str
-    distance: float
-    bf16_distance: float | None
-    bf16_survives: float | None
+    bytes: int = Field(gt=0)
+    sha256: Digest
+    distance: Length
+    bf16_distance: Length | None
+    bf16_survives: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class TensorRow(StrictModel):
+    """What every node has under a name."""
+
+    dtype: str = Field(pattern=r"^[a-z]\w*$")
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
 
 
 class TeacherEntry(StrictModel):
     """Node 0: who it is; `file` only where the teacher's tensors are kept in the folder as well."""
 
-    fingerprint: str
+    fingerprint: Digest
     hashes: dict[str, str]
     file: Literal["teacher.safetensors"] | None = None
-    sha256: str | None = None
+    sha256: Digest | None = None
 
 
 class Manifest(StrictModel):
@@ -45,21 +57,27 @@ class Manifest(StrictModel):
     codec: str
     complete: bool
     recording: dict[str, Any]
-    tensors: dict[str, dict[str, Any]]
+    tensors: dict[str, TensorRow]
     teacher: TeacherEntry
     nodes: tuple[NodeEntry, ...]
+
+    def digest(self) -> str:
+        """The same for the same path alone: it covers every node's own digest."""
+        return digest(self.model_dump(mode="json"))
+
+    def recording_id(self, num_nodes: int) -> str:
+        """What tells a recording from any other: its teacher, and the nodes it had by then."""
+        nodes = [(node.step, node.sha256) for node in self.nodes[:num_nodes]]
+        return digest([self.teacher.fingerprint, self.codec, nodes])
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Raises PathError, naming the file and the reason, for anything but a valid manifest."""
     file = folder / FILE_NAME
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PathError(f"{folder} is no degradation path: it has no {FILE_NAME}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PathError(f"{file} is damaged: {error}; record the path again") from None
-    version = data.get("format_version") if isinstance(data, dict) else None
+    if not folder.is_file() and not os.path.lexists(file):
+        raise PathError(f"{folder} is no degradation path: it has no {FILE_NAME}")
+    data = read_sealed(file, PathError, AGAIN)
+    version = data.get("format_version")
     if version != FORMAT_VERSION:
         raise PathError(
             f"{file} has format version {version!r}; this release reads version {FORMAT_VERSION}: "
@@ -68,13 +86,16 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = parse_settings(Manifest, data, str(file))
     except ConfigError as error:
-        raise PathError(f"{file} is damaged: {error}") from None
+        raise PathError(f"{file} is damaged: {error}; {AGAIN}") from None
     for position, node in enumerate(manifest.nodes, start=1):
         if node.index != position:
             raise PathError(f"{file}: entry {position} is node {node.index}: a node is missing")
+    steps = [node.step for node in manifest.nodes]
+    if steps != sorted(set(steps)):
+        raise PathError(f"{file} is damaged: its nodes' steps {steps} do not rise; {AGAIN}")
     return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the folder's manifest atomically."""
-    write_json(folder / FILE_NAME, manifest.model_dump(mode="json"))
+    write_sealed(folder / FILE_NAME, manifest.model_dump(mode="json"))

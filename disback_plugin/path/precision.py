@@ -5,6 +5,7 @@ place of most weights, so a plain cast can erase them.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ _HALF = (torch.bfloat16, torch.float16)
 class NodePrecision:
     """How far a node is from its teacher.
 
-    distance: |node - teacher| / |teacher|, 2-norm over all floating tensors together.
+    distance: |node - teacher| / |teacher|, 2-norm over all floating and complex tensors together;
+        |node| where the teacher is all zeros. Values that are not finite in the teacher (a mask of
+        -inf) are no distance where the node has them too.
     bf16_distance: the same after both were cast to bfloat16 (to nearest).
     bf16_survives: of the weights that differ, the share that still differ after that cast.
     """
@@ -33,19 +36,43 @@ def measure_precision(node: Mapping[str, Tensor], teacher: Mapping[str, Tensor])
     sums = {"gap": 0.0, "size": 0.0, "cast_gap": 0.0, "cast_size": 0.0}
     changed = survived = 0
     for name, reference in teacher.items():
-        if not reference.is_floating_point():
+        if not is_measured(reference):
             continue
-        a, b = node[name].detach().cpu().float(), reference.detach().cpu().float()
+        a, b = reals(node[name].detach().cpu()), reals(reference.detach().cpu())
+        b, a = without_constants(b, a)
         cast_a, cast_b = a.bfloat16().float(), b.bfloat16().float()
         for key, value in zip(sums, (a - b, b, cast_a - cast_b, cast_b), strict=True):
             sums[key] += square_sum(value)
         changed += int((a != b).sum())
         survived += int((cast_a != cast_b).sum())
     return NodePrecision(
-        distance=relative(sums["gap"], sums["size"]),
-        bf16_distance=relative(sums["cast_gap"], sums["cast_size"]),
+        distance=relative(sums["gap"], sums["size"] or 1.0),
+        bf16_distance=relative(sums["cast_gap"], sums["cast_size"] or 1.0),
         bf16_survives=survived / changed if changed else 0.0,
     )
+
+
+def is_measured(value: Tensor) -> bool:
+    """Whether a tensor counts in distances: integers and flags do not."""
+    return value.is_floating_point() or value.is_complex()
+
+
+def reals(value: Tensor) -> Tensor:
+    """A tensor in float32, a complex one as pairs."""
+    return (torch.view_as_real(value) if value.is_complex() else value).float()
+
+
+def alike(a: Tensor, b: Tensor) -> Tensor:
+    """Where two tensors are equal, NaN and NaN included."""
+    return (a == b) | (a.isnan() & b.isnan())
+
+
+def without_constants(teacher: Tensor, node: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+    """All of them with 0 where the teacher is not finite and the node is the same: no distance."""
+    if math.isfinite(float(teacher.sum())):
+        return teacher, node, *more
+    constant = ~teacher.isfinite() & alike(teacher, node)
+    return tuple(value.masked_fill(constant, 0.0) for value in (teacher, node, *more))
 
 
 def square_sum(value: Tensor) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from disback_plugin.errors import PathError
-from disback_plugin.tensors import misfit, snapshot, tensor_hash
+from disback_plugin.tensors import misfit, snapshot, tensor_hash, weights
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TeacherReference:
         cls, tensors: Mapping[str, Tensor], identity: Mapping[str, Tensor] | None = None
     ) -> "TeacherReference":
         """Reference with private CPU copies of `tensors`; `identity` (default: them) is hashed."""
-        own = snapshot(tensors)
+        own = snapshot(weights(tensors))
         hashed = own if identity is None else identity
         return cls(own, {name: tensor_hash(value) for name, value in hashed.items()})
 
@@ -39,12 +39,26 @@ class TeacherReference:
     def table(self) -> dict[str, dict[str, object]]:
         """Name -> dtype and shape, as the manifest keeps it."""
         return {
-            name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+            name: {"dtype": _dtype(value), "shape": list(value.shape)}
             for name, value in self.tensors.items()
         }
 
 
 def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
-    """Raise PathError unless `given` has exactly the names and shapes of `expected`."""
-    if problem := misfit(expected, given):
+    """Raise PathError unless `given` has the names and shapes of `expected`, and such numbers."""
+    if problem := misfit(expected, given) or other_numbers(expected, given):
         raise PathError(f"{what}: tensors do not match: {problem}")
+
+
+def other_numbers(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
+    """A tensor that is whole where it should be real, or real where complex; None without one."""
+    for name, due in expected.items():
+        value = given[name]
+        kinds = [(t.is_floating_point(), t.is_complex()) for t in (due, value)]
+        if kinds[0] != kinds[1]:
+            return f"{name!r} is {_dtype(value)}, expected {_dtype(due)}"
+    return None
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

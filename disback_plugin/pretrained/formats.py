@@ -8,6 +8,7 @@ import torch
 
 from disback_plugin.diffusion import Denoiser, TextCondition
 from disback_plugin.errors import ConfigError
+from disback_plugin.reading import shown
 
 
 class TextEncoder(Protocol):
@@ -33,6 +34,7 @@ class Format:
     text_encoder: TextEncoderOpener | None
 
 
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 FORMATS: dict[str, Format] = {}
 
 
@@ -50,10 +52,25 @@ def register_format(
     return register
 
 
-def take_options(options: Mapping[str, Any], kind: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """`known` defaults updated by `options`; ConfigError for one that the format does not have."""
-    for name in options:
+def take_options(
+    options: Mapping[str, Any],
+    kind: str,
+    known: Mapping[str, Any],
+    types: Mapping[str, type] = {},
+) -> dict[str, Any]:
+    """`known` defaults updated by `options`; ConfigError for one that the format does not have.
+
+    types: of options whose default, None, does not tell it; their values may be None too.
+    """
+    for name, value in options.items():
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise ConfigError(f"format {kind!r} has no option {name!r}; {has}")
+        due = types.get(name) or type(known[name])
+        fits = type(value) in ((float, int) if due is float else (due,))
+        if not fits and (value is not None or known[name] is not None):
+            raise ConfigError(
+                f"option {name!r} of {kind} must be {_WORDS.get(due, due.__name__)}, not "
+                f"{shown(value)}"
+            )
     return {**known, **options}

@@ -2,21 +2,5 @@
 
 from disback_plugin.real_score.copying import InstallReport
 from disback_plugin.real_score.installation import Installation
-from disback_plugin.real_score.walk import (
-    FixedTeacher,
-    PathNodeScheduler,
-    RealScore,
-    Switch,
-)
+from disback_plugin.real_score.walk import FixedTeacher, PathNodeScheduler, RealScore, Switch
 from disback_plugin.real_score.whole import InPlace, SeparateModule
-
-__all__ = [
-    "FixedTeacher",
-    "InPlace",
-    "InstallReport",
-    "Installation",
-    "PathNodeScheduler",
-    "RealScore",
-    "SeparateModule",
-    "Switch",
-]

@@ -23,6 +23,7 @@ class Installation(ABC):
     name: ClassVar[str]
     needs_real_score: ClassVar[bool] = False  # the node is not in the host's own teacher module
     reference: TeacherReference
+    buffers: frozenset[str] = frozenset()  # of the real score: its own forward may move them
 
     @abstractmethod
     def read_fake_score(self) -> dict[str, Tensor]:
@@ -44,16 +45,25 @@ class Installation(ABC):
     def evaluate(self) -> AbstractContextManager[nn.Module]:
         """The network to call as the real score, within the context."""
 
+    def overwritten(self) -> list[str]:
+        """Tensors of this rank's real score and teacher that DisBack has not left so: one pass."""
+        return []
+
+    def forget(self) -> None:
+        """The host may have loaded a checkpoint: what is there next was not overwritten."""
+        return
+
     def precision_of(self, tensors: Mapping[str, Tensor]) -> NodePrecision:
         """How far a node is from the teacher, before and after a cast to bfloat16."""
         return measure_precision(tensors, self.reference.tensors)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel and torch.compile wrappers."""
+    """The module inside DistributedDataParallel, DataParallel, DeepSpeed and torch.compile."""
+    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     while True:
-        if isinstance(module, nn.parallel.DistributedDataParallel):
-            module = module.module
+        if isinstance(module, parallel) or type(module).__name__ == "DeepSpeedEngine":
+            module = module.get_submodule("module")
         elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
             module = inner
         else:

@@ -6,6 +6,7 @@ that is active only while the real score is evaluated. Base and trained adapter 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from disback_plugin.errors import InstallError
 from disback_plugin.path import NodePrecision, TeacherReference
 from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
 from disback_plugin.real_score.lora_layers import (
     NODE_ADAPTER,
@@ -26,6 +28,7 @@ from disback_plugin.real_score.lora_layers import (
     show_node,
     single_adapter,
 )
+from disback_plugin.real_score.weights import readable
 from disback_plugin.tensors import snapshot
 
 
@@ -48,7 +51,11 @@ class LoRAAdapter(Installation):
         add_node_adapter(self.model, self.trained)
         own = self._adapter_tensors(self.trained)
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
-        self.reference = TeacherReference.of(zeros, identity=self._base_tensors())
+        base = self._base_tensors()
+        self.reference = TeacherReference.of(zeros, identity=base)
+        self.buffers = frozenset(dict(self.model.named_buffers()))
+        self._of_node, self._of_base = Footing(), Footing()
+        self._of_base.moved(base)
         self._node = 0
 
     def detach(self) -> None:
@@ -71,16 +78,27 @@ class LoRAAdapter(Installation):
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         own = self._adapter_tensors(NODE_ADAPTER)
-        previous, self._node = self._node, node
+        previous, moved = self._node, self.overwritten() if node == 0 else []
+        self._node = node
         if node == 0:  # the base alone answers: nothing to copy
-            return InstallReport(len(own) if previous else 0, len(own), 0.0)
+            changed = len(own) if previous else 0
+            return InstallReport(changed, len(own), 0.0, overwritten=tuple(moved))
         pieces, zeros = whole_pieces(own), self.reference.tensors
-        copied = copy_node(pieces, tensors, self.rounding, f"node {node}", zeros).report()
+        seed, footing = f"node {node}", self._of_node
+        copied = copy_node(pieces, tensors, self.rounding, seed, zeros, footing).report()
         distance, _ = self._merged(NODE_ADAPTER)
         changed = copied.changed_tensors
         if previous == 0:  # what it held did not answer
             changed = len(own) if distance else 0
-        return InstallReport(changed, len(own), distance, copied.rounding_error)
+        return replace(copied, changed_tensors=changed, distance=distance)
+
+    def overwritten(self) -> list[str]:
+        """Of the base, which is the teacher, and of the node while it answers."""
+        own = self._adapter_tensors(NODE_ADAPTER) if self._node else {}
+        return self._of_base.moved(self._base_tensors()) + self._of_node.moved(own)
+
+    def forget(self) -> None:
+        self._of_node.forget()
 
     @contextmanager
     def evaluate(self) -> Iterator[nn.Module]:
@@ -133,5 +151,5 @@ class LoRAAdapter(Installation):
         return adapter_tensors(self.model, adapter)
 
     def _base_tensors(self) -> dict[str, Tensor]:
-        state = self.model.state_dict()
+        state = readable(self.model, "teacher")
         return {name: value for name, value in state.items() if ".lora_" not in name}

@@ -69,7 +69,8 @@ def add_node_adapter(model: nn.Module, trained: str) -> None:
     _check(configs[trained])
     config = copy.copy(configs[trained])
     config.lora_dropout, config.init_lora_weights = 0.0, True
-    fork = torch.random.fork_rng(devices=_cuda_devices(model))  # its init draws numbers
+    gpus = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
+    fork = torch.random.fork_rng(devices=[*gpus])  # its init draws numbers
     with adapters_kept(model), fork, warnings.catch_warnings():
         # a second adapter is what we want
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
@@ -153,11 +154,6 @@ def _check(config: Any) -> None:
             f"the trained adapter has init_lora_weights={init!r}, which changes the base, so the "
             "base alone is not the teacher: make its LoraConfig with init_lora_weights=True"
         )
-
-
-def _cuda_devices(model: nn.Module) -> list[torch.device]:
-    devices = {parameter.device for parameter in model.parameters()}
-    return [device for device in devices if device.type == "cuda"]
 
 
 def _injectable(model: nn.Module) -> nn.Module:

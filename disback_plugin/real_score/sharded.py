@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import (
-    FullStateDictConfig,
-    FullyShardedDataParallel,
-    StateDictType,
-)
+from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score.copying import Copied, InstallReport, Piece, copy_node
+from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation
-from disback_plugin.tensors import snapshot, under
+from disback_plugin.tensors import snapshot, under, weights
 
 _WRAPPER = "_fsdp_wrapped_module."
 
@@ -42,6 +39,9 @@ class ShardedInPlace(Installation):
     ) -> None:
         self.root, self.rounding, self.reference = root, rounding, reference
         self._teacher, self._fake_score = teacher, fake_score
+        self.buffers = frozenset(dict(buffer_pieces(getattr(root, teacher))))
+        self._of_teacher = Footing()
+        self.overwritten()  # nothing was, but from here on
 
     def read_fake_score(self) -> dict[str, Tensor]:
         """Gathered over all ranks; empty on all but rank 0. Not before the first forward."""
@@ -53,7 +53,7 @@ class ShardedInPlace(Installation):
             self.root, StateDictType.FULL_STATE_DICT, policy
         ):
             state = module.state_dict()
-        return snapshot(under(prefix, state))
+        return snapshot(weights(under(prefix, state)))
 
     def check_start(self) -> None:
         """Not checked: shards are compared when the first node is written, by its distance."""
@@ -64,7 +64,15 @@ class ShardedInPlace(Installation):
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
         pieces, teacher = self._pieces(self._teacher), self.reference.tensors
-        return self._over_ranks(copy_node(pieces, tensors, rounding, f"node {node}", teacher))
+        seed, footing = f"node {node}", self._of_teacher
+        return self._over_ranks(copy_node(pieces, tensors, rounding, seed, teacher, footing))
+
+    def overwritten(self) -> list[str]:
+        pieces = self._pieces(self._teacher)
+        return self._of_teacher.moved({name: piece.own for name, piece in pieces.items()})
+
+    def forget(self) -> None:
+        self._of_teacher.forget()
 
     @contextmanager
     def evaluate(self) -> Iterator[nn.Module]:
@@ -75,10 +83,14 @@ class ShardedInPlace(Installation):
         """Each saw its own shards."""
         sums = (copied.gap, copied.size, copied.error, copied.change)
         device = next(self.root.parameters()).device
-        total = torch.tensor([*copied.changed, *sums], dtype=torch.float64, device=device)
+        flags = [*copied.changed.values(), *copied.overwritten.values()]
+        total = torch.tensor([*flags, *sums], dtype=torch.float64, device=device)
         distributed.all_reduce(total)
-        *changed, gap, size, error, change = total.tolist()
-        return Copied([num > 0 for num in changed], gap, size, error, change).report()
+        *nums, gap, size, error, change = total.tolist()
+        found = iter(num > 0 for num in nums)
+        changed = {name: next(found) for name in copied.changed}
+        overwritten = {name: next(found) for name in copied.overwritten}
+        return Copied(changed, gap, size, error, change, overwritten).report()
 
     def _pieces(self, role: str) -> dict[str, Piece]:
         """This rank's part of every tensor of a role, in an order that all ranks share."""

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from disback_plugin.errors import InstallError, SessionError, count
 from disback_plugin.path import DegradationPath
+from disback_plugin.real_score.footing import describe, refuse_overwritten
 from disback_plugin.real_score.installation import Installation
 from disback_plugin.schedule import Schedule, Walk
 
@@ -62,6 +63,7 @@ class RealScore(ABC):
     def forget(self) -> None:
         """The host may have overwritten the network: install again at the next step."""
         self._installed = None
+        self.installation.forget()
 
     def begin_step(self, step: int) -> Switch | None:
         """Install what `step` asks for, if it is not installed yet. Idempotent."""
@@ -76,6 +78,35 @@ class RealScore(ABC):
         """The network that the host calls as the real score, within the context."""
         self._num_evaluations += 1
         return self.installation.evaluate()
+
+    def warn_if_overwritten(self) -> None:
+        """At the end: read the real score once more. Its own buffers are warned about too."""
+        total = len(self.installation.reference.tensors)
+        if (names := self.installation.overwritten()) and self._installed is not None:
+            logger.warning(
+                "the real score is not %s any more, as it was left: %s",
+                *(self._name(self._installed), describe(names, total)),
+            )
+
+    def refuse_overwritten(self, names: Sequence[str], due: str) -> None:
+        """Raise SessionError where parameters moved since the last switch, on any rank."""
+        if self._installed is None:
+            return
+        moved = [name for name in names if name not in self.installation.buffers]
+        if len(moved) < len(names):
+            logger.warning(
+                "buffers of the real score moved while it answered (%s): put the teacher in eval "
+                "mode, if these are statistics of its own",
+                ", ".join(sorted(set(names) - set(moved))[:3]),
+            )
+        was = self._name(self._installed)
+        total = len(self.installation.reference.tensors)
+        what = f"something else wrote to the real score, which was {was}, before {due}"
+        refuse_overwritten(moved, total, what)
+
+    @staticmethod
+    def _name(node: int) -> str:
+        return f"node {node}" if node else "the teacher"
 
     def warn_at_end(self) -> None:
         """Warn where the run walked no node, or ended on one."""
@@ -147,9 +178,8 @@ class PathNodeScheduler(RealScore):
         return switch
 
     def install(self, node: int) -> Switch:
-        reference = self.installation.reference
-        tensors = self.path.read(node) if node else reference.tensors
-        report = self.installation.install(node, tensors)
+        report = self.installation.install(node, self.path.read_together(node))
+        self.refuse_overwritten(report.overwritten, f"{self._name(node)} was due")
         if self._installed is not None and report.changed_tensors == 0:
             raise InstallError(
                 f"installing node {node} in place of node {self._installed} changed none of "

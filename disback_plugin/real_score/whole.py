@@ -11,29 +11,10 @@ from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
-from disback_plugin.tensors import misfit, snapshot
-
-
-def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
-    """The module's state dict, made sure to be the weights themselves: written to, they change.
-
-    Raises InstallError for a state dict of copies (FSDP, custom hooks): a node copied into those
-    would change nothing, silently.
-    """
-    weights = [*module.parameters(), *module.buffers()]
-    if any(hasattr(value, "full_tensor") for value in weights):
-        raise InstallError(f"the {role} is sharded (FSDP2, DTensor), which is not supported yet")
-    storage = {value.data_ptr() for value in weights}
-    state = module.state_dict()
-    copies = [name for name, value in state.items() if value.data_ptr() not in storage]
-    if copies:
-        raise InstallError(
-            f"the {role}'s state_dict() gives copies of its weights ({len(copies)} of "
-            f"{len(state)}, first: {copies[:3]}), so a node cannot be installed through it: give "
-            "the plain module"
-        )
-    return state
+from disback_plugin.real_score.weights import advise, live_tensors, refuse_misfit
+from disback_plugin.tensors import same_bits, snapshot, weights
 
 
 def finest_reference(
@@ -43,17 +24,19 @@ def finest_reference(
 
     Only then: cast to the teacher's dtype the reference must give the teacher's exact bytes.
     """
+    teacher, fake_score = weights(teacher), weights(fake_score)
     cast_from_it = all(
-        torch.equal(fake_score[name].detach().to(value.dtype).cpu(), value.detach().cpu())
+        same_bits(fake_score[name].detach().to(value.dtype).cpu(), value.detach().cpu())
         for name, value in teacher.items()
     )
     return TeacherReference.of(fake_score if cast_from_it else teacher)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """In the coarser dtype of the two."""
+    """In the coarser dtype of the two; NaN equals NaN, and 0 equals -0."""
     coarse = one.dtype if one.element_size() < other.element_size() else other.dtype
-    return torch.equal(one.detach().cpu().to(coarse), other.detach().cpu().to(coarse))
+    a, b = (value.detach().cpu().to(coarse) for value in (one, other))
+    return same_bits(a, b) or torch.equal(a, b)
 
 
 class _WholeNetwork(Installation):
@@ -79,16 +62,16 @@ class _WholeNetwork(Installation):
             live_tensors(self.fake_score, "fake score"),
         )
         self._dtypes = {name: value.dtype for name, value in own.items()}
-        if problem := misfit(own, fake):
-            raise InstallError(
-                f"teacher and fake score have different architectures: in the fake score, {problem}"
-            )
+        refuse_misfit(own, fake, lambda: advise(self.teacher, self.fake_score))
         self.reference = reference or finest_reference(own, fake)
+        self.buffers = frozenset(weights(dict(self.teacher.named_buffers())))
+        self._of_teacher = Footing()  # what the host's own module holds
+        self._of_teacher.moved(own)
 
     def read_fake_score(self) -> dict[str, Tensor]:
         if not is_main():
             return {}  # rank 0 alone writes nodes
-        return snapshot(self.fake_score.state_dict())
+        return snapshot(live_tensors(self.fake_score, "fake score"))
 
     def check_start(self) -> None:
         own, fake = self.reference.tensors, live_tensors(self.fake_score, "fake score")
@@ -102,8 +85,11 @@ class _WholeNetwork(Installation):
     def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
         copy_node(whole_pieces(live_tensors(self.fake_score, "fake score")), tensors)
 
+    def overwritten(self) -> list[str]:
+        return self._of_teacher.moved(live_tensors(self.teacher, "teacher"))
+
     def _copy_into(
-        self, module: nn.Module, node: int, tensors: Mapping[str, Tensor]
+        self, module: nn.Module, node: int, tensors: Mapping[str, Tensor], footing: Footing
     ) -> InstallReport:
         own = live_tensors(module, "teacher")
         cast = [name for name, value in own.items() if value.dtype != self._dtypes.get(name)]
@@ -114,7 +100,8 @@ class _WholeNetwork(Installation):
             )
         rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
         teacher = self.reference.tensors
-        return copy_node(whole_pieces(own), tensors, rounding, f"node {node}", teacher).report()
+        copied = copy_node(whole_pieces(own), tensors, rounding, f"node {node}", teacher, footing)
+        return copied.report()
 
 
 class InPlace(_WholeNetwork):
@@ -126,7 +113,10 @@ class InPlace(_WholeNetwork):
     name = "in-place"
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
-        return self._copy_into(self.teacher, node, tensors)
+        return self._copy_into(self.teacher, node, tensors, self._of_teacher)
+
+    def forget(self) -> None:
+        self._of_teacher.forget()
 
     @contextmanager
     def evaluate(self) -> Iterator[nn.Module]:
@@ -151,17 +141,26 @@ class SeparateModule(_WholeNetwork):
     ) -> None:
         super().__init__(teacher, fake_score, rounding, reference)
         self._node_module: nn.Module | None = None
-        self._node = 0
+        self._node, self._of_node = 0, Footing()
 
     def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
         if node == 0:
             changed = len(self.reference.tensors) if self._node else 0
             self._node, self._node_module = 0, None  # its memory is free again
-            return InstallReport(changed, len(self.reference.tensors), 0.0)
+            moved = tuple(self.overwritten())
+            return InstallReport(changed, len(self.reference.tensors), 0.0, overwritten=moved)
         if self._node_module is None:
-            self._node_module = copy.deepcopy(self.teacher).requires_grad_(False)
+            self._node_module, self._of_node = self._copy_of_teacher(), Footing()
         self._node = node
-        return self._copy_into(self._node_module, node, tensors)
+        return self._copy_into(self._node_module, node, tensors, self._of_node)
+
+    def _copy_of_teacher(self) -> nn.Module:
+        try:
+            return copy.deepcopy(self.teacher).requires_grad_(False)
+        except RuntimeError as error:  # attributes that are results of a computation
+            raise InstallError(
+                f"the teacher cannot be copied ({error}): use installation 'in-place'"
+            ) from None
 
     @contextmanager
     def evaluate(self) -> Iterator[nn.Module]:

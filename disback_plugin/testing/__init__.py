@@ -2,5 +2,3 @@
 
 from disback_plugin.testing.checks import CHECKS, check_adapter
 from disback_plugin.testing.host import ContractError, ContractHost
-
-__all__ = ["CHECKS", "ContractError", "ContractHost", "check_adapter"]

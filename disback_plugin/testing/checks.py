@@ -1,9 +1,6 @@
 """The checks: each takes `make_host` and raises ContractError where the contract is broken."""
 
-import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +15,7 @@ from disback_plugin.testing.trial import (
     Note,
     Trial,
     node_at,
+    scratch_folder,
     settings,
 )
 
@@ -29,7 +27,7 @@ def check_off(make_host: MakeHost) -> None:
     _need_same(plain.notes, again.notes, "two hosts of make_host train differently: seed them")
     if _same(plain.notes[0].student, plain.notes[-1].student):
         raise ContractError("the host's student does not move in 4 steps: nothing could be checked")
-    with _folder() as folder:
+    with scratch_folder() as folder:
         off = Trial.start(make_host, settings(folder, "fixed")).run(0, 4)
         _need_same(
             plain.notes, off.notes, "switched off (arm 'fixed'), the host trains differently"
@@ -40,7 +38,7 @@ def check_off(make_host: MakeHost) -> None:
 
 def check_recording(make_host: MakeHost) -> None:
     """While recording, the fake score moves; the student and the real score stay bit for bit."""
-    with _folder() as folder:
+    with scratch_folder() as folder:
         trial = Trial.start(make_host, settings(folder))
         before = trial.note(-1, [])
         trial.run(0, RECORD.num_steps + 1)
@@ -68,7 +66,7 @@ def check_nodes(make_host: MakeHost) -> None:
 
     At the end the teacher answers again, bit for bit.
     """
-    with _folder() as folder:
+    with scratch_folder() as folder:
         trial = Trial.start(make_host, settings(folder))
         teacher = trial.note(-1, []).real
         trial.run(0, NUM_STEPS)
@@ -96,7 +94,7 @@ def check_used(make_host: MakeHost) -> None:
     Against the teacher its first step is another one; its last is the same without DisBack.
     """
     first, last = RECORD.num_steps, NUM_STEPS - 1
-    with _folder() as one, _folder() as other:
+    with scratch_folder() as one, scratch_folder() as other:
         path = Trial.start(make_host, settings(one)).run(0, last)
         warm = Trial.start(make_host, settings(other, "warm")).run(0, first + 1)
         if _same(path.notes[first].student, warm.notes[-1].student):
@@ -115,7 +113,7 @@ def check_used(make_host: MakeHost) -> None:
 
 def check_reuse(make_host: MakeHost) -> None:
     """With a whole path at hand the walk begins at once, and the fake score at the last node."""
-    with _folder() as folder:
+    with scratch_folder() as folder:
         recorded = Trial.start(make_host, settings(folder))
         teacher = recorded.note(-1, []).fake
         recorded.run(0, RECORD.num_steps + 1)
@@ -136,7 +134,7 @@ def check_reuse(make_host: MakeHost) -> None:
 
 def check_strict(make_host: MakeHost) -> None:
     """A node with a missing, renamed, surplus or mis-shaped tensor is refused, nothing changes."""
-    with _folder() as folder:
+    with scratch_folder() as folder:
         trial = Trial.start(make_host, settings(folder)).run(0, RECORD.num_steps)
         assert trial.disback is not None
         assert trial.disback.path is not None
@@ -155,10 +153,10 @@ def check_strict(make_host: MakeHost) -> None:
 
 def check_resume(make_host: MakeHost) -> None:
     """Killed while recording and on the way back, a resumed run equals the uninterrupted one."""
-    with _folder() as folder:
+    with scratch_folder() as folder:
         whole = Trial.start(make_host, settings(folder)).run(0, NUM_STEPS)
     for stop in (RECORD.num_steps // 2, RECORD.num_steps + 3):
-        with _folder() as folder:
+        with scratch_folder() as folder:
             killed = Trial.start(make_host, settings(folder)).run(0, stop)
             host_state, disback_state = killed.checkpoint()
             killed.run(stop, stop + 2)  # what it does after the checkpoint is lost
@@ -203,12 +201,6 @@ def check_adapter(make_host: MakeHost, skip: Collection[str] = ()) -> list[str]:
                 raise ContractError(f"{name}: {error}") from error
             passed.append(name)
     return passed
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
-        yield Path(folder)
 
 
 def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

@@ -1,7 +1,6 @@
 """The check `ranks`: two gloo processes walk the same path, switch at the same steps."""
 
 import pickle
-import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,7 +12,15 @@ from torch import distributed, multiprocessing
 
 from disback_plugin.distributed import gather
 from disback_plugin.testing.host import ContractError
-from disback_plugin.testing.trial import NUM_STEPS, RECORD, MakeHost, Trial, node_at, settings
+from disback_plugin.testing.trial import (
+    NUM_STEPS,
+    RECORD,
+    MakeHost,
+    Trial,
+    node_at,
+    scratch_folder,
+    settings,
+)
 
 NUM_PROCESSES = 2
 
@@ -27,9 +34,9 @@ def check_ranks(make_host: MakeHost) -> None:
             f"make_host cannot be imported in other processes ({error}): define it at the top "
             "level of a module, or skip this check"
         ) from None
-    with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
+    with scratch_folder() as folder:
         start_ranks(_run, (make_host, folder))
-        failed = sorted(Path(folder).glob("failure.*"), key=lambda file: file.stat().st_mtime_ns)
+        failed = sorted(folder.glob("failure.*"), key=lambda file: file.stat().st_mtime_ns)
         if failed:  # the first one; the other rank may only have missed it
             raise ContractError(failed[0].read_text())
 
@@ -46,7 +53,7 @@ def start_ranks(run: Callable[..., None], args: tuple[Any, ...]) -> None:
     )
 
 
-def _run(rank: int, make_host: MakeHost, folder: str) -> None:
+def _run(rank: int, make_host: MakeHost, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
@@ -56,11 +63,11 @@ def _run(rank: int, make_host: MakeHost, folder: str) -> None:
         timeout=timedelta(seconds=60),
     )
     try:
-        message = compare(make_host, Path(folder))
+        message = compare(make_host, folder)
     except Exception:  # of the author's code: told by the parent
         message = traceback.format_exc()
     if message:
-        (Path(folder) / f"failure.{rank}").write_text(f"rank {rank}: {message}")
+        (folder / f"failure.{rank}").write_text(f"rank {rank}: {message}")
     distributed.destroy_process_group()
 
 

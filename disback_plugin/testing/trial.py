@@ -2,7 +2,9 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,13 @@ def settings(folder: Path, arm: Arm = "disback") -> DisBackConfig:
     """The settings of every run here; the path lies in `folder`."""
     schedule = FixedInterval(interval=INTERVAL)
     return DisBackConfig(path=folder / "path", arm=arm, record=RECORD, schedule=schedule)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Where a check records its paths; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True)

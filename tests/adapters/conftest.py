@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,13 @@ def runs(request: pytest.FixtureRequest, launched: Callable[[Case], Runs]) -> Ru
 def upstream(request: pytest.FixtureRequest) -> Path:
     """A checkout of the host in whose folder the test lies."""
     return host_class(request.path.parent.name).checkout()
+
+
+@pytest.fixture
+def small_copy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the small host in whose folder the test lies."""
+    host: Any = host_class(request.path.parent.name)
+    return host.copy(host.small, tmp_path / "small")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from tests.adapters import launching
 from tests.adapters.cases import Case
 from tests.adapters.checks import AT, INTERVAL, NUM_STEPS, RECORD, Notes
-from tests.adapters.launching import ROOT
+from tests.upstreams import find_checkout
 
 ADAPTERS = Path(__file__).parent
 Job = dict[str, Any]
@@ -68,18 +67,9 @@ class Host(ABC):
         return self.source != self.small
 
     @classmethod
-    def find(cls) -> Path | None:
-        """A checkout in DISBACK_UPSTREAMS or third_party/; None where there is none."""
-        folders = [ROOT / "third_party"]
-        if "DISBACK_UPSTREAMS" in os.environ:
-            folders.insert(0, Path(os.environ["DISBACK_UPSTREAMS"]))
-        found = (folder / cls.upstream for folder in folders)
-        return next((folder for folder in found if (folder / cls.landmark).exists()), None)
-
-    @classmethod
     def checkout(cls) -> Path:
         """A checkout that can run; skips the test where there is none."""
-        found = cls.find()
+        found = find_checkout(cls.upstream, cls.landmark)
         if found is None:
             pytest.skip(f"no checkout {cls.upstream} in DISBACK_UPSTREAMS or third_party/")
         _need(*cls.needs, *cls.real_needs)
@@ -170,6 +160,11 @@ class Runs:
         """What a run noted, one entry a step."""
         lines = (self.folder / name / f"notes.{rank}").read_text().splitlines()
         return [json.loads(line) for line in lines]
+
+
+def as_flags(values: dict[str, Any]) -> list[str]:
+    """A command line that gives these values."""
+    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
 
 def _need(*modules: str) -> None:

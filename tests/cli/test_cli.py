@@ -1,15 +1,8 @@
 """The console script: every command on a tiny experiment, and the words for what goes wrong."""
 
 import json
-import os
 import re
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,38 +11,7 @@ from disback_plugin.cli import demo, doctor, main
 from disback_plugin.errors import count
 from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.path import DegradationPath
-
-TINY = {
-    "name": "tiny",
-    "problem": {"kind": "gaussians", "num_components": 3, "std": 0.1},
-    "teacher": {
-        "denoiser": {"kind": "edm", "sigma_data": 0.6},
-        "network": {"kind": "residual-mlp", "hidden": 16, "num_blocks": 1},
-        "training": {"num_steps": 20, "batch_size": 32},
-    },
-    "student": {"kind": "generator", "hidden": 16, "offset": [2.0, 2.0]},
-    "distill": {"num_steps": 24, "batch_size": 32},
-    "disback": {
-        "record": {"num_steps": 6, "at": [2, 4, 6]},
-        "schedule": {"name": "fixed", "interval": 3},
-    },
-    "evaluation": {
-        "every": 8,
-        "num_samples": 64,
-        "primary": "sliced_wasserstein",
-        "thresholds": [1.0, 0.01],
-    },
-    "checkpoint": {"every": 5},
-    "logging": {"every": 4, "progress": False},
-    "device": "cpu",
-}
-
-
-@pytest.fixture
-def config(tmp_path):
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump(TINY))
-    return file
+from tests.cli.conftest import TINY
 
 
 @pytest.fixture(scope="module")
@@ -232,60 +194,26 @@ def test_the_demo_settings_are_valid_and_a_short_demo_runs(tmp_path, monkeypatch
     assert "disback" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_leaves_a_run_that_the_printed_command_goes_on_with(config, tmp_path, jobs):
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "disback_plugin", "run", str(config), "--out", str(out)]
-    command += ["distill.num_steps=1500", "evaluation.every=1500", "--jobs", jobs]
-    command += ["--arm", "disback"] if jobs == "1" else []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
-    _wait_for(lambda: list(out.glob("runs/*/checkpoints/step_*")), process)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    stopped = {file.parts[-2] for file in out.glob("runs/*/checkpoints")}
-    steps = {name: _last_step(out / "runs" / name) for name in stopped}
-    assert all(0 < step < 1500 for step in steps.values())
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "x"), "x: No space left on device; make room"),
+        (OSError(13, "Permission denied", "x"), "x: Permission denied; change its permissions"),
+        (OSError(20, "Not a directory", "x/y"), "x/y: Not a directory; a part of it is a file"),
+        (OSError(5, "Input/output error", "x"), "x: Input/output error"),
+        (OSError("other"), "other"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_what_to_do(error, said, monkeypatch, capsys):
+    def run(args):
+        raise error
 
-    resume = shlex.split(printed.split("resume with: ")[1])
-    assert resume[:2] == ["disback", "run"]
-    assert resume[-3:] == ["--resume", "--jobs", jobs]
-    process = subprocess.Popen([*command[:3], *resume[1:]], env=_environment())
-    _wait_for(lambda: all(_last_step(out / "runs" / n) > s for n, s in steps.items()), process)
-    # it went on: lines of before are still there, once
-    for name in stopped:
-        lines = (out / "runs" / name / "metrics.jsonl").read_text().splitlines()
-        trained = [line for line in map(json.loads, lines[:-1]) if line["kind"] == "train"]
-        assert [line["step"] for line in trained] == [4 * (k + 1) for k in range(len(trained))]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    monkeypatch.setattr(doctor, "run", run)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith(f"disback: error: {said}")
 
 
-def test_under_torchrun_the_command_to_resume_is_torchruns(monkeypatch):
-    from disback_plugin.cli.experiment import _launcher
-
-    assert _launcher() == ["disback"]
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert _launcher() == ["torchrun", "--nproc_per_node", "4", "-m", "disback_plugin"]
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert _launcher()[:3] == ["torchrun", "--nnodes", "2"]
-
-
-def _last_step(run):
-    steps = [int(f.name.removeprefix("step_")) for f in run.glob("checkpoints/step_*")]
-    return max(steps, default=0)
-
-
-def _environment():
-    root = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-
-
-def _wait_for(condition, process, seconds=60):
-    end = time.time() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.time() < end, "nothing happened in time"
-        time.sleep(0.05)
+def test_the_home_folder_is_known_where_the_shell_leaves_it_alone(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["report", "~/runs"]) == 2
+    assert f"no run in {tmp_path}/runs" in capsys.readouterr().err

@@ -100,22 +100,95 @@ def test_a_labels_file_that_is_not_there_is_named_with_what_to_give(tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+def test_what_was_decided_is_told_with_samples_from_start_middle_and_end(tmp_path, capsys):
+    for name in ("1/a", "2/b", "10/c"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        Image.new("RGBA", (5, 5), (1, 2, 3, 0)).save(tmp_path / "in" / f"{name}.png")
+    assert main(["data", "lmdb", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err.replace(str(tmp_path), "").splitlines()
+    assert told[0] == "/in: 3 images (3 .png)"
+    assert told[3:6] == [
+        "  /in/1/a.png -> label 0 (1)",
+        "  /in/2/b.png -> label 1 (2)",
+        "  /in/10/c.png -> label 2 (10)",
+    ]
+    assert told[-1] == "3 images with transparency, laid over white"
+    assert ImageLMDB(tmp_path / "out").load().samples.min() == 1
+
+
+def test_latents_are_told_with_the_prompts_that_they_get(tmp_path, capsys):
+    for number in (0, 2, 10):
+        np.save(tmp_path / f"l_{number}.npy", np.full((1, 4, 2, 2), number, np.float16))
+    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfzero\r\n\r\nten\x1b[2J\r\n")
+    assert main(["data", "lmdb", str(tmp_path), str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[1:6] == [
+        "order: by the numbers in the names, so l_2.npy before l_10.npy; 8 numbers missing, "
+        "first 1",
+        "prompts: line by line from prompts.txt, 1 of them blank",
+        "  l_0.npy, row 0 -> zero",
+        "  l_2.npy, row 0 -> ",
+        "  l_10.npy, row 0 -> ten\\x1b[2J",
+    ]
+    assert LatentLMDB(tmp_path / "out").prompts(range(3)) == ["zero", "", "ten\x1b[2J"]
+
+
+def test_prompts_are_shown_with_their_count_and_what_was_left_out(tmp_path, capsys):
+    (tmp_path / "p.txt").write_text("a\n\nb\nc\n")
+    assert main(["data", "show", str(tmp_path / "p.txt")]) == 0
+    shown = capsys.readouterr().out.replace(str(tmp_path), "").splitlines()
+    assert shown == ["/p.txt: 3 prompts; 1 blank one left out", "  0: a", "  1: b", "  2: c"]
+
+
+def test_a_path_may_begin_with_the_home_folder_and_is_no_address(
+    source, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["data", "lmdb", "~/images.npz", "~/out"]) == 0
+    assert len(ImageLMDB(tmp_path / "out")) == 12
+    assert main(["data", "lmdb", "https://a.org/x.zip", "~/other"]) == 2
+    assert "https://a.org/x.zip is an address, no file here: download" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_ours(source, tmp_path, capsys):
+    for out, more in (("images.npz/out", []), ("x" * 300, []), ("out", ["--map-size", "9" * 30])):
+        assert main(["data", "lmdb", source, str(tmp_path / out), *more]) == 2
+        assert re.search(r"^disback: error: .* cannot be written", capsys.readouterr().err, re.M)
+    assert [file.name for file in tmp_path.iterdir()] == ["images.npz"]
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing_half(tmp_path):
+@pytest.mark.parametrize(
+    ("sent", "before"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_IGN),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ],
+)
+def test_a_stop_leaves_nothing_half_with_sigint_ignored_too(tmp_path, sent, before):
+    """Ignored, as it is for what nohup, or & in a script, starts; then SIGTERM is what is left."""
     many = torch.zeros(60_000, 5, 5, 3, dtype=torch.uint8).numpy()
     np.savez(tmp_path / "many.npz", images=many)
     out = tmp_path / "made" / "out"
     arguments = ["lmdb", str(tmp_path / "many.npz"), str(out), "--resolution", "64"]
+
+    def as_started() -> None:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     process = subprocess.Popen(
         [sys.executable, "-m", "disback_plugin", "data", *arguments],
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=as_started,
     )
     try:
         while not list(tmp_path.glob("made/.tmp-*/data.mdb")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, error = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath
-from tests.hosts.toy import network, tensors_of
+from tests.toy import network, tensors_of
 
 
 def nodes_of(teacher, num):

@@ -10,5 +10,6 @@ def names(folder):
 def edit(folder, change):
     file = folder / "path.json"
     data = json.loads(file.read_text())
+    data.pop("sha256", None)  # as an earlier version wrote it: nothing tells the change
     change(data)
     file.write_text(json.dumps(data))

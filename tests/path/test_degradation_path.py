@@ -8,8 +8,8 @@ import torch
 from disback_plugin import DegradationPath, files
 from disback_plugin.errors import PathError
 from disback_plugin.path import TeacherReference
-from tests.hosts.toy import network, same, tensors_of
 from tests.path.folders import names
+from tests.toy import network, same, tensors_of
 
 
 def test_exactly_these_files_are_written(path):

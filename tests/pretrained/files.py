@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from disback_plugin.pretrained.edm import Precond, build_edm
+from disback_plugin.pretrained.edm import Precond
 from disback_plugin.pretrained.edm.checkpoint import EDMCheckpoint, write_edm_safetensors
 from tests.pretrained.consistency import checkpoints as openai
 from tests.pretrained.edm import cases as edm
@@ -14,10 +14,7 @@ OPENAI_OPTIONS = {"resolution": 8, "num_head_channels": OPENAI.num_head_channels
 
 def tiny_edm(case: str) -> Precond:
     """An EDM denoiser of 8x8 RGB images; see tests/pretrained/edm/cases.py."""
-    chosen = edm.CASES[case]
-    denoiser = build_edm(chosen.class_name, chosen.init_kwargs)
-    edm.fill(denoiser)
-    return denoiser.eval()
+    return edm.built(edm.CASES[case])
 
 
 def write_edm(file: Path, case: str = "ddpmpp-both-labels") -> Path:

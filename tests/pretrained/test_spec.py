@@ -88,7 +88,7 @@ def test_a_bare_path_is_looked_into_and_the_kind_is_said(
         ("run:{}/ddpm", "is a diffusers folder, not what run: reads; write diffusers:"),
         ("diffusers:{}/cd_tiny.pt", "write cm:"),
         ("{}/text.txt", "is of no known format; known: a pickle"),
-        ("{}/empty", "is of no known format"),
+        ("{}/empty", "is empty: it was not written whole"),
         ("{}/nothing", "is of no known format"),
         ("safetensors:{}/text.txt", "is no whole safetensors file"),
         ("safetensors:{}/plain.safetensors", "does not tell what network it is for"),

@@ -60,7 +60,8 @@ def test_pieces_of_two_ranks_make_the_whole(at):
     ]
     assert all(torch.equal(shards[name], whole[name]) for name in whole)
     sums = (sum(getattr(rank, n) for rank in ranks) for n in ("gap", "size", "error", "change"))
-    changed = [one or other for one, other in zip(*(rank.changed for rank in ranks), strict=True)]
+    one, other = (rank.changed for rank in ranks)
+    changed = {name: one[name] or other[name] for name in whole}
     found = Copied(changed, *sums).report()
     assert found.changed_tensors == expected.changed_tensors
     assert found.distance == pytest.approx(expected.distance, rel=1e-12)

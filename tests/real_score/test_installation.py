@@ -8,7 +8,7 @@ from disback_plugin import DegradationPath, FixedTeacher, PathNodeScheduler
 from disback_plugin.errors import InstallError
 from disback_plugin.real_score import InPlace, SeparateModule
 from disback_plugin.schedule import FixedInterval
-from tests.hosts.toy import ToyHost, network, same, tensors_of
+from tests.toy import ToyHost, network, same, tensors_of
 
 
 def moved(tensors, amount, seed=0):
@@ -34,18 +34,15 @@ def kind(request):
     return request.param
 
 
-def answer(strategy, x):
-    with strategy.evaluate() as real, torch.no_grad():
-        return real(x)
+def walk(installation, path, interval=1):
+    return PathNodeScheduler(installation, path, FixedInterval(interval=interval))
 
 
 def test_the_scheduled_node_answers_at_every_step_and_the_teacher_comes_back(tmp_path, kind):
     host = ToyHost()
     original = tensors_of(host.teacher)
     path = make_path(tmp_path, host)
-    strategy = PathNodeScheduler(
-        kind(host.teacher, host.fake_score, "stochastic"), path, FixedInterval(interval=2)
-    )
+    strategy = walk(kind(host.teacher, host.fake_score, "stochastic"), path, interval=2)
     visited = []
     for step in range(7):
         switch = strategy.begin_step(step)
@@ -63,9 +60,7 @@ def test_the_scheduled_node_answers_at_every_step_and_the_teacher_comes_back(tmp
 def test_switch_reports_changed_tensors_and_distance(tmp_path, kind):
     host = ToyHost()
     path = make_path(tmp_path, host)
-    strategy = PathNodeScheduler(
-        kind(host.teacher, host.fake_score, "nearest"), path, FixedInterval(interval=1)
-    )
+    strategy = walk(kind(host.teacher, host.fake_score, "nearest"), path)
     switch = strategy.begin_step(0)
     floating = sum(value.is_floating_point() for value in tensors_of(host.teacher).values())
     assert (switch.node, switch.num_nodes) == (2, 3)
@@ -80,16 +75,14 @@ def test_in_place_changes_the_hosts_module_and_separate_does_not(tmp_path):
         original = tensors_of(host.teacher)
         path = make_path(tmp_path / kind.name, host)
         installation = kind(host.teacher, host.fake_score, "nearest")
-        PathNodeScheduler(installation, path, FixedInterval(interval=1)).begin_step(0)
+        walk(installation, path).begin_step(0)
         assert same(tensors_of(host.teacher), original) == untouched
 
 
 def test_separate_node_follows_the_teachers_mode_and_is_frozen(tmp_path):
     host = ToyHost()
     path = make_path(tmp_path, host)
-    strategy = PathNodeScheduler(
-        SeparateModule(host.teacher, host.fake_score, "nearest"), path, FixedInterval(interval=1)
-    )
+    strategy = walk(SeparateModule(host.teacher, host.fake_score, "nearest"), path)
     strategy.begin_step(0)
     for training in (True, False):
         host.teacher.train(training)
@@ -120,7 +113,7 @@ def test_an_installation_without_effect_is_an_error(tmp_path):
     teacher, fake_score = ones_in_bfloat16(4)
     path = close_nodes(tmp_path, teacher, (1e-4, 2e-4, 3e-4))
     installation = InPlace(teacher, fake_score, "nearest")
-    strategy = PathNodeScheduler(installation, path, FixedInterval(interval=1))
+    strategy = walk(installation, path)
     with pytest.raises(InstallError, match="changed none of 2 tensors.*'stochastic'"):
         strategy.begin_step(0)
 
@@ -129,9 +122,7 @@ def test_stochastic_rounding_carries_a_close_node_into_a_bfloat16_teacher(tmp_pa
     teacher, fake_score = ones_in_bfloat16(256)
     path = close_nodes(tmp_path, teacher, (1e-3, 2e-3))
     original = tensors_of(teacher)
-    strategy = PathNodeScheduler(
-        InPlace(teacher, fake_score, "stochastic"), path, FixedInterval(interval=1)
-    )
+    strategy = walk(InPlace(teacher, fake_score, "stochastic"), path)
     strategy.begin_step(0)
     shift = (teacher.weight.detach().float() - 1).mean().item()
     assert shift == pytest.approx(1e-3, rel=0.05)  # unbiased: the mean change survives
@@ -152,7 +143,7 @@ def test_a_node_erased_by_the_cast_is_warned_about(tmp_path, caplog, gap, erased
         node["bias"][0] = 1 + step * 0.0078  # one weight survives any cast
         path.append(node, step=step)
     installation = InPlace(teacher, fake_score, "nearest")
-    switch = PathNodeScheduler(installation, path, FixedInterval(interval=1)).begin_step(0)
+    switch = walk(installation, path).begin_step(0)
     assert ("node 1 is mostly lost to rounding" in caplog.text) == erased
     assert (switch.installed_distance < 0.5 * switch.distance) == erased
     assert (switch.rounding_error > 0.9) == erased
@@ -161,9 +152,7 @@ def test_a_node_erased_by_the_cast_is_warned_about(tmp_path, caplog, gap, erased
 def test_reinstalling_after_a_checkpoint_was_loaded_is_no_error(tmp_path, kind):
     host = ToyHost()
     path = make_path(tmp_path, host)
-    strategy = PathNodeScheduler(
-        kind(host.teacher, host.fake_score, "nearest"), path, FixedInterval(interval=1)
-    )
+    strategy = walk(kind(host.teacher, host.fake_score, "nearest"), path)
     strategy.begin_step(0)
     strategy.forget()
     assert strategy.installed is None
@@ -234,7 +223,7 @@ def test_a_teacher_cast_after_attach_is_refused(tmp_path, kind):
     path = make_path(tmp_path, host)
     installation = kind(host.teacher, host.fake_score, "nearest")
     host.teacher.bfloat16()
-    strategy = PathNodeScheduler(installation, path, FixedInterval(interval=1))
+    strategy = walk(installation, path)
     with pytest.raises(InstallError, match=r"was torch.float32 .* is torch.bfloat16 now"):
         strategy.begin_step(0)
 
@@ -243,9 +232,7 @@ def test_a_path_of_one_node_has_nothing_to_walk_back(tmp_path):
     host = ToyHost()
     path = make_path(tmp_path, host, amounts=(0.01,))
     with pytest.raises(InstallError, match="has 1 node: with fewer than 2"):
-        PathNodeScheduler(
-            InPlace(host.teacher, host.fake_score, "nearest"), path, FixedInterval(interval=1)
-        )
+        walk(InPlace(host.teacher, host.fake_score, "nearest"), path)
 
 
 def test_a_fake_score_coarser_than_its_teacher_does_not_cost_the_teacher_its_bytes(tmp_path, kind):
@@ -258,7 +245,7 @@ def test_a_fake_score_coarser_than_its_teacher_does_not_cost_the_teacher_its_byt
     path = DegradationPath.create(tmp_path, installation.reference)
     for step in (1, 2):
         path.append(moved(original, 0.1 * step), step=step)
-    strategy = PathNodeScheduler(installation, path, FixedInterval(interval=1))
+    strategy = walk(installation, path)
     for step, node in ((0, 1), (1, 0)):
         assert strategy.begin_step(step).node == node
         with strategy.evaluate() as real:

@@ -14,18 +14,13 @@ from disback_plugin import DegradationPath, DisBack, DisBackConfig, PathNodeSche
 from disback_plugin.errors import InstallError
 from disback_plugin.real_score.lora import LoRAAdapter
 from disback_plugin.schedule import FixedInterval
-from tests.hosts.toy import same, tensors_of
 from tests.real_score.lora_host import Base, injected, peft_model, train, trainable
+from tests.toy import same, tensors_of
 
 
 @pytest.fixture(params=[injected, peft_model])
 def model(request):
     return request.param()
-
-
-@pytest.fixture
-def x():
-    return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
 
 
 def test_attaching_changes_neither_outputs_nor_flags_nor_random_state(model, x):

@@ -8,13 +8,8 @@ pytest.importorskip("peft")
 
 from disback_plugin.errors import InstallError
 from disback_plugin.real_score.lora import LoRAAdapter
-from tests.hosts.toy import same, tensors_of
 from tests.real_score.lora_host import adapted, injected, moved, trainable, with_node
-
-
-@pytest.fixture
-def x():
-    return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
+from tests.toy import same, tensors_of
 
 
 @pytest.mark.parametrize(

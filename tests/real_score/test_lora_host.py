@@ -10,7 +10,6 @@ pytest.importorskip("peft")
 from peft import LoraConfig
 
 from disback_plugin.real_score.lora import LoRAAdapter
-from tests.hosts.toy import same
 from tests.real_score.lora_host import (
     Base,
     adapted,
@@ -21,13 +20,9 @@ from tests.real_score.lora_host import (
     trainable,
     with_node,
 )
+from tests.toy import same
 
 BOTH = pytest.mark.parametrize("make", [injected, peft_model])
-
-
-@pytest.fixture
-def x():
-    return torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
 
 
 def lora_modules(model):

@@ -6,7 +6,7 @@ import torch
 
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score import InPlace
-from tests.hosts.toy import network, same, tensors_of
+from tests.toy import network, same, tensors_of
 
 
 def test_a_teacher_given_in_more_precision_comes_back_to_the_byte() -> None:

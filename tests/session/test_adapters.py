@@ -12,7 +12,8 @@ from disback_plugin import DisBack, DisBackConfig, get_adapter, list_adapters, r
 from disback_plugin.adapter import Adapter, Roles
 from disback_plugin.adapters import GenericAdapter
 from disback_plugin.errors import AdapterError, ConfigError
-from tests.hosts.toy import ToyHost
+from tests.session.common import attach, settings
+from tests.toy import ToyHost
 
 
 class HostAdapter(Adapter):
@@ -51,30 +52,25 @@ def test_a_taken_name_is_refused_and_the_same_class_may_register_twice():
         register_adapter(Other)
 
 
-def test_a_class_without_a_name_is_refused():
+def test_what_is_no_adapter_or_cannot_find_roles_is_refused_when_registered():
     class Nameless(Adapter):
         def roles(self, host):
             raise NotImplementedError
 
-    with pytest.raises(AdapterError, match="Nameless has no `name`"):
-        register_adapter(Nameless)
-
-
-def test_what_is_no_adapter_or_cannot_find_roles_is_refused_when_registered():
     class Roleless(Adapter):
         name = "roleless"
 
     class Empty(HostAdapter):
         name = ""
 
-    with pytest.raises(
-        AdapterError, match=r"'roleless' \(.*Roleless\) has no method roles\(host\)"
+    for given, reason in (
+        (Nameless, "Nameless has no `name`"),
+        (Roleless, r"'roleless' \(.*Roleless\) has no method roles\(host\)"),
+        (Empty, "Empty has no `name`"),
+        (ToyHost, "ToyHost'> is no class derived from .*Adapter"),
     ):
-        register_adapter(Roleless)
-    with pytest.raises(AdapterError, match="Empty has no `name`"):
-        register_adapter(Empty)
-    with pytest.raises(AdapterError, match="ToyHost'> is no class derived from .*Adapter"):
-        register_adapter(ToyHost)
+        with pytest.raises(AdapterError, match=reason):
+            register_adapter(given)
     assert {"roleless", ""}.isdisjoint(list_adapters())
 
 
@@ -119,55 +115,43 @@ def test_host_and_roles_exclude_each_other():
 def test_the_installation_can_be_chosen(tmp_path):
     for kind, shares in (("in-place", True), ("separate", False)):
         host = ToyHost()
-        config = DisBackConfig(
-            path=tmp_path / kind,
-            record={"num_steps": 2, "every": 1},
-            schedule={"name": "fixed", "interval": 5},
-            installation=kind,
-        )
-        disback = DisBack.attach(roles=host.roles, config=config)
-        host.run(disback, range(3))
+        disback = attach(host, settings(tmp_path / kind, installation=kind))
+        host.run(disback, range(7))
         with disback.real_score() as real:
             assert (real is host.teacher) == shares
             assert isinstance(real, nn.Module)
             assert torch.is_tensor(real(torch.zeros(1, 4)))
 
 
-def test_roles_that_share_weights_are_refused():
-    host = ToyHost()
+def test_roles_that_share_weights_are_refused(host):
     shared = nn.Sequential(host.teacher)  # another object, the same parameters
-    roles = {**host.roles, "student": shared}
-    with pytest.raises(AdapterError, match="student and teacher share 6 parameters"):
-        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
-    roles = {**host.roles, "fake_score": shared}
-    with pytest.raises(AdapterError, match="teacher and fake_score share 6 parameters"):
-        DisBack.attach(roles=roles, config=DisBackConfig(arm="fixed"))
+    for role, pair in (
+        ("student", "student and teacher"),
+        ("fake_score", "teacher and fake_score"),
+    ):
+        with pytest.raises(AdapterError, match=f"{pair} share 6 parameters"):
+            DisBack.attach(roles=host.roles | {role: shared}, config=DisBackConfig(arm="fixed"))
 
 
 def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeypatch, caplog):
     broken = EntryPoint("broken", "no_such_module:Adapter", registry.ENTRY_POINT_GROUP)
-    other = EntryPoint("other", "tests.hosts.toy:ToyHost", registry.ENTRY_POINT_GROUP)
+    other = EntryPoint("other", "tests.toy:ToyHost", registry.ENTRY_POINT_GROUP)
     good = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken, other, good])
     assert "toy-host" in list_adapters()
     assert "'broken' of no_such_module:Adapter cannot be used" in caplog.text
-    assert "'other' of tests.hosts.toy:ToyHost cannot be used: <class" in caplog.text
+    assert "'other' of tests.toy:ToyHost cannot be used: <class" in caplog.text
 
 
-def test_an_adapter_that_misses_a_role_is_named_with_what_it_gave():
-    class Careless(HostAdapter):
-        name = "careless"
-
-        def roles(self, host):
-            return Roles(host.teacher, None, host.student)
-
-    register_adapter(Careless)
-    with pytest.raises(AdapterError, match=r"found no fake_score: .*\(seen: NoneType\)"):
-        DisBack.attach(ToyHost(), adapter="careless", config=DisBackConfig(arm="fixed"))
-
-
-@pytest.mark.parametrize("given", [None, {"teacher": nn.Linear(1, 1)}])
-def test_roles_of_another_kind_are_refused_with_what_to_return(given):
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (Roles(nn.Linear(1, 1), None, nn.Linear(1, 1)), r"found no fake_score: .*seen: NoneType\)"),
+        (None, r"return Roles\(teacher=.* \(seen: NoneType\)"),
+        ({"teacher": nn.Linear(1, 1)}, r"return Roles\(teacher=.* \(seen: dict\)"),
+    ],
+)
+def test_an_adapter_that_misses_a_role_or_returns_something_else_is_told(given, reason):
     class Careless(HostAdapter):
         name = "careless"
 
@@ -175,8 +159,7 @@ def test_roles_of_another_kind_are_refused_with_what_to_return(given):
             return given
 
     register_adapter(Careless)
-    kind = type(given).__name__
-    with pytest.raises(AdapterError, match=rf"return Roles\(teacher=.* \(seen: {kind}\)"):
+    with pytest.raises(AdapterError, match=reason):
         DisBack.attach(ToyHost(), adapter="careless", config=DisBackConfig(arm="fixed"))
 
 

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from disback_plugin.errors import SessionError
-from tests.hosts.toy import ToyHost, same, tensors_of
 from tests.session.measured import APART, TOGETHER
 from tests.session.scripted import Script, attach
+from tests.toy import ToyHost, same_roles
 
 
 def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):
@@ -19,7 +19,7 @@ def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_pat
     plain.run(None, range(5))
     assert all(turn.update_student and turn.stage == "teacher" for turn in turns)
     assert not (tmp_path / "path").exists()
-    assert all(same(tensors_of(host.roles[r]), tensors_of(plain.roles[r])) for r in host.roles)
+    assert same_roles(host, plain)
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
         "the teacher knows the student's samples (loss 0.99, below 1): nothing is recorded, it "
         "answers from the first step on"
@@ -29,8 +29,7 @@ def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_pat
     assert again.begin_step(5).stage == "teacher"
 
 
-def test_recording_leaves_noise_out_and_ends_when_near_enough(tmp_path, caplog):
-    host = ToyHost()
+def test_recording_leaves_noise_out_and_ends_when_near_enough(host, tmp_path, caplog):
     measure = Script(host, 10.0, fake=[8.0, 7.9, 1.9], nodes=[1.0] * 20)
     disback = attach(host, tmp_path, measure)
     turns = host.run(disback, range(5))
@@ -54,7 +53,7 @@ def test_a_teacher_that_pulls_all_samples_alike_answers_from_the_first_step_on(
     disback.close()
     plain.run(None, range(10))
     assert all(turn.update_student and turn.stage == "teacher" for turn in turns)
-    assert all(same(tensors_of(host.roles[r]), tensors_of(plain.roles[r])) for r in host.roles)
+    assert same_roles(host, plain)
     assert measure.answers["real"] == []  # nothing is measured again
     assert not (tmp_path / "path").exists()
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
@@ -94,22 +93,19 @@ def test_a_teacher_that_was_there_all_along_is_no_switch_after_a_resume(tmp_path
     assert resumed.begin_step(4).switch is None
 
 
-def test_a_path_at_once_is_told(tmp_path, caplog):
-    host = ToyHost()
+def test_a_path_at_once_is_told(host, tmp_path, caplog):
     attach(host, tmp_path, Script(host, 4.0)).begin_step(0)
     assert "a path is recorded: the teacher's loss on the student's samples is 4" in caplog.text
 
 
-def test_with_a_single_node_the_teacher_answers(tmp_path, caplog):
-    host = ToyHost()
+def test_with_a_single_node_the_teacher_answers(host, tmp_path, caplog):
     disback = attach(host, tmp_path, Script(host, 10.0, fake=[1.0]))
     turns = host.run(disback, range(3))
     assert [turn.stage for turn in turns] == ["record", "teacher", "teacher"]
     assert "one node: the teacher answers" in caplog.text
 
 
-def test_the_walk_follows_the_measure(tmp_path):
-    host = ToyHost()
+def test_the_walk_follows_the_measure(host, tmp_path):
     measure = Script(host, 9.0, fake=[8.0, 6.0, 4.0, 2.0], nodes=[2.0, 0.9, 2.0, 1.5, 2.0, 0.9])
     disback = attach(host, tmp_path, measure)
     turns = host.run(disback, range(16))
@@ -140,5 +136,4 @@ def test_resuming_decides_and_trains_the_same_bit_for_bit(tmp_path, stop_at):
     resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
     rest = again.run(resumed, range(stop_at, 16))
     assert [turn.node for turn in first + rest] == [turn.node for turn in turns]
-    for name in whole.roles:
-        assert same(tensors_of(whole.roles[name]), tensors_of(again.roles[name])), name
+    assert same_roles(whole, again)

@@ -6,9 +6,9 @@ import torch
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import TeacherPull
-from tests.hosts.toy import ToyHost
 from tests.session.measured import APART, SAMPLES, TOGETHER
 from tests.session.scripted import ADAPTIVE, AUTO, Script, attach
+from tests.toy import ToyHost
 
 
 @pytest.mark.parametrize(
@@ -22,22 +22,19 @@ from tests.session.scripted import ADAPTIVE, AUTO, Script, attach
         ((3.0, SAMPLES), r"gave \(float, a tensor \(16, 2\)\)"),
     ],
 )
-def test_a_measure_that_gives_something_else_is_told_what_is_due(tmp_path, answer, seen):
-    host = ToyHost()
+def test_a_measure_that_gives_something_else_is_told_what_is_due(host, tmp_path, answer, seen):
     with pytest.raises(SessionError, match=f"{seen}: it must return two tensors"):
         attach(host, tmp_path, lambda network: answer).begin_step(0)
 
 
 @pytest.mark.parametrize("num", [15, 16])
-def test_a_measure_of_few_samples_is_warned_of_once(tmp_path, caplog, num):
-    host = ToyHost()
+def test_a_measure_of_few_samples_is_warned_of_once(host, tmp_path, caplog, num):
     disback = attach(host, tmp_path, lambda network: (3.0 * TOGETHER[:num], SAMPLES[:num]))
     host.run(disback, range(6))
     assert caplog.text.count("gives 15 samples in all: under 16") == (num < 16)
 
 
-def test_a_measure_that_ignores_its_network_is_told(tmp_path):
-    host = ToyHost()
+def test_a_measure_that_ignores_its_network_is_told(host, tmp_path):
     disback = attach(host, tmp_path, lambda network: (2 * APART, SAMPLES))
     with pytest.raises(SessionError, match="the very loss of the network before it, 4: measure"):
         host.run(disback, range(3))
@@ -48,16 +45,14 @@ def test_a_measure_that_is_no_function_is_refused_at_once(tmp_path):
         attach(ToyHost(), tmp_path, True)
 
 
-def test_a_way_to_reset_the_fake_scores_optimizer_is_refused_with_the_reason(tmp_path):
-    host = ToyHost()
+def test_a_way_to_reset_the_fake_scores_optimizer_is_refused_with_the_reason(host, tmp_path):
     config = DisBackConfig(record=AUTO, schedule=ADAPTIVE, path=tmp_path / "path")
     reset = host.fake_optimizer.state.clear
     with pytest.raises(ConfigError, match="was removed: no path is recorded in mid-run any more"):
         DisBack.attach(roles=host.roles, config=config, reset_fake_optimizer=reset)
 
 
-def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
-    host = ToyHost()
+def test_a_student_whose_samples_are_not_finite_decides_nothing(host, tmp_path):
     for answer, seen in (
         ((float("nan") * SAMPLES, SAMPLES), "the teacher's loss is nan"),
         ((TOGETHER, float("nan") * SAMPLES), "the common share of its pull nan"),
@@ -67,8 +62,7 @@ def test_a_student_whose_samples_are_not_finite_decides_nothing(tmp_path):
     assert not (tmp_path / "path").exists()
 
 
-def test_without_a_measure_all_nodes_are_kept_for_the_cap(tmp_path, caplog):
-    host = ToyHost()
+def test_without_a_measure_all_nodes_are_kept_for_the_cap(host, tmp_path, caplog):
     turns = host.run(attach(host, tmp_path, None), range(20))
     assert [turn.node for turn in turns] == [0] * 6 + [3] * 4 + [2] * 4 + [1] * 4 + [0] * 2
     assert "has no measure to decide from, so all 4 nodes are kept" in caplog.text

@@ -5,8 +5,8 @@ import torch
 
 from disback_plugin import DegradationPath, RecordConfig
 from disback_plugin.errors import ConfigError, InstallError, PathError, SessionError
-from tests.hosts.toy import ToyHost
 from tests.session.common import attach, settings
+from tests.toy import ToyHost
 
 
 def test_no_path_and_no_recording_settings_is_an_error(tmp_path):
@@ -14,9 +14,7 @@ def test_no_path_and_no_recording_settings_is_an_error(tmp_path):
         attach(ToyHost(), settings(tmp_path, record=None)).begin_step(0)
 
 
-def test_a_student_that_moves_during_recording_is_noticed(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+def test_a_student_that_moves_during_recording_is_noticed(host, disback):
     with pytest.raises(SessionError, match="the student changed during recording"):
         for step in range(6):
             disback.begin_step(step)
@@ -24,11 +22,8 @@ def test_a_student_that_moves_during_recording_is_noticed(tmp_path):
             disback.end_step(step)
 
 
-def test_a_path_led_astray_by_a_moving_student_is_never_complete(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
-    for step in range(2):
-        host.run(disback, range(step, step + 1))
+def test_a_path_led_astray_by_a_moving_student_is_never_complete(host, disback, tmp_path):
+    host.run(disback, range(2))
     disback.begin_step(2)
     host.train_step(2, update_student=True)
     disback.end_step(2)  # no node is due here, so it shows at the next one
@@ -40,8 +35,7 @@ def test_a_path_led_astray_by_a_moving_student_is_never_complete(tmp_path):
     assert (len(path), path.complete) == (2, False)
 
 
-def test_a_fake_score_that_does_not_start_as_the_teacher_is_refused(tmp_path):
-    host = ToyHost()
+def test_a_fake_score_that_does_not_start_as_the_teacher_is_refused(host, tmp_path):
     with torch.no_grad():
         host.fake_score[3].bias[0] += 1e-3
     with pytest.raises(InstallError, match=r"does not start as the teacher \(tensor '3.bias'"):
@@ -49,50 +43,34 @@ def test_a_fake_score_that_does_not_start_as_the_teacher_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recording_that_skipped_its_last_nodes_is_not_complete(tmp_path):
-    host = ToyHost()
+def test_recording_that_skipped_its_last_nodes_is_not_complete(host, tmp_path):
     disback = attach(host, settings(tmp_path, record=RecordConfig(num_steps=6, at=(2, 4, 5))))
-    for step in (0, 1, 2, 5):
-        turn = disback.begin_step(step)
-        host.train_step(step, turn.update_student)
-        if step < 5:
-            disback.end_step(step)
-    with pytest.raises(SessionError, match="ends with 1 of 3 nodes: steps were skipped"):
+    host.run(disback, range(3))
+    with pytest.raises(SessionError, match="step 5 follows step 2, a jump while recording: give"):
+        disback.begin_step(5)
+    with pytest.raises(SessionError, match=r"end_step\(5\) comes after begin_step\(2\)"):
         disback.end_step(5)
     assert not disback.path.complete
 
 
-def test_a_fake_score_that_does_not_train_is_noticed_under_a_bfloat16_teacher_too(tmp_path):
-    host = ToyHost(teacher_dtype=torch.bfloat16)
-    disback = attach(host, settings(tmp_path))
-    disback.begin_step(0)
-    with pytest.raises(PathError, match="equals the teacher"):
-        disback.end_step(0)
-
-
-def test_a_fake_score_that_does_not_train_is_noticed(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fake_score_that_does_not_train_is_noticed(tmp_path, dtype):
+    disback = attach(ToyHost(teacher_dtype=dtype), settings(tmp_path))
     disback.begin_step(0)
     with pytest.raises(PathError, match="equals the teacher: the fake score is not being trained"):
         disback.end_step(0)
 
 
-def test_skipped_recording_steps_are_noticed(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+def test_skipped_recording_steps_are_noticed(host, disback):
     host.run(disback, range(1))
-    disback.begin_step(3)
-    host.train_step(3, False)
-    with pytest.raises(SessionError, match="node 3 is due .* holds 1 nodes: steps were skipped"):
-        disback.end_step(3)
-    with pytest.raises(SessionError, match="recording has not ended"):
-        disback.begin_step(6)
+    with pytest.raises(SessionError, match="step 3 follows step 0, a jump while recording"):
+        disback.begin_step(3)
+    disback.begin_step(1)
+    with pytest.raises(SessionError, match=r"step 1 has not ended: call end_step\(\)"):
+        disback.begin_step(2)
 
 
-def test_calls_out_of_order_are_refused(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+def test_calls_out_of_order_are_refused(disback):
     with pytest.raises(SessionError, match="before the first begin_step"):
         disback.end_step(0)
     disback.begin_step(5)
@@ -102,20 +80,23 @@ def test_calls_out_of_order_are_refused(tmp_path):
         disback.load_state_dict(disback.state_dict())
 
 
-def test_a_session_that_never_switched_warns_at_the_end(tmp_path, caplog):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
-    host.run(disback, range(4))
+@pytest.mark.parametrize(
+    ("end", "warning"),
+    [(4, "never installed a node"), (9, "training ended while node 2 answers")],
+)
+def test_training_that_ends_before_the_teacher_is_back_is_warned_about(
+    host, disback, caplog, end, warning
+):
+    host.run(disback, range(end))
     disback.close()
-    assert "never installed a node" in caplog.text
+    assert warning in caplog.text
     caplog.clear()
-    host.run(disback, range(4, 13))
+    host.run(disback, range(end, 13))
     disback.close()
     assert caplog.text == ""
 
 
-def test_a_path_walked_without_ever_asking_for_its_nodes_is_an_error(tmp_path):
-    host = ToyHost()
+def test_a_path_walked_without_ever_asking_for_its_nodes_is_an_error(host, tmp_path):
     disback = attach(host, settings(tmp_path, installation="separate"))
     for step in range(12):
         turn = disback.begin_step(step)
@@ -123,15 +104,3 @@ def test_a_path_walked_without_ever_asking_for_its_nodes_is_an_error(tmp_path):
         disback.end_step(step)
     with pytest.raises(SessionError, match="every node was installed, but none was used"):
         disback.begin_step(12)
-
-
-def test_training_that_ends_on_a_node_is_warned_about(tmp_path, caplog):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
-    host.run(disback, range(9))
-    disback.close()
-    assert "training ended while node 2 answers" in caplog.text
-    caplog.clear()
-    host.run(disback, range(9, 13))
-    disback.close()
-    assert caplog.text == ""

@@ -6,9 +6,10 @@ import pytest
 
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath
-from tests.hosts.toy import ToyHost, same, tensors_of
+from tests.path.folders import edit
 from tests.session.measured import APART, TOGETHER
 from tests.session.scripted import ADAPTIVE, Script, attach
+from tests.toy import ToyHost, same_roles
 
 NEVER = {"common_loss": None, "decided": 0, "wait": 0}
 
@@ -43,16 +44,16 @@ def test_a_run_that_never_waited_goes_on_bit_for_bit(tmp_path, stop_at, stride):
     resumed.load_state_dict(version_1(disback, stride))
     rest = again.run(resumed, range(stop_at, 16))
     assert [turn.node for turn in first + rest] == [turn.node for turn in turns]
-    for name in whole.roles:
-        assert same(tensors_of(whole.roles[name]), tensors_of(again.roles[name])), name
+    assert same_roles(whole, again)
 
 
 @pytest.mark.parametrize("stride", [NEVER, {"common_loss": None, "decided": 6, "wait": 0}])
 @pytest.mark.parametrize(
     ("loss", "pull", "start"), [(0.9, APART, "known"), (9.0, TOGETHER, "common")]
 )
-def test_a_run_that_recorded_nothing_goes_on_with_the_teacher(tmp_path, loss, pull, start, stride):
-    host = ToyHost()
+def test_a_run_that_recorded_nothing_goes_on_with_the_teacher(
+    host, tmp_path, loss, pull, start, stride
+):
     disback = attach(host, tmp_path, Script(host, loss, pull=pull))
     host.run(disback, range(8))
     resumed = attach(ToyHost(), tmp_path, None)
@@ -70,8 +71,7 @@ def test_a_run_that_recorded_nothing_goes_on_with_the_teacher(tmp_path, loss, pu
         (APART, {"common_loss": None, "decided": 4, "wait": 0}, "recorded in mid-run, which was"),
     ],
 )
-def test_a_run_that_waited_or_recorded_in_mid_run_is_refused(tmp_path, pull, stride, why):
-    host = ToyHost()
+def test_a_run_that_waited_or_recorded_in_mid_run_is_refused(host, tmp_path, pull, stride, why):
     disback = attach(host, tmp_path, Script(host, 9.0, fake=[8.0], pull=pull))
     host.run(disback, range(1))
     again = ToyHost()
@@ -79,8 +79,7 @@ def test_a_run_that_waited_or_recorded_in_mid_run_is_refused(tmp_path, pull, str
         attach(again, tmp_path, Script(again, 9.0)).load_state_dict(version_1(disback, stride))
 
 
-def test_a_state_of_a_version_to_come_is_refused(tmp_path):
-    host = ToyHost()
+def test_a_state_of_a_version_to_come_is_refused(host, tmp_path):
     disback = attach(host, tmp_path, Script(host, 0.9))
     host.run(disback, range(1))
     with pytest.raises(SessionError, match="has version 3, expected 2"):
@@ -91,10 +90,7 @@ def recorded_in_mid_run(folder):
     """The folder of a path whose manifest tells the step at which an earlier version began it."""
     host, record = ToyHost(), {"num_steps": 2, "at": [1, 2]}
     host.run(attach(host, folder, None, record=record), range(2))
-    file = folder / "path" / "path.json"
-    manifest = json.loads(file.read_text())
-    manifest["recording"]["begun_at"] = 4
-    file.write_text(json.dumps(manifest))
+    edit(folder / "path", lambda manifest: manifest["recording"].update(begun_at=4))
     return record
 
 

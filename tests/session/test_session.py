@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from disback_plugin import DisBackConfig
-from tests.hosts.toy import ToyHost, same, tensors_of
 from tests.session.common import attach, settings
+from tests.toy import ToyHost, same, same_roles, tensors_of
 
 
-def test_stages_and_nodes_follow_the_step(tmp_path):
-    host = ToyHost()
+def test_stages_and_nodes_follow_the_step(host, tmp_path):
     turns = host.run(attach(host, settings(tmp_path)), range(14))
     assert [turn.stage for turn in turns] == ["record"] * 6 + ["backtrack"] * 6 + ["teacher"] * 2
     assert [turn.node for turn in turns] == [0] * 6 + [3, 3, 2, 2, 1, 1, 0, 0]
@@ -19,15 +18,12 @@ def test_stages_and_nodes_follow_the_step(tmp_path):
     assert [t.step for t in turns if t.switch] == [6, 8, 10, 12]
 
 
-def test_steps_count_from_where_the_host_begins(tmp_path):
-    host = ToyHost()
+def test_steps_count_from_where_the_host_begins(host, tmp_path):
     turns = host.run(attach(host, settings(tmp_path)), range(1000, 1013))
     assert [turn.node for turn in turns] == [0] * 6 + [3, 3, 2, 2, 1, 1, 0]
 
 
-def test_the_student_is_held_still_and_the_nodes_are_the_fake_score_then(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+def test_the_student_is_held_still_and_the_nodes_are_the_fake_score_then(host, disback):
     student, recorded = tensors_of(host.student), {}
     for step in range(6):
         host.run(disback, range(step, step + 1))
@@ -45,8 +41,7 @@ def test_the_student_is_held_still_and_the_nodes_are_the_fake_score_then(tmp_pat
     assert not same(tensors_of(host.student), student)
 
 
-def test_the_installed_teacher_equals_the_scheduled_node_at_every_step(tmp_path):
-    host = ToyHost()
+def test_the_installed_teacher_equals_the_scheduled_node_at_every_step(host, tmp_path):
     original = tensors_of(host.teacher)
     disback = attach(host, settings(tmp_path))
     for step in range(14):
@@ -61,8 +56,7 @@ def test_without_disback_or_inactive_the_loop_is_bit_identical(tmp_path, arm):
     plain.run(None, range(10))
     session = attach(attached, DisBackConfig(arm="fixed")) if arm else None
     attached.run(session, range(10))
-    for role in plain.roles:
-        assert same(tensors_of(plain.roles[role]), tensors_of(attached.roles[role]))
+    assert same_roles(plain, attached)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -87,9 +81,7 @@ def test_the_global_random_state_is_never_touched(tmp_path):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_begin_step_and_end_step_are_idempotent(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+def test_begin_step_and_end_step_are_idempotent(host, disback):
     for step in range(14):
         first = disback.begin_step(step)
         second = disback.begin_step(step)
@@ -113,8 +105,7 @@ def test_distances_of_a_bfloat16_teacher_are_the_paths_not_the_roundings(tmp_pat
     assert nodes[0] == pytest.approx(nodes[1], rel=1e-6)
 
 
-def test_each_switch_is_logged_once(tmp_path, caplog):
-    host = ToyHost()
+def test_each_switch_is_logged_once(host, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="disback"):
         host.run(attach(host, settings(tmp_path)), range(14))
     switches = [r.getMessage() for r in caplog.records if "real score: node" in r.getMessage()]
@@ -122,9 +113,7 @@ def test_each_switch_is_logged_once(tmp_path, caplog):
     assert switches[-1].startswith("real score: node 0 of 4 (the teacher), 6 of 9 tensors changed")
 
 
-def test_metrics_go_into_the_hosts_log(tmp_path):
-    host = ToyHost()
-    disback = attach(host, settings(tmp_path))
+def test_metrics_go_into_the_hosts_log(host, disback):
     log = {}
     seen = []
     for step in range(13):
@@ -136,8 +125,7 @@ def test_metrics_go_into_the_hosts_log(tmp_path):
     assert log["disback/distance"] == 0.0
 
 
-def test_restore_teacher_brings_the_bytes_back_in_the_middle_of_the_path(tmp_path):
-    host = ToyHost()
+def test_restore_teacher_brings_the_bytes_back_in_the_middle_of_the_path(host, tmp_path):
     original = tensors_of(host.teacher)
     disback = attach(host, settings(tmp_path))
     host.run(disback, range(8))

@@ -1,3 +1,35 @@
-"""Diff-Instruct (pkulwj1994/diff_instruct): what its patched scripts call."""
+"""Diff-Instruct (pkulwj1994/diff_instruct): `net` is real score, `Sg` fake score, `G` student."""
 
-from disback_plugin.adapters.diff_instruct.adapter import DiffInstructAdapter
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
+from disback_plugin.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class DiffInstructHost:
+    """The networks of its training loop, under its names, once the teacher's pickle is loaded."""
+
+    net: nn.Module
+    Sg: nn.Module
+    G: nn.Module
+
+
+@register_adapter
+class DiffInstructAdapter(Adapter):
+    """`di_train.py`: EDM networks. Its losses call `net` itself, so nodes go in place."""
+
+    name = "diff-instruct"
+    host = "Diff-Instruct, di_train.py"
+    found_at = Places("net", "Sg", "G")
+    installations = ("in-place",)
+
+    def roles(self, host: Any) -> Roles:
+        if not isinstance(host, DiffInstructHost):
+            raise AdapterError(
+                f"{self.name} attaches to a DiffInstructHost (seen: {type(host).__name__})"
+            )
+        return Roles(host.net, host.Sg, host.G)

@@ -1,17 +1,19 @@
 """What the patched Diff-Instruct calls. Without `--disback` it does nothing."""
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 from torch import nn
 
-from disback_plugin.adapters.diff_instruct.adapter import DiffInstructHost
+from disback_plugin.adapters import overlay
+from disback_plugin.adapters.diff_instruct import DiffInstructHost
 from disback_plugin.adapters.diff_instruct.state import TrainingState
-from disback_plugin.adapters.overlay import base as overlay
 from disback_plugin.adapters.overlay import click_flags
 from disback_plugin.adapters.overlay.flags import config_from
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 
@@ -33,11 +35,23 @@ def options(command: Command) -> Command:
 def settings(opts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Plain data for the training loop, None without `--disback`; a usage error where wrong."""
     args = argparse.Namespace(**opts)
-    click_flags.check_options(args)
+    click_flags.check_options(args, _run_of(args))
     if not args.disback:
         return None
     config = config_from(args).model_dump(mode="json")
     return {"config": config, "resume": args.disback_resume}
+
+
+def _run_of(args: argparse.Namespace) -> HostRun:
+    """It counts in thousands of images, a step is a batch."""
+    duration, batch = getattr(args, "duration", None), getattr(args, "batch", None)
+    length = None
+    if duration and batch:
+        length = math.ceil(max(int(duration * 1000), 1) * 1000 / batch)
+    warm_up = getattr(args, "lr_warmup_kimg", 0)
+    warms = warm_up > 0 and args.disback_resume is None
+    told = f"--duration {duration} --batch {batch}"
+    return HostRun(length, told, f"--lr_warmup_kimg {warm_up}" if warms else None)
 
 
 class Overlay(overlay.Overlay):

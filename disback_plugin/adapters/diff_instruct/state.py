@@ -14,8 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from disback_plugin.adapters.overlay import random_state
-from disback_plugin.adapters.overlay.base import Overlay
+from disback_plugin.adapters.overlay import Overlay, random_state
 from disback_plugin.distributed import gather, on_main, rank
 from disback_plugin.errors import SessionError
 from disback_plugin.files import read_tensors, write_tensors
@@ -97,7 +96,9 @@ class TrainingState:
             "session": self._run.session.state_dict(),
         }
         file, metadata = Path(folder or "") / FILE_NAME, {"disback": json.dumps(plain)}
-        on_main(lambda: write_tensors(file, tensors, metadata), "saving the training state")
+        on_main(
+            lambda: write_tensors(file, tensors, metadata, seal=True), "saving the training state"
+        )
 
     def _read(self, place: Path) -> None:
         file = place / FILE_NAME if place.is_dir() else place
@@ -106,7 +107,7 @@ class TrainingState:
                 f"{place} has no {FILE_NAME}: it is written with every snapshot of a run with "
                 "--disback; give that run's output folder"
             )
-        self._tensors, metadata = read_tensors(file, SessionError)
+        self._tensors, metadata = read_tensors(file, SessionError, sealed=True)
         try:
             self._plain = json.loads(metadata["disback"])
         except (KeyError, json.JSONDecodeError) as error:

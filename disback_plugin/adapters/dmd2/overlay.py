@@ -2,16 +2,15 @@
 
 import argparse
 import logging
-from pathlib import Path
 
 from torch import nn
 
-from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
-from disback_plugin.adapters.overlay import base as overlay
-from disback_plugin.adapters.overlay import flags, side_file
+from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
+from disback_plugin.adapters.overlay import CheckpointedOverlay, flags, side_file
 from disback_plugin.adapters.overlay.flags import add_arguments
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.errors import SessionError
-from disback_plugin.real_score import Installation
+from disback_plugin.session import DisBack
 
 __all__ = ["Overlay", "add_arguments", "check_arguments"]
 
@@ -25,11 +24,26 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             "--disback replaces the real score along a path, and --gan_alone trains without one "
             "(it deletes real_unet): leave one of them out"
         )
-    flags.check_arguments(parser, args)
+    length, warm_up = getattr(args, "train_iters", None), getattr(args, "warmup_step", 0)
+    is_warm = getattr(args, "checkpoint_path", None) is not None  # its schedulers come with it
+    flags.check_arguments(
+        parser,
+        args,
+        HostRun(
+            length,
+            f"--train_iters {length}",
+            f"--warmup_step {warm_up}" if warm_up and not is_warm else None,
+        ),
+    )
 
 
-class Overlay(overlay.Overlay):
+class Overlay(CheckpointedOverlay):
     """DMD2 skips its generator and its pictures while `update_student` is False."""
+
+    found = (
+        ": its real_unet holds node {node}, not the teacher. Resume it with --disback and the "
+        "settings it was made with"
+    )
 
     def __init__(self, args: argparse.Namespace, model: nn.Module, adapter: str) -> None:
         """Right after the model is built: the teacher is remembered before a checkpoint loads."""
@@ -45,42 +59,21 @@ class Overlay(overlay.Overlay):
         if self._args.ckpt_only_path is not None and self._args.checkpoint_path is None:
             self.load(self._args.ckpt_only_path)
 
-    def save(self, folder: str) -> None:
-        """Write the session's state into a checkpoint's folder, on rank 0, before the weights."""
-        if self.session is not None:
-            side_file.write(Path(folder), self.session)
-
-    def load(self, folder: str) -> None:
-        """Go on from DMD2's checkpoint folder, on every rank, after DMD2 loaded its own part."""
-        saved = side_file.read(Path(folder))
-        if self.session is None:
-            # without the file nothing tells a node from the teacher: none is remembered here
-            if saved is not None and saved.node != 0:
-                raise SessionError(
-                    f"{folder} was saved on the way back: its real_unet holds node {saved.node}, "
-                    "not the teacher. Resume it with --disback and the settings it was made with"
-                )
-        elif saved is not None:
-            self.session.load_state_dict(saved.state)
-        elif self.session.active:
-            _start_from(self.session.installation, folder)
-
-
-def _start_from(installation: Installation, folder: str) -> None:
-    """Begin at a checkpoint that was made without `--disback`, or refuse it."""
-    teacher = installation.reference.tensors
-    report = installation.install(0, teacher)
-    if report.changed_tensors:
-        raise SessionError(
-            f"{folder} has no {side_file.FILE_NAME}, and its real_unet is not the teacher of "
-            f"--model_id ({report.changed_tensors} of {report.num_tensors} tensors differ): a "
-            "node left by an interrupted copy of a checkpoint, or a checkpoint of another "
-            "model or precision. Give a whole checkpoint, or the --model_id it was made with"
+    def start_from(self, folder: str, session: DisBack) -> None:
+        installation = session.installation
+        teacher = installation.reference.tensors
+        report = installation.install(0, teacher)
+        if report.changed_tensors:
+            raise SessionError(
+                f"{folder} has no {side_file.FILE_NAME}, and its real_unet is not the teacher of "
+                f"--model_id ({report.changed_tensors} of {report.num_tensors} tensors differ): a "
+                "node left by an interrupted copy of a checkpoint, or a checkpoint of another "
+                "model or precision. Give a whole checkpoint, or the --model_id it was made with"
+            )
+        installation.load_fake_score(teacher)
+        logger.warning(
+            "%s was made without --disback: DisBack starts at this step, its generator is the "
+            "initial student, and the fake score is reset to the teacher (its optimizer state, "
+            "where the checkpoint holds one, is not reset)",
+            folder,
         )
-    installation.load_fake_score(teacher)
-    logger.warning(
-        "%s was made without --disback: DisBack starts at this step, its generator is the "
-        "initial student, and the fake score is reset to the teacher (its optimizer state, "
-        "where the checkpoint holds one, is not reset)",
-        folder,
-    )

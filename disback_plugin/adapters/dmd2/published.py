@@ -6,17 +6,18 @@ writes `model_1.safetensors`) is a whole guidance model, whose fake score has th
 non-strictly, which matches nothing; here the prefix is removed and every tensor must match.
 """
 
-import pickle
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from disback_plugin.errors import PathError
-from disback_plugin.files import read_tensors
-from disback_plugin.path import DegradationPath
+from disback_plugin.files import remove, sync, temp_for
+from disback_plugin.foreign_weights import read_weights
+from disback_plugin.path import DegradationPath, TeacherReference
+from disback_plugin.path.reference import other_numbers
 from disback_plugin.tensors import misfit
 
 FILES = ("pytorch_model_1.bin", "model_1.safetensors")
@@ -30,25 +31,31 @@ def import_published(
     """Make a complete path at `out` from recorded folders, in the order of their steps.
 
     Raises PathError for a folder of another name, without its file, or with tensors that are not
-    exactly the teacher's by name and shape; then nothing is written.
+    exactly the teacher's by name, shape and kind of number. It is built beside `out` and renamed:
+    what fails or is killed leaves nothing there.
     """
     if not folders:
         raise PathError("give at least one folder checkpoint_model_0NNNNN")
     by_step = {published_step(folder): folder for folder in folders}
     if len(by_step) < len(folders):
         raise PathError(f"two folders have the same step: {[str(folder) for folder in folders]}")
-    path = DegradationPath.create(
-        out, teacher, codec=codec, method="published", recording={"at": sorted(by_step)}
-    )
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise PathError(f"{out} is there already, and not empty: give another --out, or delete it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = temp_for(out)  # what a kill leaves there, the next try clears
     try:
+        path = DegradationPath.create(
+            aside, teacher, codec=codec, method="published", recording={"at": sorted(by_step)}
+        )
         for step in sorted(by_step):
             path.append(read_published(by_step[step], teacher), step)
-    except PathError:
-        path.truncate(0)
-        (out / "path.json").unlink()
+        path.finish()
+        os.replace(aside, out)
+    except BaseException:
+        remove(aside)
         raise
-    path.finish()
-    return path
+    sync(out.parent)
+    return DegradationPath(out, path.manifest, TeacherReference.of(teacher))
 
 
 def published_step(folder: Path) -> int:
@@ -64,7 +71,7 @@ def read_published(folder: Path, teacher: Mapping[str, Tensor]) -> dict[str, Ten
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         raise PathError(f"{folder} holds none of {', '.join(FILES)}")
-    tensors = read_weights(file)
+    tensors = read_weights(file, PathError)
     node = {}
     for name, value in tensors.items():
         prefix = next((known for known in PREFIXES if name.startswith(known)), None)
@@ -75,7 +82,7 @@ def read_published(folder: Path, teacher: Mapping[str, Tensor]) -> dict[str, Ten
             f"{file} has no tensor under {' or '.join(PREFIXES)}; its names begin with "
             f"{sorted({name.split('.')[0] for name in tensors})[:5]}"
         )
-    if problem := misfit(teacher, node):
+    if problem := misfit(teacher, node) or other_numbers(teacher, node):
         raise PathError(
             f"{file} does not hold the teacher's {len(teacher)} tensors ({problem}): is this the "
             "teacher that was recorded from?"
@@ -89,7 +96,7 @@ def read_teacher(source: Path) -> dict[str, Tensor]:
     A sharded model's files are read together; files of a variant (`*.fp16.safetensors`) are not.
     """
     if source.is_file():
-        return read_weights(source)
+        return read_weights(source, PathError)
     folder = source / "unet" if (source / "unet").is_dir() else source
     shards = [
         file
@@ -101,21 +108,4 @@ def read_teacher(source: Path) -> dict[str, Tensor]:
             f"{source} is neither a weights file nor a diffusers folder: no "
             f"diffusion_pytorch_model*.safetensors in {folder}"
         )
-    return {name: value for file in shards for name, value in read_weights(file).items()}
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors, or from a torch file restricted to weights."""
-    if file.suffix == ".safetensors":
-        return read_tensors(file)[0]
-    try:
-        data = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PathError(f"{file} cannot be read as weights: {reason}") from None
-    wrong = not isinstance(data, dict) or not all(
-        isinstance(value, Tensor) for value in data.values()
-    )
-    if wrong:
-        raise PathError(f"{file} is no state dict: expected names and tensors only")
-    return data
+    return {name: value for file in shards for name, value in read_weights(file, PathError).items()}

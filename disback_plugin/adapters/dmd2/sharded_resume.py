@@ -4,7 +4,6 @@ DMD2 saves whole weights only there. This adds what an exact resume needs beside
 are read back from DMD2's own files, shard by shard.
 """
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.distributed import gather, on_main, rank
+from disback_plugin.adapters.overlay.side_file import OLDER
+from disback_plugin.distributed import gather, on_every, on_main, rank
 from disback_plugin.errors import SessionError
-from disback_plugin.files import read_tensors, write_json, write_tensors
+from disback_plugin.files import read_tensors, write_tensors
 from disback_plugin.real_score.sharded import buffer_pieces, shard_pieces
+from disback_plugin.sealed import read_sealed, write_sealed
 from disback_plugin.tensors import misfit, pack_optimizer, under, unpack_optimizer
 
 # file of the whole weights, module, optimizer, learning-rate schedule
@@ -36,8 +37,8 @@ def save(trainer: Any) -> None:
         own, plain[optimizer] = pack_optimizer(getattr(trainer, optimizer).optimizer)
         plain[schedule] = getattr(trainer, schedule).state_dict()
         tensors |= {f"{optimizer}/{name}": value for name, value in own.items()}
-    write_tensors(_file(folder, "safetensors"), tensors)
-    write_json(_file(folder, "json"), plain)
+    _, plain["tensors"] = write_tensors(_file(folder, "safetensors"), tensors)
+    write_sealed(_file(folder, "json"), plain)
     gather(None)  # the trainer copies the folder when it has saved: all shards must be there
 
 
@@ -51,7 +52,14 @@ def load(trainer: Any, folder: Path) -> None:
             "number of processes, without the repair exact-resume, or on disks that ranks do not "
             "share. --ckpt_only_path goes on from its weights"
         )
-    (tensors, _), plain = read_tensors(files[0]), json.loads(files[1].read_text())
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+
+    def read() -> None:
+        plain.update(read_sealed(files[1], SessionError, OLDER))
+        tensors.update(read_tensors(files[0], SessionError, digest=plain.get("tensors"))[0])
+
+    on_every(read, f"reading {folder}")
     for file, module, optimizer, schedule in _PARTS:
         load_whole_weights(trainer.model.get_submodule(module), folder / file)
         own = under(f"{optimizer}/", tensors)

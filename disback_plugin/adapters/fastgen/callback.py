@@ -12,6 +12,7 @@ import torch
 from fastgen.callbacks.callback import Callback
 
 from disback_plugin.adapters.fastgen.teacher import let_nodes_answer
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 from disback_plugin.session import DisBack
@@ -39,6 +40,10 @@ class DisBackCallback(Callback):  # FastGen sets `config` and `trainer` on it
         self.settings = parse_settings(DisBackConfig, settings, "the disback callback")
         self._held: int | None = None  # the model's student_update_freq while the student is held
         self._step = self._gap = 0
+
+    def on_app_begin(self) -> None:  # before anything is loaded
+        length = self.config.trainer.max_iter
+        HostRun(length - 1, f"trainer.max_iter {length}").warn_if_short(self.settings)
 
     def on_optimizer_init_end(self, model: Any) -> None:  # before a checkpoint is loaded
         self.disback = DisBack.attach(model, adapter="fastgen", config=self.settings)

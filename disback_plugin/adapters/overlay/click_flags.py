@@ -8,6 +8,7 @@ import click
 
 from disback_plugin.adapters.overlay import flag_settings
 from disback_plugin.adapters.overlay.flags import SWITCH, Flag, flags
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.errors import ConfigError, PathError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,9 +36,9 @@ def options(command: Command) -> Command:
     return click.option("--disback", is_flag=True, help=SWITCH)(command)
 
 
-def check_options(args: argparse.Namespace) -> None:
+def check_options(args: argparse.Namespace, run: HostRun | None = None) -> None:
     """Refuse, as click does, what cannot work, before the host loads anything."""
     try:
-        flag_settings.check(args)
+        flag_settings.check(args, run)
     except (ConfigError, PathError) as error:
         raise click.UsageError(str(error)) from None

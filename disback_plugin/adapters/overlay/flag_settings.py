@@ -3,17 +3,21 @@
 import argparse
 from typing import Any
 
+from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 from disback_plugin.errors import ConfigError, count
 from disback_plugin.path.manifest import FILE_NAME, read_manifest
 
 
-def check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace, run: HostRun | None = None) -> None:
     """Raise ConfigError or PathError for what cannot work, before the host loads anything."""
     if args.disback:
         _check_flags(args)
-        _check_reused(config_from(args))
+        config = config_from(args)
+        _check_reused(config)
+        if run is not None:
+            run.check(config)
     else:
         _check_off(args)
 

@@ -4,10 +4,12 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from disback_plugin.adapters.overlay import flag_settings
 from disback_plugin.adapters.overlay.flag_settings import config_from
+from disback_plugin.adapters.overlay.host_run import HostRun
+from disback_plugin.config import Arm, Codec, Rounding
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.schedule import list_schedules
 
@@ -61,9 +63,7 @@ def flags() -> tuple[Flag, ...]:
         Flag("record_at", f"or a node after these, {_STEPS}", _numbers),
         Flag("interval", "schedule fixed: iterations a node", _number),
         Flag(
-            "intervals",
-            f"schedule per-node: iterations of each node visited, {_STEPS}",
-            _numbers,
+            "intervals", f"schedule per-node: iterations of each node visited, {_STEPS}", _numbers
         ),
         Flag("schedule_settings", "further settings of the schedule, a JSON object", _fields),
         Flag(
@@ -71,21 +71,9 @@ def flags() -> tuple[Flag, ...]:
             "when which node answers (default: fixed; per-node with intervals)",
             choices=schedules,
         ),
-        Flag(
-            "arm",
-            "or a control: warm records only, fixed is off",
-            choices=("disback", "warm", "fixed"),
-        ),
-        Flag(
-            "codec",
-            "how nodes are stored; delta: bfloat16 differences",
-            choices=("full", "delta"),
-        ),
-        Flag(
-            "rounding",
-            "how nodes are cast for a 16-bit teacher",
-            choices=("stochastic", "nearest"),
-        ),
+        Flag("arm", "or a control: warm records only, fixed is off", choices=get_args(Arm)),
+        Flag("codec", "how nodes are stored; delta: bfloat16 differences", choices=get_args(Codec)),
+        Flag("rounding", "how nodes are cast for a 16-bit teacher", choices=get_args(Rounding)),
     )
 
 
@@ -98,9 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(name, type=flag.parse, choices=flag.choices, help=flag.text)
 
 
-def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def check_arguments(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, run: HostRun | None = None
+) -> None:
     """Refuse, as the parser does, what cannot work, before the host loads anything."""
     try:
-        flag_settings.check(args)
+        flag_settings.check(args, run)
     except (ConfigError, PathError) as error:
         parser.error(str(error))

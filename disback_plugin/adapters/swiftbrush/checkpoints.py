@@ -12,7 +12,7 @@ from torch import nn
 
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError, SessionError
-from disback_plugin.files import read_tensors
+from disback_plugin.files import read_tensors, write_tensors
 from disback_plugin.real_score.copying import copy_node, whole_pieces
 from disback_plugin.real_score.lora_layers import adapter_tensors
 
@@ -29,6 +29,8 @@ def saving(hook: Hook, unet: nn.Module, teacher_lora: Any) -> Hook:
         weights.clear()  # accelerate saves what is left
         if is_main():
             teacher_lora.save_lora_adapter(Path(output_dir, FOLDER), adapter_name=TRAINED)
+            file = Path(output_dir, FOLDER, FILE_NAME)
+            write_tensors(file, *read_tensors(file), seal=True)
 
     return save
 
@@ -51,7 +53,7 @@ def loading(hook: Hook, unet: nn.Module, teacher_lora: nn.Module) -> Hook:
         models.clear()  # accelerate loads what is left
         own = whole_pieces(adapter_tensors(teacher_lora, TRAINED))
         try:
-            copy_node(own, read_tensors(file)[0])
+            copy_node(own, read_tensors(file, SessionError, sealed=True)[0])
         except InstallError as error:
             raise SessionError(f"{file}: not the LoRA of --lora_rank now: {error}") from None
 

@@ -5,16 +5,15 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from disback_plugin.adapters.overlay import base as overlay
-from disback_plugin.adapters.overlay import side_file
-from disback_plugin.adapters.overlay.flags import add_arguments, check_arguments, config_from
-from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
-from disback_plugin.errors import SessionError
+from disback_plugin.adapters.overlay import CheckpointedOverlay, flags, side_file
+from disback_plugin.adapters.overlay.flags import add_arguments, config_from
+from disback_plugin.adapters.overlay.host_run import HostRun
+from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.session import DisBack
 
 __all__ = ["Overlay", "add_arguments", "check_arguments", "loggable"]
 
@@ -30,12 +29,35 @@ def loggable(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class Overlay(overlay.Overlay):
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse, as the parser does, what cannot work, before SwiftBrush loads anything."""
+    flags.check_arguments(parser, args, _run_of(args))
+
+
+def _run_of(args: argparse.Namespace) -> HostRun:
+    length, warm_up = (getattr(args, name, None) for name in ("max_train_steps", "lr_warmup_steps"))
+    schedule = getattr(args, "lr_scheduler", "constant")
+    warms = warm_up and schedule != "constant" and not getattr(args, "resume_from_checkpoint", None)
+    return HostRun(
+        length,
+        f"--max_train_steps {length}",
+        f"--lr_scheduler {schedule} --lr_warmup_steps {warm_up}" if warms else None,
+    )
+
+
+class Overlay(CheckpointedOverlay):
     """SwiftBrush skips its student's update while `update_student` is False."""
+
+    found = (
+        ", at node {node}: resume it with --disback and the settings it was made with, or remove "
+        f"its {side_file.FILE_NAME} to go on against the teacher at once"
+    )
 
     def __init__(self, args: argparse.Namespace, unet: nn.Module, teacher_lora: nn.Module) -> None:
         """Once the networks are wrapped, before a checkpoint is loaded."""
         super().__init__(config_from(args) if args.disback else None)
+        if self.config is not None:  # by now the length is known, where epochs give it
+            _run_of(args).warn_if_short(self.config)
         self.start(SwiftBrushHost(unet, teacher_lora), "swiftbrush")
         self._shown = ExitStack()
         # node 0 as an adapter is all zeros, which would never train: keep how LoRA starts
@@ -52,27 +74,10 @@ class Overlay(overlay.Overlay):
         """Before SwiftBrush enables its adapters: everything as it was before `show_...`."""
         self._shown.close()
 
-    def save(self, folder: str) -> None:
-        """Write the session's state into a checkpoint's folder, on rank 0, before the weights."""
-        if self.session is not None:
-            side_file.write(Path(folder), self.session)
-
-    def load(self, folder: str) -> None:
-        """Go on from a checkpoint's folder, on every rank, after SwiftBrush loaded its part."""
-        saved = side_file.read(Path(folder))
-        if self.session is None:
-            if saved is not None and saved.node != 0:
-                raise SessionError(
-                    f"{folder} was saved on the way back, at node {saved.node}: resume it with "
-                    f"--disback and the settings it was made with, or remove its "
-                    f"{side_file.FILE_NAME} to go on against the teacher at once"
-                )
-        elif saved is not None:
-            self.session.load_state_dict(saved.state)
-        elif self.session.active:
-            self.session.installation.load_fake_score(self._untrained)
-            logger.warning(
-                "%s was made without --disback: DisBack starts at this step, its student is the "
-                "initial one, and the fake score's LoRA is reset (its optimizer state is not)",
-                folder,
-            )
+    def start_from(self, folder: str, session: DisBack) -> None:
+        session.installation.load_fake_score(self._untrained)
+        logger.warning(
+            "%s was made without --disback: DisBack starts at this step, its student is the "
+            "initial one, and the fake score's LoRA is reset (its optimizer state is not)",
+            folder,
+        )

@@ -18,9 +18,10 @@ from disback_plugin.lab.problems import Evaluator
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
 from disback_plugin.lab.trainer.batches import CHUNK, evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
-from disback_plugin.lab.trainer.interrupt import Interrupt
+from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.lab.trainer.roles import make_accelerator, make_sampler
 from disback_plugin.lab.trainer.run import prepare_experiment, using_threads
+from disback_plugin.lab.trainer.unfinished import unfinished
 
 CURVES = "curves"
 
@@ -84,19 +85,48 @@ def compare(
             f"cannot be compared with {num_seeds}: give as many, or another --out"
         )
     _check(config)
-    with using_threads(config.num_threads):
-        with Interrupt() as interrupt:
-            experiment = prepare_experiment(config, out, resume=True, interrupt=interrupt)
+    for line in unfinished_walks(config, arms):
+        tell(f"note: {line}")
+    with using_threads(config.num_threads), Interrupt() as interrupt:
+        experiment = prepare_experiment(config, out, resume=True, interrupt=interrupt)
         bench = Bench(experiment, num_seeds)
         for lr, plan in product(student_lrs or (config.distill.student_lr,), plans):
-            file = out / CURVES / f"{plan.name}-lr{lr:g}-seeds{num_seeds}.jsonl"
+            if interrupt.requested:
+                raise RunInterrupted(out / CURVES, 0, config.distill.num_steps)
+            file = out / CURVES / _file_name(plan.name, lr, num_seeds)
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 started = time.perf_counter()
-                write_curves(file, run_arm(bench, plan, lr))
+                write_curves(file, run_arm(bench, plan, lr, interrupt))
                 tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
     found = sorted((out / CURVES).glob(files))
-    return [curve for file in found for curve in read_curves(file, config.evaluation.primary)]
+    return [curve for file in found for curve in _read(file, config.evaluation.primary, num_seeds)]
+
+
+def unfinished_walks(config: ExperimentConfig, arms: Sequence[str]) -> list[str]:
+    """A line for each arm whose walk back does not end within its run."""
+    return [
+        line
+        for plan in (make_arm(name, config) for name in arms)
+        if plan.record is not None and plan.schedule is not None
+        for line in unfinished(plan.name, plan.record, plan.schedule, config.distill.num_steps)
+    ]
+
+
+def _read(file: Path, metric: str, num_seeds: int) -> list[Curve]:
+    """The curves of the arm, rate and seeds that the file's name says; RunError for others."""
+    curves = read_curves(file, metric)
+    names = {_file_name(curve.arm, curve.student_lr or 0.0, num_seeds) for curve in curves}
+    if names != {file.name} or [curve.seed for curve in curves] != list(range(num_seeds)):
+        raise RunError(
+            f"{file} holds other curves than its name says, or not all of them: it is damaged or"
+            " was renamed; delete it and run the comparison again"
+        )
+    return curves
+
+
+def _file_name(arm: str, lr: float, num_seeds: int) -> str:
+    return f"{arm}-lr{lr:g}-seeds{num_seeds}.jsonl"
 
 
 def _check(config: ExperimentConfig) -> None:
@@ -111,8 +141,13 @@ def _check(config: ExperimentConfig) -> None:
         raise ConfigError("compare runs on the CPU: set device=cpu, or use `disback run`")
 
 
-def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
-    """All seeds of one arm, evaluated at the start, at every so many steps and at the end."""
+def run_arm(
+    bench: Bench, plan: ArmPlan, student_lr: float, interrupt: Interrupt | None = None
+) -> list[Curve]:
+    """All seeds of one arm, evaluated at the start, at every so many steps and at the end.
+
+    Raises RunInterrupted within a step of being asked to stop: the arm starts over.
+    """
     config, num = bench.config, len(bench.drawers)
     run = BatchedDistillation(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
     points: list[list[CurvePoint]] = [[] for _ in range(num)]
@@ -125,6 +160,8 @@ def run_arm(bench: Bench, plan: ArmPlan, student_lr: float) -> list[Curve]:
 
     record(0)
     for step in range(num_steps):
+        if interrupt is not None and interrupt.requested:
+            raise RunInterrupted(Path(plan.name), 0, num_steps)
         started = time.perf_counter()
         run.train_step(step)
         seconds += time.perf_counter() - started

@@ -1,6 +1,5 @@
 """Settings of one experiment: teacher, student, distillation, DisBack, evaluation, book-keeping."""
 
-import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, ma
 from disback_plugin.lab.config.students import StudentConfig
 from disback_plugin.lab.config.training import DistillConfig, TeacherTraining
 from disback_plugin.lab.problems import Problem, ProblemConfig
+from disback_plugin.plain_yaml import parse_yaml
 from disback_plugin.schedule import FixedInterval
 
 # YAML 1.1 reads 1e-4 as text (it wants 1.0e-4); nobody who types it means text.
@@ -182,7 +182,7 @@ def apply_overrides(data: Any, overrides: Sequence[str]) -> Any:
     Sections that are missing or null are made. Raises ConfigError for text without `=` and for a
     key that goes through something that is not a section.
     """
-    result = copy.deepcopy(data)
+    result = _copied(data)
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
@@ -194,10 +194,14 @@ def apply_overrides(data: Any, overrides: Sequence[str]) -> Any:
 def _value(value: str, text: str) -> Any:
     if _FLOAT.fullmatch(value.strip()):
         return float(value)
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"the value of override {text!r} is not valid YAML") from None
+    return parse_yaml(value, f"the value of override {text!r}")
+
+
+def _copied(data: Any) -> Any:
+    """A deep copy in which sections that a YAML alias repeats are no longer one object."""
+    if isinstance(data, dict):
+        return {key: _copied(value) for key, value in data.items()}
+    return [_copied(value) for value in data] if isinstance(data, list) else data
 
 
 def _set(data: Any, key: str, value: Any, text: str) -> None:

@@ -7,7 +7,8 @@ Dtypes are not stored: images are uint8, labels int64, latents float16.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,6 +17,7 @@ import numpy as np
 
 from disback_plugin.errors import DataError
 from disback_plugin.lab.data.optional import needed
+from disback_plugin.reading import cut, told
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "images": np.dtype("u1"),
@@ -49,7 +51,8 @@ class LMDBReader:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / DATA_FILE).is_file():
-            raise DataError(f"{self.folder} is no LMDB folder: it has no {DATA_FILE}")
+            hint = ": give the folder that holds it" if self.folder.name == DATA_FILE else ""
+            raise DataError(f"{cut(self.folder)} is no LMDB folder: it has no {DATA_FILE}{hint}")
         self._environment: Any = None
         self._pid = -1
 
@@ -60,6 +63,7 @@ class LMDBReader:
         """The shape (N, ...) of an array; None where there is no such array."""
         with self._begin() as transaction:
             stored = transaction.get(shape_key(name))
+            num_keys = transaction.stat()["entries"]
         if stored is None:
             return None
         try:
@@ -68,28 +72,39 @@ class LMDBReader:
             shape = ()
         if not shape or min(shape) < 1:
             raise DataError(f"{self.folder}: {name}_shape is {stored[:60]!r}, which is no shape")
+        if shape[0] > num_keys:
+            raise DataError(
+                f"{self.folder}: {name}_shape says {shape[0]:,} rows, but {num_keys:,} keys are "
+                "there"
+            )
         return shape
 
     def rows(self, name: str, shape: Sequence[int], index: Sequence[int]) -> np.ndarray:
         """Rows `index` of an array whose rows have `shape`, as a new array (len(index), *shape)."""
-        dtype = DTYPES[name]
-        out = np.empty((len(index), *shape), dtype)
+        dtype, out = DTYPES[name], None
         with self._begin(buffers=True) as transaction:
             for position, row in enumerate(index):
                 key = row_key(name, row)
-                value = self._get(transaction, key)
-                out[position] = self._decode(key.decode(), value, dtype, shape)
-        return out
+                value = self._decode(key.decode(), self._get(transaction, key), dtype, shape)
+                if out is None:  # not before a row is of that size: a damaged shape may say any
+                    out = np.empty((len(index), *shape), dtype)
+                out[position] = value
+        return np.empty((0, *shape), dtype) if out is None else out
 
     def texts(self, name: str, index: Sequence[int]) -> list[str]:
         """Texts `index`."""
         with self._begin() as transaction:
-            return [self._get(transaction, row_key(name, row)).decode() for row in index]
+            keys = [row_key(name, row) for row in index]
+            stored = {key: self._get(transaction, key) for key in keys}
+        try:
+            return [stored[key].decode() for key in keys]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.folder}: one of {name} is no text in UTF-8: {error}") from None
 
     def column(self, name: str, num: int) -> np.ndarray:
         """All `num` rows of an array of numbers, in one pass over its keys: (num,)."""
         dtype, prefix = DTYPES[name], f"{name}_".encode()
-        out, seen = np.empty(num, dtype), 0
+        out, seen = np.empty(num, dtype), np.zeros(num, bool)
         with self._begin() as transaction:
             cursor = transaction.cursor()
             more = cursor.set_range(prefix)
@@ -97,10 +112,10 @@ class LMDBReader:
                 row = key[len(prefix) : -len(b"_data")]
                 if row.isdigit() and key.endswith(b"_data") and int(row) < num:
                     out[int(row)] = self._decode(key.decode(), cursor.value(), dtype, ())
-                    seen += 1
+                    seen[int(row)] = True
                 more = cursor.next()
-        if seen != num:
-            raise DataError(f"{self.folder} has {seen} of the {num} rows of {name}")
+        if not seen.all():
+            raise DataError(f"{self.folder} has {seen.sum()} of the {num} rows of {name}")
         return out
 
     def _get(self, transaction: Any, key: bytes) -> Any:
@@ -118,11 +133,17 @@ class LMDBReader:
             )
         return np.frombuffer(value, dtype).reshape(shape)
 
-    def _begin(self, buffers: bool = False) -> Any:
+    @contextmanager
+    def _begin(self, buffers: bool = False) -> Iterator[Any]:
         if self._pid != os.getpid():
             self._environment = _open(self.folder.resolve())
             self._pid = os.getpid()
-        return self._environment.begin(buffers=buffers)
+        lmdb = needed("lmdb", f"reading {self.folder}")
+        try:
+            with self._environment.begin(buffers=buffers) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise DataError(f"{self.folder / DATA_FILE} is damaged: {error}") from None
 
 
 def _open(folder: Path) -> Any:
@@ -145,8 +166,8 @@ def _open(folder: Path) -> Any:
                 readahead=False,  # rows are drawn at random
                 meminit=False,
             )
-        except lmdb.Error as error:
-            raise DataError(f"{folder} cannot be opened: {error}") from error
+        except (lmdb.Error, OSError, MemoryError) as error:
+            raise DataError(f"{folder / DATA_FILE} cannot be opened: {told(error)}") from error
         _refuse_truncated(folder, environment)
         _open_here[str(folder)] = environment
     return environment

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from disback_plugin.errors import DataError
-from disback_plugin.files import TEMP_PREFIX, sync
+from disback_plugin.files import sync, temp_for
 from disback_plugin.lab.data.lmdb_reader import DATA_FILE, DTYPES, LOCK_FILE, row_key, shape_key
 from disback_plugin.lab.data.optional import needed
+from disback_plugin.reading import told
 
 MAP_SIZE = 1 << 30
 CHUNK_BYTES = 1 << 25
@@ -79,7 +80,7 @@ def write_lmdb(folder: Path, rows: Iterable[Row], *, replace: bool, map_size: in
     first = next(iterator, None)
     if first is None:
         raise DataError(f"there is nothing to write into {folder}")
-    with _whole_or_absent(folder, replace) as temp:
+    with _told(folder, lmdb.Error), _whole_or_absent(folder, replace) as temp:
         # a crash leaves a temp folder behind, so pages need no flush before the end
         environment = lmdb.open(str(temp), map_size=map_size, lock=False, sync=False)
         try:
@@ -116,11 +117,23 @@ def refuse_existing(folder: Path, replace: bool) -> None:
 
 
 @contextmanager
+def _told(folder: Path, lmdb_error: type[Exception]) -> Iterator[None]:
+    """Turns a full disk, a folder that may not be written and the like into one DataError."""
+    try:
+        yield
+    except (lmdb_error, OSError, OverflowError, MemoryError) as error:
+        raise DataError(
+            f"{folder} cannot be written ({told(error)}), and nothing is left of it: is there "
+            "room, and may you write there?"
+        ) from error
+
+
+@contextmanager
 def _whole_or_absent(folder: Path, replace: bool) -> Iterator[Path]:
     folder = folder.resolve()
-    temp = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-{folder.name}")
-    temp.mkdir(parents=True)
+    temp = temp_for(folder)  # what a kill leaves there, the next try clears
     try:
+        temp.mkdir(parents=True)
         yield temp
         sync(temp)
         refuse_existing(folder, replace)  # again: somebody else may have made it meanwhile

@@ -4,18 +4,23 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from disback_plugin.errors import DataError
 from disback_plugin.lab.data.optional import needed
+from disback_plugin.reading import cut, shown, told
 
 COLUMNS = ("prompt", "prompts", "caption", "captions", "text")  # in any case: LAION has TEXT
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """One prompt a line, in UTF-8."""
+def read_lines(path: Path, limit: int) -> Iterator[str]:
+    """One prompt a line, in UTF-8, of at most `limit` characters."""
     with path.open("rb") as stream:  # only "\n" ends a line: prompts may hold U+2028 and the like
-        for number, line in enumerate(stream, start=1):
+        number = 0
+        while line := stream.readline(4 * limit + 5):
+            number += 1
+            if len(line) > 4 * limit + 4:
+                raise DataError(f"{path}, line {number} is too long for a prompt: give one a line")
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -39,6 +44,11 @@ def read_csv(path: Path, column: str | None) -> Iterator[str | None]:
     csv = needed("pyarrow.csv", f"reading {path.name}")
     with _readable(str(path)):
         table = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
+    if column is None and not any(name.lower() in COLUMNS for name in table.column_names):
+        raise DataError(
+            f"{path}: its first line, {shown(table.column_names)}, should name the columns, and "
+            f"none is {', '.join(COLUMNS)}: choose a column, or put such a line before the prompts"
+        )
     return _column(str(path), table, column)
 
 
@@ -114,6 +124,8 @@ def choose_column(name: str, schema: Any, column: str | None) -> str:
             raise DataError(
                 f"{name}: the column {column!r} {kind}; columns of text: {_listed(texts)}"
             )
+        if texts.count(column) > 1:
+            raise DataError(f"{name}: the column {column!r} is there twice")
         return column
     named = [text for text in texts if text.lower() in COLUMNS] or texts
     if len(named) != 1:
@@ -134,7 +146,7 @@ def _dataset_column(name: str, dataset: Any, column: str | None) -> Iterator[str
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+    return cut(", ".join(names)) or "none"
 
 
 @contextmanager
@@ -144,12 +156,21 @@ def _readable(name: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (ValueError, OSError) as error:  # pyarrow's own errors are among these
-        raise DataError(f"{name} cannot be read: {error}") from error
+    except Exception as error:  # a damaged table raises nearly anything
+        raise DataError(f"{name} cannot be read: {told(error)}") from error
 
 
-class _NoGlobals(pickle.Unpickler):
-    """Every class or function that a pickle names goes through `find_class`; none is given."""
+class _NoGlobals(pickle._Unpickler):
+    """Every class or function that a pickle names goes through `find_class`; none is given.
+
+    The one in Python: a few bytes make the one in C fill the memory (its memo is an array).
+    """
+
+    dispatch: ClassVar = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]  # it would be allocated before it is read
+    }
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise DataError(f"it asks for {module}.{name}")
@@ -170,4 +191,6 @@ def _read_plain_pickle(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # damaged bytes raise nearly anything, a MemoryError among them
-        raise DataError(f"{path} is no readable pickle: {type(error).__name__}: {error}") from None
+        raise DataError(
+            f"{path} is no readable pickle: {type(error).__name__}: {cut(error)}"
+        ) from None

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from disback_plugin.errors import DataError
 from disback_plugin.lab.data import prompt_files
+from disback_plugin.reading import local_path, require_regular, shown
 
 HUB = "hf:"
+MAX_PROMPT = 1 << 16  # characters; text encoders read some hundred words
 FORMATS = (
     ".txt (one prompt a line), .parquet, .csv, .jsonl, .pkl (a list of strings), a folder of "
     f"datasets.save_to_disk, or {HUB}OWNER/NAME on the Hugging Face hub"
@@ -22,7 +24,8 @@ FORMATS = (
 class PromptSet(Sequence[str]):
     """Prompts packed as UTF-8 end to end: millions cost their bytes, and processes share them.
 
-    Blank ones and nulls are left out; `num_dropped` tells how many.
+    Blank ones and nulls are left out; `num_dropped` tells how many. Raises DataError for one that
+    is longer than MAX_PROMPT or holds a NUL, as what is no text does.
     """
 
     def __init__(self, name: str, prompts: Iterable[str | None]) -> None:
@@ -36,14 +39,19 @@ class PromptSet(Sequence[str]):
             try:
                 text += prompt.encode()
             except UnicodeEncodeError:
-                raise DataError(
-                    f"{name}: prompt {len(ends) - 1 + self.num_dropped} is no valid text: "
-                    f"{prompt[:60]!r}"
-                ) from None
+                raise self._refused(len(ends), prompt) from None
+            if len(prompt) > MAX_PROMPT or "\0" in prompt:
+                raise self._refused(len(ends), prompt)
             ends.append(len(text))
         if len(ends) == 1:
             raise DataError(f"{name} has no prompts ({self.num_dropped} blank ones)")
         self._text, self._ends = text, np.frombuffer(ends, dtype=np.int64)
+
+    def _refused(self, number: int, prompt: str) -> DataError:
+        return DataError(
+            f"{self.name}: prompt {number - 1 + self.num_dropped} is no valid text "
+            f"({len(prompt):,} characters): {shown(prompt)}"
+        )
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -83,11 +91,12 @@ def load_prompts(
     name = str(spec)
     if name.startswith(HUB):
         return PromptSet(name, prompt_files.read_hub(name.removeprefix(HUB), column, split))
-    path = Path(spec)
+    path = local_path(Path(spec))
     if not path.exists():
         raise DataError(f"there are no prompts at {path}; known formats: {FORMATS}")
     if path.is_dir():
         return PromptSet(name, prompt_files.read_folder(path, column, split))
+    require_regular(path, DataError)
     suffix = path.suffix.lower()
     if split is not None:
         raise DataError(f"{path} is one file without splits: leave split={split!r} out")
@@ -96,7 +105,7 @@ def load_prompts(
     if column is not None:
         raise DataError(f"{path} has no columns: leave column={column!r} out")
     if suffix == ".txt":
-        return PromptSet(name, prompt_files.read_lines(path))
+        return PromptSet(name, prompt_files.read_lines(path, MAX_PROMPT))
     if suffix in (".pkl", ".pickle"):
         return PromptSet(name, prompt_files.read_pickle(path, trust_pickle))
     raise DataError(f"{path}: prompts cannot be read from {suffix!r}; known formats: {FORMATS}")

@@ -1,5 +1,6 @@
 """Prompts alone: what is to be drawn is what a teacher that takes text draws for them."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from disback_plugin.diffusion import TextCondition
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import ConfigError, RunError, count
+from disback_plugin.files import read_tensors
 from disback_plugin.lab.data import load_prompts
 from disback_plugin.lab.metrics import energy_distance
 from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource
@@ -19,6 +20,8 @@ from disback_plugin.pretrained import load_text_encoder
 from disback_plugin.pretrained.formats import TextEncoder
 
 CACHE_SIZE = 2048  # prompts: 0.5 GB of SD 1.5's embeddings, 1.3 GB of SDXL's, in host memory
+
+_log = logging.getLogger(__name__)
 
 
 class PromptsConfig(ProblemSettings):
@@ -44,6 +47,9 @@ class PromptsConfig(ProblemSettings):
         prompts = load_prompts(
             self.file, column=self.column, split=self.split, trust_pickle=self.trust_pickle
         )
+        if prompts.num_dropped:
+            blank = count(prompts.num_dropped, "blank prompt")
+            _log.warning("%s: %s left out, %s stay", self.file, blank, f"{len(prompts):,}")
         return PromptsProblem(
             data_shape=teacher.description.data_shape,
             num_classes=len(prompts),
@@ -73,7 +79,13 @@ class SamplesEvaluator:
         self.file = file
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
-        return {"energy_distance": energy_distance(samples, load_file(self.file)["samples"])}
+        return {"energy_distance": energy_distance(samples, self._reference())}
+
+    def _reference(self) -> Tensor:
+        tensors, _ = read_tensors(self.file, RunError)
+        if "samples" not in tensors:
+            raise RunError(f"{self.file} has no tensor 'samples'")
+        return tensors["samples"]
 
 
 class PromptEncoder:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from disback_plugin.errors import RunError
+from disback_plugin.files import naming, write_text
 from disback_plugin.lab.report import formatting
 from disback_plugin.lab.report.axes import save
 from disback_plugin.lab.report.curves import Unit, convergence_figure
@@ -25,10 +26,13 @@ from disback_plugin.lab.report.diagnostics import (
 from disback_plugin.lab.report.samples import reference_figure, reference_samples, training_figure
 from disback_plugin.lab.report.tables import difference_rows, final_rows, node_rows
 from disback_plugin.lab.report.verdict import verdict
+from disback_plugin.lab.results.run_file import REFERENCE, read_reference
 from disback_plugin.lab.results.run_summary import arm_order, summarise_runs
-from disback_plugin.lab.results.runs import Run, read_json, read_runs
+from disback_plugin.lab.results.runs import Run, read_runs
+from disback_plugin.sealed import damage_of, read_sealed
 
 UNITS: tuple[Unit, ...] = ("passes", "seconds")
+_WITHOUT = "restore or delete it, the report does without"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +75,17 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
         summary,
         _draw(runs, summary, out / "figures"),
         paths=paths,
-        environment=flat(_read_json(folders[0] / "experiment.json") | {"seeds": _seeds(summary)}),
+        environment=flat(_environment(folders[0]) | {"seeds": _seeds(summary)}),
         configs=[
-            (folder.name, (folder / "config.yaml").read_text(encoding="utf-8"))
+            (folder.name, _text(folder / "config.yaml"))
             for folder in folders
             if (folder / "config.yaml").exists()
         ],
     )
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    (out / "summary.json").write_text(text, encoding="utf-8")
-    (out / "report.html").write_text(page, encoding="utf-8")
+    for name, content in (("summary.json", text), ("report.html", page)):
+        with naming(out / name):
+            write_text(out / name, content)
     return summary
 
 
@@ -162,20 +167,24 @@ def _one_run_an_arm(runs: Sequence[Run]) -> list[Run]:
 
 def _reference(runs: Sequence[Run]) -> dict[str, float]:
     """The teacher's own values; with several experiment folders those of the first."""
-    values = _read_json(runs[0].out / "teacher" / "reference.json")
-    return {
-        name: value for name, value in values.items() if value is not None and math.isfinite(value)
-    }
+    folder = runs[0].out / "teacher"
+    return read_reference(folder)[0] if (folder / REFERENCE).exists() else {}
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    """What experiment.json says; empty where it is absent, as in a run copied alone."""
+    file = folder / "experiment.json"
+    return read_sealed(file, RunError, _WITHOUT) if file.exists() else {}
+
+
+def _text(file: Path) -> str:
+    with damage_of(file, RunError, _WITHOUT):
+        return file.read_text(encoding="utf-8")
 
 
 def _seeds(summary: Mapping[str, Any]) -> str:
     arms = {arm: ", ".join(map(str, numbers["seeds"])) for arm, numbers in summary["arms"].items()}
     return "; ".join(f"{arm}: {seeds}" for arm, seeds in arms.items())
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """A JSON object beside the runs; empty where the file is absent, as in a run copied alone."""
-    return read_json(file, "delete it or run again") if file.exists() else {}
 
 
 def _render(summary: Mapping[str, Any], pictures: Sequence[Picture], **more: Any) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from disback_plugin.errors import RunError
 from disback_plugin.lab.report.axes import FONT_SIZE, GREY, colour_of, new_figure, without_axes
+from disback_plugin.lab.results.run_file import REFERENCE, check_teacher
 from disback_plugin.lab.results.runs import Run
+from disback_plugin.sealed import damage_of
 
 NUM_TILES = 36
 NUM_POINTS = 1500
@@ -26,7 +27,11 @@ Window = tuple[np.ndarray, np.ndarray]  # lower left and upper right corner
 def reference_samples(out: Path) -> dict[str, Samples]:
     """{"data", "samples"} of OUT/teacher/samples.safetensors; empty where there is none."""
     file = out / "teacher" / "samples.safetensors"
-    return _load(file) if file.exists() else {}
+    if not file.exists():
+        return {}
+    if (file.parent / REFERENCE).exists():
+        check_teacher(file.parent, file.name)
+    return _load(file)
 
 
 def run_samples(run: Run) -> dict[int, Samples]:
@@ -39,7 +44,7 @@ def run_samples(run: Run) -> dict[int, Samples]:
         return {}
     wanted = [share * max(files) for share in SHOWN_AT]
     steps = sorted({min(files, key=lambda step: abs(step - goal)) for goal in wanted})
-    return {step: _load(files[step])["samples"] for step in steps}
+    return {step: samples for step in steps for samples in _load(files[step]).values()}
 
 
 def reference_figure(reference: Mapping[str, Samples]) -> Figure | None:
@@ -141,7 +146,8 @@ def image_grid(images: Samples) -> Samples:
 
 
 def _load(file: Path) -> dict[str, Samples]:
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise RunError(f"{file} is damaged ({error}); delete it, the report does without") from None
+    with damage_of(file, RunError, "delete it, the report does without"):
+        found = {name: array.astype(np.float32) for name, array in load_file(file).items()}
+        if "samples" not in found or not set(found) <= {"samples", "data"}:
+            raise ValueError(f"it should hold samples, and holds {', '.join(found) or 'nothing'}")
+        return found

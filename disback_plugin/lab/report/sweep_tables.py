@@ -59,6 +59,7 @@ def sweep_markdown(summary: Row) -> str:
         for arm in dict.fromkeys(sorted((row["arm"] for row in rows), key=_position)):
             own = [row for row in rows if row["arm"] == arm]
             lines.append(_line(arm, *(_best(own, index) for index in range(len(limits)))))
+    lines += [text for note in summary.get("notes", ()) for text in ("", f"Note: {note}")]
     return "\n".join(lines) + "\n"
 
 

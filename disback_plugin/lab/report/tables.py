@@ -1,6 +1,6 @@
 """The summary as plain text for a terminal; the table of a path's nodes."""
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from disback_plugin.lab.report.formatting import (
     size,
 )
 from disback_plugin.lab.report.verdict import verdict
+from disback_plugin.sealed import damage_of, read_json
 
 NODES = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
 
@@ -104,16 +105,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def node_rows(path_folder: Path) -> list[list[str]]:
     """Header and one row a node, the teacher (node 0) among them if listed; empty without path."""
-    file = path_folder / "path.json"
-    if not file.exists():
+    file, advice = path_folder / "path.json", f"look at it: `disback path verify {path_folder}`"
+    if not os.path.lexists(file):
         return []
-    try:
-        nodes: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["nodes"]
-        return [NODES, *(_node_row(node) for node in nodes)]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{file} is damaged ({error!r}); look at it with `disback path verify {path_folder}`"
-        ) from None
+    manifest = read_json(file, RunError, advice)
+    with damage_of(file, RunError, advice):
+        return [NODES, *(_node_row(node) for node in manifest["nodes"])]
 
 
 def _node_row(node: dict[str, Any]) -> list[str]:

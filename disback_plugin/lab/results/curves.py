@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from disback_plugin.errors import RunError
+from disback_plugin.files import write_text
+from disback_plugin.sealed import damage_of, seal, unseal
 
 HIGHER_IS_BETTER = frozenset({"class_coverage", "mode_coverage"})
 Key = tuple[str, float | None]  # arm and learning rate
@@ -110,21 +112,21 @@ def write_curves(file: Path, curves: Iterable[Curve]) -> None:
         record = {name: getattr(curve, name) for name in ("arm", "student_lr", "seed", "num_nodes")}
         for column in CurvePoint._fields:
             record[column] = [_short(getattr(point, column)) for point in curve.points]
-        lines.append(json.dumps(record))
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines.append(json.dumps(seal(record)))
+    write_text(file, "\n".join(lines) + "\n")
 
 
 def read_curves(file: Path, metric: str) -> list[Curve]:
     """What `write_curves` wrote, of `metric`; RunError names a damaged file."""
     curves = []
-    try:
+    with damage_of(file, RunError, "delete it and run the comparison again"):
         for line in file.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            columns = [record.pop(column) for column in CurvePoint._fields]
+            record = unseal(json.loads(line), file)
+            columns = [map(float, record.pop(column)) for column in CurvePoint._fields]
             points = tuple(CurvePoint(*row) for row in zip(*columns, strict=True))
+            if not points or not all(math.isfinite(x) for row in points for x in row[:3]):
+                raise ValueError("a curve has no points, or steps and costs that are no numbers")
             curves.append(Curve(**record, metric=metric, points=points))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{file} is damaged ({error!r}); run the comparison again") from None
     return curves
 
 

@@ -128,6 +128,10 @@ def _notes(runs: Sequence[Run], counted: Sequence[Run], budget: int) -> list[str
             notes.append(f"{run.name} went on to step {run.last_step}: counted up to {budget}.")
         elif not run.last:
             notes.append(f"{run.name} has no evaluation: left out.")
+        if run.complete and run.switches and run.switches[-1].node:
+            notes.append(
+                f"{run.name} ended at node {run.switches[-1].node}: the teacher never had its turn."
+            )
     seeds = {run.arm: {r.seed for r in counted if r.arm == run.arm} for run in counted}
     if len({frozenset(own) for own in seeds.values()}) > 1:
         notes.append("The arms have different seeds: comparisons use the seeds both arms have.")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,10 @@ from typing import Any
 
 from disback_plugin.errors import RunError
 from disback_plugin.lab.results.curves import Curve, CurvePoint
+from disback_plugin.lab.results.run_file import AGAIN, read_run_file
+from disback_plugin.sealed import damage_of
 
-RUN_FIELDS = ("experiment", "arm", "seed", "num_steps", "primary", "thresholds", "status")
+METRICS = "metrics.jsonl"
 Record = dict[str, Any]  # a line of metrics.jsonl
 
 
@@ -108,45 +111,24 @@ def _run_folders(path: Path) -> list[Path]:
 
 
 def _read_run(folder: Path) -> Run:
-    fields = _read_fields(folder / "run.json")
-    records = read_metrics(folder / "metrics.jsonl")
-    try:
-        arm, seed = str(fields["arm"]), int(fields["seed"])
+    said, file = read_run_file(folder), folder / METRICS
+    said.check(folder, METRICS)
+    records = read_metrics(file)
+    with damage_of(file, RunError, AGAIN):
         return Run(
             folder=folder,
-            experiment=str(fields["experiment"]),
-            arm=arm,
-            seed=seed,
-            num_steps=int(fields["num_steps"]),
-            primary=str(fields["primary"]),
-            thresholds=tuple(float(value) for value in fields["thresholds"]),
-            complete=fields["status"] == "complete",
-            curves=_curves(arm, seed, records),
+            experiment=said.experiment,
+            arm=said.arm,
+            seed=said.seed,
+            num_steps=said.num_steps,
+            primary=said.primary,
+            thresholds=said.thresholds,
+            complete=said.complete,
+            curves=_curves(said.arm, said.seed, records),
             switches=tuple(_mark(one, one["node"]) for one in records if one["kind"] == "switch"),
             recording=_recording(records),
             probes=tuple(one for one in records if one["kind"] == "mismatch"),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{folder}: a field is missing or of the wrong kind ({error!r}) in run.json or "
-            "metrics.jsonl; it was not written by this version of `disback run`"
-        ) from None
-
-
-def _read_fields(file: Path) -> Record:
-    fields = read_json(file, "run that arm and seed again")
-    missing = [name for name in RUN_FIELDS if name not in fields]
-    if missing:
-        raise RunError(f"{file} lacks {', '.join(missing)}; it was not written by `disback run`")
-    return fields
-
-
-def read_json(file: Path, advice: str) -> Record:
-    """A JSON object; RunError names a damaged file and gives the advice."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{file} is not valid JSON ({error}); {advice}") from None
 
 
 def read_metrics(file: Path) -> list[Record]:
@@ -155,20 +137,34 @@ def read_metrics(file: Path) -> list[Record]:
     A torn last line (a killed run) is left out; any other damage raises RunError. A run that has
     written nothing yet has no records.
     """
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = []
+    with damage_of(file, RunError, AGAIN):
+        if os.path.lexists(file):
+            lines = file.read_bytes().splitlines()
     records: dict[tuple[str, int], Record] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            records[record["kind"], record["step"]] = record
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            with damage_of(file, RunError, AGAIN):
+                record = _checked(json.loads(line))
+        except RunError as error:
             if number == len(lines):
                 break
-            raise RunError(
-                f"{file}, line {number}, is damaged ({error!r}); "
-                "delete the run's folder and run that arm and seed again"
-            ) from None
+            raise RunError(f"line {number}: {error}") from None
+        records[record["kind"], record["step"]] = record
     return sorted(records.values(), key=lambda record: record["step"])
+
+
+def _checked(record: Record) -> Record:
+    """A record whose words and numbers are such; null is a number that was not finite."""
+    numbers = dict(record)
+    words = str(numbers.pop("kind")), numbers.pop("stage", None)
+    numbers |= numbers.pop("metrics", {})
+    if not isinstance(record["step"], int) or not isinstance(words[1], str | None):
+        raise TypeError("a step is no whole number, or a stage no word")
+    for name, value in numbers.items():
+        if not isinstance(value, int | float | None):
+            raise TypeError(f"{name} is {value!r:.60}, no number")
+    return record
 
 
 def _curves(arm: str, seed: int, records: Iterable[Record]) -> dict[str, Curve]:

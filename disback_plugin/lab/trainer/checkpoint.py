@@ -1,13 +1,13 @@
 """Checkpoints of a run: `checkpoints/step_000100/` with safetensors and JSON, whole or not there.
 
 A checkpoint is written into a temporary folder, each file and the folder flushed to disk, the
-manifest with every file's SHA-256 last, then renamed. Nothing is pickled.
+manifest with every file's SHA-256 and its own last, then renamed; it is renamed back before it is
+deleted. So no kill leaves half of one under its name: what is not whole there is damage, and stays.
+Nothing is pickled.
 """
 
-import json
 import re
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ from typing import Any
 from torch import Tensor
 
 from disback_plugin.errors import RunError
-from disback_plugin.files import read_tensors, sha256, sync, write_json, write_tensors
+from disback_plugin.files import naming, read_tensors, sync, write_json, write_tensors
+from disback_plugin.sealed import (
+    check_file,
+    damage_of,
+    fingerprints,
+    read_json,
+    read_sealed,
+    write_sealed,
+)
 
 VERSION = 1
 _NAME = re.compile(r"step_(\d{6,})")
@@ -37,36 +45,38 @@ class CheckpointFolder:
         self.folder, self.keep = folder, keep
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write `checkpoint` atomically, then drop the oldest ones beyond `keep`."""
+        """Write `checkpoint` atomically, then drop the oldest ones beyond `keep`.
+
+        Raises RunError where it is there already, OSError that names it where it cannot be written.
+        """
         final = self.folder / f"step_{checkpoint.step:06d}"
-        temporary = self.folder / f".{final.name}.tmp"
-        for leftover in (temporary, final):  # `final` exists only as a torn one: see latest()
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        temporary.mkdir(parents=True)
-        for name, tensors in checkpoint.tensors.items():
-            write_tensors(temporary / f"{name}.safetensors", tensors)
-        write_json(temporary / "state.json", checkpoint.state)
-        files = {file.name: _fingerprint(file) for file in sorted(temporary.iterdir())}
-        manifest = {"version": VERSION, "step": checkpoint.step, "files": files}
-        write_json(temporary / "manifest.json", manifest)
-        temporary.rename(final)
-        sync(self.folder)
+        if final.exists():
+            raise RunError(
+                f"{final} is there, though this run went on from an earlier step: something else "
+                "writes into this folder; stop that, and resume"
+            )
+        temporary = _temporary(final)
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        try:
+            with naming(final):
+                temporary.mkdir(parents=True)
+                _write(checkpoint, temporary)
+                temporary.rename(final)
+                sync(self.folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the room
+            raise
         self._prune()
         return final
 
     def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, None if there is none.
-
-        A torn one (no manifest, a file missing or cut short) is skipped with a warning. A file of
-        the right size with other bytes is damage, not a kill: RunError naming it.
-        """
-        for folder in sorted(self._all(), key=_step_of, reverse=True):
-            reason = _torn(folder)
-            if reason is None:
-                return _load(folder)
-            warnings.warn(f"checkpoint {folder} is incomplete ({reason}); skipped", stacklevel=2)
-        return None
+        """The newest checkpoint, None if there is none; RunError naming what of it is damaged."""
+        *before, newest = [None, *sorted(self._all(), key=_step_of)]
+        if newest is None:
+            return None
+        other = f"go on from {before[-1].name}" if before[-1] else "start this run again"
+        return _load(newest, f"restore it, or delete {newest} to {other}")
 
     def _all(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -74,9 +84,14 @@ class CheckpointFolder:
         return [folder for folder in self.folder.iterdir() if _NAME.fullmatch(folder.name)]
 
     def _prune(self) -> None:
-        whole = sorted((f for f in self._all() if _torn(f) is None), key=_step_of)
-        for old in set(self._all()) - set(whole[-self.keep :]):
-            shutil.rmtree(old)
+        """Delete old checkpoints and what kills have left of new ones; nothing that is not ours."""
+        for old in sorted(self._all(), key=_step_of)[: -self.keep]:
+            try:
+                _manifest(old, "")
+            except RunError:
+                continue
+            if not old.is_symlink():
+                old.rename(_temporary(old))
         for leftover in self.folder.glob(".step_*.tmp"):
             shutil.rmtree(leftover)
 
@@ -85,46 +100,42 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.tmp")
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    for name, tensors in checkpoint.tensors.items():
+        write_tensors(folder / f"{name}.safetensors", tensors)
+    write_json(folder / "state.json", checkpoint.state)
+    files = fingerprints(folder, [file.name for file in folder.iterdir()])
+    manifest = {"version": VERSION, "step": checkpoint.step, "files": files}
+    write_sealed(folder / "manifest.json", manifest)
 
 
-def _torn(folder: Path) -> str | None:
-    """Why a checkpoint is not whole, judged by its manifest and file sizes; None if it is."""
-    try:
-        files = _manifest(folder)["files"]
-    except (OSError, json.JSONDecodeError):
-        return "no readable manifest.json"
-    for name, expected in files.items():
-        file = folder / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != expected["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
-    return None
-
-
-def _load(folder: Path) -> Checkpoint:
-    manifest = _manifest(folder)
-    if manifest["version"] != VERSION:
-        raise RunError(
-            f"{folder} has checkpoint format {manifest['version']}, this version reads {VERSION}:"
-            " resume it with the version that wrote it"
-        )
-    for name, expected in manifest["files"].items():
-        if _fingerprint(folder / name) != expected:
+def _manifest(folder: Path, advice: str) -> dict[str, Any]:
+    """What the manifest says of the files; RunError unless it is whole, and of this folder."""
+    file = folder / "manifest.json"
+    manifest = read_sealed(file, RunError, advice)
+    with damage_of(file, RunError, advice):
+        if manifest["version"] != VERSION:
             raise RunError(
-                f"{folder / name} is damaged: its SHA-256 differs from the manifest's. Delete"
-                f" {folder} to resume from the checkpoint before it"
+                f"{folder} has checkpoint format {manifest['version']}, this version reads"
+                f" {VERSION}: resume it with the version that wrote it"
             )
-    names = [name for name in manifest["files"] if name.endswith(".safetensors")]
+        if manifest["step"] != _step_of(folder):
+            raise ValueError(f"it is of step {manifest['step']}, its folder is {folder.name}")
+        return dict(manifest["files"])
+
+
+def _load(folder: Path, advice: str) -> Checkpoint:
+    files = _manifest(folder, advice)
+    for name in files:
+        check_file(folder, name, files, RunError, advice)
     tensors = {
         name.removesuffix(".safetensors"): read_tensors(folder / name, RunError)[0]
-        for name in names
+        for name in files
+        if name.endswith(".safetensors")
     }
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    return Checkpoint(manifest["step"], state, tensors)
+    state = read_json(folder / "state.json", RunError, advice)
+    return Checkpoint(_step_of(folder), state, tensors)

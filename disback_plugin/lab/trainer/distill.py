@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
+from disback_plugin.errors import RunError
 from disback_plugin.files import write_tensors
 from disback_plugin.lab.trainer.batches import (
     choose_metrics,
@@ -29,7 +30,10 @@ from disback_plugin.lab.trainer.progress import Progress
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.lab.trainer.roles import attach, make_accelerator, make_networks, make_sampler
 from disback_plugin.lab.trainer.run_folder import (
+    STUDENT,
+    check_ours,
     clear_run,
+    clear_temps,
     is_complete,
     locked,
     run_folder,
@@ -38,7 +42,6 @@ from disback_plugin.lab.trainer.run_folder import (
 )
 from disback_plugin.path import NodeEntry
 
-STUDENT = "student.safetensors"
 _UNSAVED = ("path", "checkpoints", "samples", "metrics.jsonl", STUDENT, "run.json")
 
 
@@ -57,9 +60,10 @@ def run_arm(
         config, accelerator = experiment.config, make_accelerator(experiment.config)
         checkpoint = CheckpointFolder(folder / "checkpoints").latest()
         accelerator.wait_for_everyone()
+        on_main(lambda: clear_temps(folder, folder / "samples"), f"clearing {folder}")
         if checkpoint is None:
-            on_main(lambda: clear_run(folder, _UNSAVED), f"clearing {folder}")
-        on_main(lambda: write_run(config, folder, arm, seed, "running"), "writing run.json")
+            on_main(lambda: _clear(folder), f"clearing {folder}")
+        on_main(lambda: write_run(config, folder, arm, seed), "writing run.json")
         job = DistillJob(experiment, arm, seed, folder, accelerator)
         rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
         start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
@@ -70,10 +74,16 @@ def run_arm(
                 disback.close()
             student = student_tensors(job.loop.networks)
             on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
-            on_main(lambda: write_run(config, folder, arm, seed, "complete"), "writing run.json")
+            results = (STUDENT, "metrics.jsonl")
+            on_main(lambda: write_run(config, folder, arm, seed, *results), "writing run.json")
         finally:
             finish_tracker(accelerator)
             accelerator.free_memory()
+
+
+def _clear(folder: Path) -> None:
+    check_ours(folder, _UNSAVED)
+    clear_run(folder, _UNSAVED)
 
 
 class DistillJob:
@@ -88,6 +98,7 @@ class DistillJob:
         sampler = make_sampler(config, problem, seed, accelerator)
         residuals = Residuals(networks.student, sampler, config.distill, accelerator)
         session = attach(config, arm, networks, folder / "path", residuals)
+        self.name = run_name(arm, seed)
         self.loop = Distillation(networks, config, sampler, accelerator, session)
         self.num_steps: int = config.distill.num_steps
         self.passes: float = 0
@@ -165,6 +176,7 @@ class DistillJob:
     def state(self) -> tuple[dict[str, Any], Tensors]:
         disback = self.loop.disback
         plain: dict[str, Any] = {
+            "run": self.name,
             "disback": disback and disback.state_dict(),
             "has_samples": self.residuals.has_samples,
         }
@@ -176,13 +188,20 @@ class DistillJob:
         return plain, groups
 
     def restore(self, checkpoint: Checkpoint) -> None:
+        disback, saved = self.loop.disback, checkpoint.state["disback"]
+        whose = checkpoint.state.get("run", self.name)
+        if whose != self.name or (disback is None) != (saved is None):
+            raise RunError(
+                f"the checkpoint of step {checkpoint.step} in {self.folder} was saved by"
+                f" {'another arm' if whose == self.name else whose}, not by {self.name}: put this"
+                " run's own checkpoints back, or start it again in another folder"
+            )
         self.loop.networks.student.restore(checkpoint)
         self.loop.networks.fake_score.restore(checkpoint)
-        disback = self.loop.disback
         if checkpoint.state.get("has_samples"):
             self.residuals.draw_samples()
         if disback is not None:
-            disback.load_state_dict(checkpoint.state["disback"])
+            disback.load_state_dict(saved)
             # The node of the step before is installed again here: that is no switch of this run.
             disback.begin_step(checkpoint.step - 1)
 

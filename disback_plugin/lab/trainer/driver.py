@@ -139,16 +139,17 @@ class Driver:
         return self.clock.seconds
 
     def _start(self, checkpoint: Checkpoint | None) -> int:
-        offset, step = 0, 0
+        offset, digest, step = 0, None, 0
         if checkpoint is not None:
             self.job.restore(checkpoint)
             self.job.passes = checkpoint.state["passes"]
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
             step, offset = checkpoint.step, checkpoint.state["metrics_bytes"]
+            digest = checkpoint.state.get("metrics_sha256")
             self.clock = Clock(self.accelerator.device, checkpoint.state["seconds"])
         if self.accelerator.is_main_process:
-            self.log = MetricsLog(self.folder / "metrics.jsonl", offset)
+            self.log = MetricsLog(self.folder / "metrics.jsonl", offset, digest)
         if checkpoint is None and self.rhythm.evaluate is not None:
             self._evaluate(0)
         return step
@@ -199,6 +200,7 @@ class Driver:
                 "seconds": self.clock.seconds,
                 "passes": self.job.passes,
                 "metrics_bytes": self.log.offset(),
+                "metrics_sha256": self.log.digest,
             }
             self.checkpoints.save(Checkpoint(step, {**state, **done}, tensors))
 

@@ -1,5 +1,6 @@
 """An experiment: settings, folder, teacher and problem, made once a process and handed down."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -9,12 +10,12 @@ from disback_plugin.files import read_tensors
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.problems.base import TeacherSource
+from disback_plugin.lab.results.run_file import REFERENCE, check_teacher
 from disback_plugin.lab.trainer.teacher_files import load_again, load_source
 from disback_plugin.tensors import load_weights
 
 TEACHER = "teacher"
 WEIGHTS = "teacher.safetensors"
-REFERENCE = "reference.json"  # written last: a teacher with one is complete
 
 
 class Experiment:
@@ -27,7 +28,7 @@ class Experiment:
     @property
     def has_teacher(self) -> bool:
         """Whether the teacher is finished: trained or found, and sampled from."""
-        return (self.teacher_folder / REFERENCE).exists()
+        return os.path.lexists(self.teacher_folder / REFERENCE)
 
     @cached_property
     def problem(self) -> Problem:
@@ -44,9 +45,10 @@ class Experiment:
         if self._checkpoint is not None:
             teacher, _ = self._checkpoint
         else:
-            own = self.teacher_folder / WEIGHTS
-            file = own if own.exists() else self.config.teacher.file
-            assert file is not None, "a trained teacher is asked for when it is finished"
+            own, given = self.teacher_folder / WEIGHTS, self.config.teacher.file
+            file = own if given is None or self.has_teacher else given
+            if self.has_teacher:
+                check_teacher(self.teacher_folder)
             teacher = self.config.teacher.make(self.problem)
             load_weights(teacher, read_tensors(file, RunError)[0], str(file))
         return teacher.requires_grad_(False).eval()
@@ -62,9 +64,10 @@ class Experiment:
         teacher = self.config.teacher
         if teacher.checkpoint is None:
             return None
-        return (
-            load_again(teacher, self.teacher_folder) if self.has_teacher else load_source(teacher)
-        )
+        if not self.has_teacher:
+            return load_source(teacher)
+        check_teacher(self.teacher_folder)
+        return load_again(teacher, self.teacher_folder)
 
     def check(self) -> None:
         """Do teacher, problem and student fit each other? ConfigError, CheckpointError, RunError.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: finish the step, write a checkpoint, then leave."""
+"""Ctrl-C, SIGTERM and a closed terminal: finish the step, write a checkpoint, then leave."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunInterrupted(Exception):  # noqa: N818 - asked for, so no error
@@ -21,7 +21,8 @@ class RunInterrupted(Exception):  # noqa: N818 - asked for, so no error
 class Interrupt:
     """While entered, the first signal sets `requested`; a second one stops at once.
 
-    The handlers that were there before come back on leaving. Outside the main thread, where Python
+    The handlers that were there before come back on leaving. A signal that is ignored, as SIGINT is
+    for what a script starts in the background, stays so. Outside the main thread, where Python
     allows no handlers, only `request()` works.
     """
 
@@ -35,7 +36,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+            for number in heeded:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -6,6 +6,7 @@ guard.
 """
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -22,6 +23,8 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.lab.trainer.progress import Overview
 from disback_plugin.lab.trainer.run_folder import run_folder, run_name
+
+logger = logging.getLogger("disback")
 
 POLL_SECONDS = 0.2
 LOG = "process.log"
@@ -84,6 +87,7 @@ def run_side_by_side(
     jobs = min(jobs, len(runs))
     num_threads = config.num_threads or max((os.cpu_count() or 1) // jobs, 1)
     overview, inbox = Overview(config, len(runs)), Inbox()
+    told: set[str] = set()
     waiting, stopped = list(runs), interrupt.requested
     under_way: list[_Job] = []
     ended: list[_Job] = []
@@ -91,7 +95,7 @@ def run_side_by_side(
         while under_way or (waiting and not stopped):
             while waiting and len(under_way) < jobs and not stopped:
                 under_way.append(_Job(out, waiting.pop(0), num_threads, inbox))
-            job = _receive(inbox, overview)
+            job = _receive(inbox, overview, told)
             if job is not None:
                 under_way.remove(job)
                 ended.append(job)
@@ -110,8 +114,11 @@ def run_side_by_side(
         raise RunInterrupted(*stops[0], config.distill.num_steps)
 
 
-def _receive(inbox: Inbox, overview: Overview) -> _Job | None:
-    """Handle one message, if one comes in time; the job whose process has ended."""
+def _receive(inbox: Inbox, overview: Overview, told: set[str]) -> _Job | None:
+    """Handle one message, if one comes in time; the job whose process has ended.
+
+    told: warnings so far; what several runs warn of is said once.
+    """
     try:
         job, message = inbox.get(timeout=POLL_SECONDS)
     except queue.Empty:
@@ -122,6 +129,10 @@ def _receive(inbox: Inbox, overview: Overview) -> _Job | None:
         return job
     if message["event"] == "step":
         overview.step(job.name, message)
+    elif message["event"] == "warning":
+        if message["message"] not in told:
+            told.add(message["message"])
+            logger.warning("%s: %s", job.name, message["message"])
     else:
         job.end = message
     return None

@@ -1,10 +1,11 @@
 """One run in this process, for `jobs`; not for hand use.
 
-Writes messages as JSON lines to what was stdout, the last one on how the run ended; everything
-printed goes to stderr, the log. The end of stdin means stop, as SIGTERM does: whoever started us
-closed it or is gone.
+Writes messages as JSON lines to what was stdout: steps, warnings, and last how the run ended;
+everything printed goes to stderr, the log. The end of stdin means stop, as SIGTERM does: whoever
+started us closed it or is gone.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -25,6 +26,9 @@ from disback_plugin.lab.trainer.run_folder import read_config
 def main(out: Path, arm: Arm, seed: int) -> None:
     """Do the run, in the experiment at `out`."""
     messages = Messages(_claim_stdout())
+    logging.captureWarnings(True)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger().addHandler(_Warnings(messages))
     with Interrupt() as interrupt:
         threading.Thread(target=_await_end_of_stdin, args=(interrupt,), daemon=True).start()
         messages.send(_do(out, arm, seed, interrupt, messages))
@@ -36,11 +40,22 @@ def _do(out: Path, arm: Arm, seed: int, interrupt: Interrupt, messages: Messages
         run_arm(Experiment(read_config(out), out), arm, seed, interrupt, messages)
     except RunInterrupted as stop:
         return {"event": "interrupted", "step": stop.step}
-    except DisBackError as error:
+    except (DisBackError, OSError) as error:
         return {"event": "error", "message": str(error)}
     except Exception as error:  # told to the process that shows it, with where it came from
         return {"event": "error", "message": "".join(traceback.format_exception(error))}
     return {"event": "complete"}
+
+
+class _Warnings(logging.Handler):
+    """Sends what is logged to the process that has the terminal."""
+
+    def __init__(self, messages: Messages) -> None:
+        super().__init__(logging.WARNING)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.send({"event": "warning", "message": record.getMessage()})
 
 
 def _await_end_of_stdin(interrupt: Interrupt) -> None:

@@ -1,5 +1,6 @@
 """Where a run's lines go: `metrics.jsonl`, cut back exactly on resume, and Weights & Biases."""
 
+import hashlib
 import json
 import math
 import netrc
@@ -12,31 +13,48 @@ from urllib.parse import urlparse
 from accelerate import Accelerator
 
 from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.files import naming
 from disback_plugin.lab.config.experiment import WandbConfig
 
 
 class MetricsLog:
     """Appends a JSON object a line, flushed at once, to the first `offset` bytes of `file`.
 
-    What lies after these was never saved in a checkpoint: it is cut off.
+    What lies after these was never saved in a checkpoint: it is cut off. RunError where they are
+    not those of the checkpoint, whose `digest` they had (None: of an earlier version).
     """
 
-    def __init__(self, file: Path, offset: int = 0) -> None:
+    def __init__(self, file: Path, offset: int = 0, digest: str | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("ab")
+        self._file, self._stream = file, file.open("ab")
         size = os.fstat(self._stream.fileno()).st_size
         if size < offset:
             raise RunError(
                 f"{file} has {size} bytes, but the checkpoint was made when it had {offset}: "
                 "restore the file, or start the run again in another folder"
             )
+        with file.open("rb") as stream:
+            self._digest = hashlib.sha256(stream.read(offset))
+        if digest not in (None, self.digest):
+            raise RunError(
+                f"{file} is damaged: its first {offset} bytes are not those that the checkpoint was"
+                " made with; restore the file, or start the run again in another folder"
+            )
         self._stream.truncate(offset)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written so far."""
+        return self._digest.hexdigest()
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line. Numbers that JSON has no words for (nan, inf) become null."""
         text = json.dumps(_finite(line), allow_nan=False)
-        self._stream.write(text.encode("utf-8") + b"\n")
-        self._stream.flush()
+        data = text.encode("utf-8") + b"\n"
+        with naming(self._file):
+            self._stream.write(data)
+            self._stream.flush()
+        self._digest.update(data)
 
     def offset(self) -> int:
         """Bytes written so far, on disk for certain: what a checkpoint remembers."""
@@ -44,7 +62,8 @@ class MetricsLog:
         return os.fstat(self._stream.fileno()).st_size
 
     def close(self) -> None:
-        self._stream.close()
+        with naming(self._file):
+            self._stream.close()
 
 
 def _finite(value: Any) -> Any:

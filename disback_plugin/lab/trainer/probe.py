@@ -1,7 +1,6 @@
 """`disback path show --probe`: what each node of a run's path knows, and how it pulls."""
 
 import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from disback_plugin.diffusion import Denoiser, diffuse
 from disback_plugin.errors import RunError
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
+from disback_plugin.lab.results.run_file import RUN, read_run_file
 from disback_plugin.lab.trainer.batches import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.diagnostics import probe_levels
 from disback_plugin.lab.trainer.experiment import Experiment
@@ -58,12 +58,12 @@ def probe_path(folder: Path) -> PathProbe:
     are then unknown here. Cost: 4 passes over 2,000 samples a node and noise level, and one more.
     """
     run, out = folder.resolve().parent, folder.resolve().parent.parent.parent
-    if not (run / "run.json").is_file() or not (out / CONFIG).is_file():
+    if not (run / RUN).is_file() or not (out / CONFIG).is_file():
         raise RunError(
             f"{folder} is not the path of a run of `disback run`: --probe needs that run's "
             "networks and its student"
         )
-    seed = int(json.loads((run / "run.json").read_text(encoding="utf-8"))["seed"])
+    seed = read_run_file(run).seed
     config = read_config(out)
     experiment = Experiment(config, out)
     problem, teacher = experiment.problem, experiment.teacher

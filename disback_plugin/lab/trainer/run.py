@@ -1,5 +1,6 @@
 """A whole experiment: the teacher, then every arm with every seed, in one process or several."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ from disback_plugin.lab.trainer.run_folder import (
 )
 from disback_plugin.lab.trainer.teacher import ensure_teacher
 from disback_plugin.lab.trainer.teacher_files import check_checkpoints
+from disback_plugin.lab.trainer.unfinished import unfinished
+
+logger = logging.getLogger("disback")
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
 
@@ -66,6 +70,11 @@ def run_experiment(
     """
     out = Path(out).absolute()
     runs = [(arm, seed) for seed in seeds for arm in _checked(arms)]
+    section = config.disback
+    if "disback" in arms and os.environ.get("RANK", "0") == "0":
+        settings = section.record, section.schedule, config.distill.num_steps
+        for line in unfinished("disback", *settings):
+            logger.warning("%s", line)
     complete = {run for run in runs if is_complete(run_folder(out, *run))}
     with Interrupt() as interrupt, using_threads(config.num_threads):
         experiment = prepare_experiment(config, out, resume, interrupt)
@@ -97,15 +106,15 @@ def prepare_experiment(
     experiment = Experiment(config, out)
     begins = on_main(lambda: _open(experiment, resume, device), "opening the experiment")
     progress = make_progress(config.logging.progress, accelerator.is_main_process)
-    try:
-        with locked(experiment.teacher_folder):
+    with locked(experiment.teacher_folder):  # where another process has it, nothing is ours
+        try:
             ensure_teacher(experiment, accelerator, interrupt, progress)
-    except RunInterrupted:
-        raise
-    except Exception:
-        if begins and is_main():
-            discard_untrained(out, experiment.teacher_folder.name)
-        raise
+        except RunInterrupted:
+            raise
+        except Exception:
+            if begins and is_main():
+                discard_untrained(out, experiment.teacher_folder.name)
+            raise
     return experiment
 
 
@@ -114,6 +123,7 @@ def _open(experiment: Experiment, resume: bool, device: str) -> bool:
     begins = check_folder(experiment.config, experiment.out, resume)
     if begins:
         experiment.check()
+        begins = check_folder(experiment.config, experiment.out, resume)  # it took its time
     write_settings(experiment.config, experiment.out, device)
     return begins
 

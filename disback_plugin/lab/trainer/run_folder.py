@@ -1,6 +1,6 @@
 """The folders of an experiment and its runs: who wrote them, with which settings, how far."""
 
-import json
+import os
 import platform
 import shutil
 import subprocess
@@ -15,12 +15,16 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.distributed import on_main
-from disback_plugin.errors import RunError
-from disback_plugin.files import write_json, write_text
+from disback_plugin.errors import ConfigError, RunError
+from disback_plugin.files import leftover_temps, remove, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.results.run_file import AGAIN, RUN, read_run_file
 from disback_plugin.schedule import without_removed
+from disback_plugin.sealed import digest, fingerprints, read_sealed, write_sealed
 
 CONFIG, VERSIONS = "config.yaml", "experiment.json"
+STUDENT = "student.safetensors"
+_RESTORE = f"restore it, or start anew in another folder: all here goes by {CONFIG}"
 _PACKAGES = ("disback_plugin", "torch", "accelerate", "safetensors", "numpy", "pydantic")
 
 
@@ -35,18 +39,27 @@ def run_folder(out: Path, arm: str, seed: int) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the run in `folder` came to its end: its run.json says so, written last."""
-    file = folder / "run.json"
-    if not file.is_file():
+    """Whether the run in `folder` came to its end: its run.json says so, written last.
+
+    Raises RunError where that is damaged, or of a run with another name.
+    """
+    if not os.path.lexists(folder / RUN):
         return False
-    return json.loads(file.read_text(encoding="utf-8"))["status"] == "complete"
+    run = read_run_file(folder)
+    if run_name(run.arm, run.seed) != folder.name:
+        raise RunError(
+            f"{folder / RUN} is of {run_name(run.arm, run.seed)}, its folder is {folder.name}: give"
+            f" the folder its name back, or {AGAIN}"
+        )
+    return run.complete
 
 
-def write_run(config: ExperimentConfig, folder: Path, arm: str, seed: int, status: str) -> None:
-    """Say in run.json what runs in `folder`, and how far it is: `running` or `complete`."""
+def write_run(config: ExperimentConfig, folder: Path, arm: str, seed: int, *results: str) -> None:
+    """Say in run.json what runs in `folder`; with `results`, its files, that it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder / "run.json",
+    files = {"files": fingerprints(folder, results)} if results else {}
+    write_sealed(
+        folder / RUN,
         {
             "experiment": config.name,
             "arm": arm,
@@ -54,7 +67,8 @@ def write_run(config: ExperimentConfig, folder: Path, arm: str, seed: int, statu
             "num_steps": config.distill.num_steps,
             "primary": config.evaluation.primary,
             "thresholds": config.evaluation.thresholds,
-            "status": status,
+            "status": "complete" if results else "running",
+            **files,
         },
     )
 
@@ -67,7 +81,7 @@ def check_folder(config: ExperimentConfig, out: Path, resume: bool) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; give a folder")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or not set(out.iterdir()) - set(leftover_temps(out)):
         return True
     if not resume:
         raise RunError(f"{out} is not empty: resume it (--resume), or give another folder (--out)")
@@ -75,31 +89,72 @@ def check_folder(config: ExperimentConfig, out: Path, resume: bool) -> bool:
         raise RunError(
             f"{out} holds no experiment ({CONFIG} is missing) to go on with: give another folder"
         )
-    _check_same(read_config(out), config, out)
+    _check_same(_parse_config(out), config, out)
     return False
 
 
 def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
     """Make `out`, and dump settings and versions into it."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / VERSIONS, _versions(config, device))
     write_text(out / CONFIG, config.to_yaml())
+    versions = _versions(config, device)
+    write_sealed(out / VERSIONS, {**versions, "config": digest(read_yaml(out / CONFIG))})
 
 
 def read_config(out: Path) -> ExperimentConfig:
-    """The resolved settings of the experiment in `out`, also of an earlier version."""
-    data = read_yaml(out / CONFIG)
-    match data:
-        case {"disback": {"schedule": dict(schedule)}}:
-            data["disback"]["schedule"] = without_removed(schedule)
-    return parse_settings(ExperimentConfig, data, str(out / CONFIG))
+    """The resolved settings of the experiment in `out`, also of an earlier version.
+
+    Raises RunError where they are damaged, or not those that the experiment was started with.
+    """
+    config = _parse_config(out)
+    _check_config(out)
+    return config
+
+
+def _parse_config(out: Path) -> ExperimentConfig:
+    try:
+        data = read_yaml(out / CONFIG)
+        match data:
+            case {"disback": {"schedule": dict(schedule)}}:
+                data["disback"]["schedule"] = without_removed(schedule)
+        return parse_settings(ExperimentConfig, data, str(out / CONFIG))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise RunError(f"{out / CONFIG} is damaged: {error}; {_RESTORE}") from None
+
+
+def _check_config(out: Path) -> None:
+    if not (out / VERSIONS).exists():  # killed before it was written, or moved without
+        return
+    started_with = read_sealed(out / VERSIONS, RunError, _RESTORE).get("config")
+    if started_with not in (None, digest(read_yaml(out / CONFIG))):
+        raise RunError(
+            f"{out / CONFIG} is damaged, or was changed by hand: its settings are not those that"
+            f" {VERSIONS} knows; {_RESTORE}"
+        )
+
+
+def check_ours(folder: Path, names: tuple[str, ...]) -> None:
+    """Raise RunError for a folder that holds some of `names` and no run.json: whose are they?"""
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and RUN not in there:
+        raise RunError(
+            f"{folder} holds {', '.join(there)}, but neither a checkpoint nor {RUN}: no run leaves"
+            " that behind, so it is not deleted; move the folder away to start the run again"
+        )
+
+
+def clear_temps(*folders: Path) -> None:
+    """Remove what killed writers left in folders that this process has locked."""
+    for folder in folders:
+        for file in leftover_temps(folder):
+            remove(file)
 
 
 def clear_run(folder: Path, names: tuple[str, ...]) -> None:
     """Remove what an earlier process left of a run that has no checkpoint, `names` and no more."""
     for name in names:
         target = folder / name
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
@@ -146,6 +201,7 @@ def _check_same(saved: ExperimentConfig, now: ExperimentConfig, out: Path) -> No
     before, after = _flat(saved.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
     keys = sorted(k for k in {*before, *after} if before.get(k) != after.get(k))
     if keys:
+        _check_config(out)
         changes = "; ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
         raise RunError(
             f"{out} was started with other settings ({changes}): go on with its own"

@@ -8,7 +8,9 @@ from typing import Any
 from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.files import read_tensors
-from disback_plugin.lab.trainer.run_folder import CONFIG, is_complete, read_config
+from disback_plugin.lab.results.run_file import REFERENCE, RUN, check_teacher, read_run_file
+from disback_plugin.lab.trainer.experiment import WEIGHTS
+from disback_plugin.lab.trainer.run_folder import CONFIG, STUDENT, read_config
 from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
 from disback_plugin.pretrained import describe, load_text_encoder
 from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
@@ -56,7 +58,7 @@ def open_run(location: str, options: Mapping[str, Any]) -> Denoiser:
     if (folder / CONFIG).is_file():
         take_options(options, "run", {})
         return _teacher(folder)
-    if not (folder / "run.json").is_file() or not (folder.parents[1] / CONFIG).is_file():
+    if not (folder / RUN).is_file() or not (folder.parents[1] / CONFIG).is_file():
         raise CheckpointError(
             f"{location} is neither an experiment's folder ({CONFIG} is missing) nor one of its "
             "runs, runs/ARM-seedN"
@@ -69,12 +71,13 @@ def open_run(location: str, options: Mapping[str, Any]) -> Denoiser:
 
 def _teacher(out: Path) -> Denoiser:
     config, folder = read_config(out), out / "teacher"
-    if not (folder / "reference.json").is_file():
+    if not (folder / REFERENCE).is_file():
         raise CheckpointError(
             f"{out} has no finished teacher yet: let the command go on that began it"
         )
+    check_teacher(folder)
     if config.teacher.checkpoint is None:
-        teacher = read_teacher(folder / "teacher.safetensors")
+        teacher = read_teacher(folder / WEIGHTS)
         weights = "averaged weights of teacher/teacher.safetensors"
         if config.teacher.training is None:
             weights = f"weights of {config.teacher.file}"
@@ -91,7 +94,8 @@ def _student(folder: Path, weights: str) -> Denoiser:
     config = read_config(out)
     if config.student.kind != "denoiser":
         raise CheckpointError(f"the student in {folder} is a generator z -> x0, no denoiser")
-    if not is_complete(folder):
+    run = read_run_file(folder)
+    if not run.complete:
         raise CheckpointError(
             f"the run in {folder} is not complete yet: let `disback run --resume` end it"
         )
@@ -99,7 +103,8 @@ def _student(folder: Path, weights: str) -> Denoiser:
     found = describe(teacher)
     student = config.student.make(teacher, found.data_shape, seed=0)
     assert isinstance(student, OneStepStudent)
-    file = folder / "student.safetensors"
+    file = folder / STUDENT
+    run.check(folder, STUDENT)
     tensors = {
         name.removeprefix(f"{weights}."): value
         for name, value in read_tensors(file, RunError)[0].items()

@@ -9,20 +9,21 @@ from torch import Tensor
 
 from disback_plugin.diffusion import denoising_score_matching, diffuse, heun_sample
 from disback_plugin.distributed import on_main
-from disback_plugin.files import write_json, write_tensors
+from disback_plugin.files import write_tensors
 from disback_plugin.lab.config.experiment import TeacherTraining
 from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.data import DataSet, mirror_half
 from disback_plugin.lab.noise import make_noise
 from disback_plugin.lab.problems.base import reference_rows
+from disback_plugin.lab.results.run_file import check_teacher, write_reference
 from disback_plugin.lab.trainer.batches import choose_metrics, draw_samples, evaluation_noise
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
-from disback_plugin.lab.trainer.experiment import REFERENCE, WEIGHTS, Experiment
+from disback_plugin.lab.trainer.experiment import WEIGHTS, Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.network import Tensors, TrainedNetwork, speed_up
 from disback_plugin.lab.trainer.progress import Progress
-from disback_plugin.lab.trainer.run_folder import clear_run
+from disback_plugin.lab.trainer.run_folder import clear_run, clear_temps
 from disback_plugin.lab.trainer.teacher_files import teacher_metadata, write_source
 
 CHECKPOINT_SIGMA_MAX = 80.0  # far above all data; some networks claim to know 20,000
@@ -33,12 +34,19 @@ def ensure_teacher(
     experiment: Experiment, accelerator: Accelerator, interrupt: Interrupt, progress: Progress
 ) -> None:
     """Train (or go on training, or load) the experiment's teacher, unless it is finished."""
-    if on_main(lambda: experiment.has_teacher, "looking for the teacher"):
+    if on_main(lambda: _is_finished(experiment), "looking for the teacher"):
         return
     training, weights = experiment.config.teacher.training, None
     if training is not None:
         weights = _train(experiment, training, accelerator, interrupt, progress)
     on_main(lambda: _finish(experiment, weights, accelerator.device), "sampling")
+
+
+def _is_finished(experiment: Experiment) -> bool:
+    if experiment.has_teacher:
+        check_teacher(experiment.teacher_folder)
+    clear_temps(experiment.out, experiment.teacher_folder)
+    return experiment.has_teacher
 
 
 def _train(
@@ -148,7 +156,7 @@ def _finish(
     write_tensors(folder / "samples.safetensors", samples)
     evaluator = experiment.problem.evaluator(len(samples["samples"]), folder, device)
     metrics = choose_metrics(evaluator(samples["samples"]), config.evaluation.metrics)
-    write_json(folder / REFERENCE, metrics)
+    write_reference(folder, metrics)
 
 
 def _sample(experiment: Experiment, device: torch.device) -> dict[str, Tensor]:

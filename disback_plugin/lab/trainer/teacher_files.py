@@ -22,10 +22,12 @@ from disback_plugin.lab.config.experiment import ExperimentConfig, TeacherConfig
 from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.problems.base import TeacherSource
+from disback_plugin.lab.results.run_file import ANEW
 from disback_plugin.path.reference import tensor_hash
 from disback_plugin.pretrained import describe, load_denoiser
 from disback_plugin.pretrained.edm.checkpoint import HEADER
 from disback_plugin.pretrained.spec import split_spec
+from disback_plugin.sealed import damage_of, read_json
 from disback_plugin.tensors import load_weights
 
 FILE = "source.json"
@@ -63,17 +65,19 @@ def read_source(folder: Path) -> TeacherSource | None:
     """What `write_source` wrote; None where the teacher is no checkpoint, or not there yet."""
     if not (folder / FILE).is_file():
         return None
-    said = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    shape = tuple(said["description"].pop("data_shape"))
-    description = Description(data_shape=shape, **said.pop("description"))
-    return TeacherSource(description=description, **said)
+    said = read_json(folder / FILE, RunError, ANEW)
+    with damage_of(folder / FILE, RunError, ANEW):
+        shape = tuple(said["description"].pop("data_shape"))
+        description = Description(data_shape=shape, **said.pop("description"))
+        return TeacherSource(description=description, **said)
 
 
 def load_again(config: TeacherConfig, folder: Path) -> tuple[Denoiser, TeacherSource]:
     """As `load_source`; RunError where it is not the teacher whose source is in `folder`."""
     teacher, now = load_source(config)
     before = read_source(folder)
-    assert before is not None, f"{folder / FILE} is written before any run starts"
+    if before is None:
+        raise RunError(f"{folder / FILE} is missing; {ANEW}")
     if now.fingerprint != before.fingerprint:
         raise RunError(
             f"{now.spec} is not the teacher that {folder.parent} was started with: its weights have"
@@ -117,10 +121,8 @@ def teacher_metadata(config: ExperimentConfig, problem: Problem) -> dict[str, st
 def read_header(file: Path) -> dict[str, object]:
     """The header's `disback` entry as plain data, empty where there is none."""
     metadata = read_metadata(file, CheckpointError)
-    try:
-        return json.loads(metadata.get(HEADER, "{}"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{file} is no whole safetensors file: {error}") from None
+    with damage_of(file, CheckpointError):
+        return dict(json.loads(metadata.get(HEADER, "{}")))
 
 
 def read_teacher(file: Path) -> Denoiser:

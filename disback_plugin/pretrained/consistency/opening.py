@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from disback_plugin.aside import built_aside
 from disback_plugin.diffusion import (
     ConsistencyDenoiser,
     Denoiser,
@@ -22,12 +23,13 @@ from disback_plugin.pretrained.image_unet import ImageUNet
 PREFIXES = {"cd_": "consistency", "ct_": "consistency", "edm_": "edm"}
 PARTS = {"unet": "UNet2DModel", "scheduler": "CMStochasticIterativeScheduler"}
 OPTIONS = {"num_head_channels": None, "resolution": None, "parametrisation": None}
+TYPES = {"num_head_channels": int, "resolution": int, "parametrisation": str}
 
 
 @register_format("cm")
 def open_cm(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A `.pt` file of OpenAI's, or a folder of diffusers' ConsistencyModelPipeline."""
-    return open_checkpoint(location, **take_options(options, "cm", OPTIONS))
+    return open_checkpoint(location, **take_options(options, "cm", OPTIONS, TYPES))
 
 
 def open_checkpoint(
@@ -47,8 +49,8 @@ def open_checkpoint(
     path = Path(source)
     on_hub = HUB_NAME.fullmatch(str(source)) and path.suffix not in (".pt", ".pth")
     if not path.is_dir() and (path.exists() or not on_hub):
-        kind = _parametrisation(path, parametrisation)
         tensors = read_openai_checkpoint(path)
+        kind = _parametrisation(path, parametrisation)
         try:
             architecture = infer_architecture(tensors, num_head_channels, resolution)
             return make_denoiser(build_unet(tensors, architecture), kind)
@@ -69,8 +71,6 @@ def convert_checkpoint(
     force: bool = False,
 ) -> Description:
     """Write OpenAI's `cd_*.pt` or `ct_*.pt` as a folder of diffusers; returns what it held."""
-    if not file.is_file():
-        raise CheckpointError(f"no such checkpoint: {file}")
     kind = "edm" if file.name.startswith("edm_") else "consistency"
     denoiser = open_checkpoint(file, num_head_channels, resolution, kind)
     found = denoiser.description
@@ -87,8 +87,6 @@ def _parametrisation(file: Path, given: str | None) -> str:
     for prefix, kind in PREFIXES.items():
         if file.name.startswith(prefix):
             return kind
-    if not file.is_file():
-        raise CheckpointError(f"no such checkpoint: {file}")
     raise ConfigError(
         f"{file}: the name does not say what the model is (cd_ and ct_ are consistency models, "
         "edm_ teachers); give parametrisation, consistency or edm"
@@ -103,7 +101,7 @@ def save_pipeline(
     num_timesteps is the length of the scale on which its multistep sampling counts: 40 for
     distilled models, 201 and 151 for trained ones (ImageNet-64, LSUN-256). One step does not
     depend on it. Raises ConfigError for a teacher with EDM's scalings, which that pipeline cannot
-    express, and for a folder that holds files, unless `force` writes over them.
+    express, and for a folder that holds files: `force` replaces those of a pipeline, at the end.
     """
     network = denoiser.network
     if not isinstance(denoiser, ConsistencyDenoiser) or not isinstance(network, ImageUNet):
@@ -111,10 +109,6 @@ def save_pipeline(
             "ConsistencyModelPipeline takes consistency models only; open an EDM teacher from its "
             ".pt file, as cm:FILE"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: choose a folder to write")
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise ConfigError(f"{folder} exists and is not empty: choose another, or force (--force)")
     diffusers = import_diffusers()
     scheduler = diffusers.CMStochasticIterativeScheduler(
         num_train_timesteps=num_timesteps,
@@ -123,7 +117,8 @@ def save_pipeline(
         sigma_data=denoiser.sigma_data,
     )
     pipeline = diffusers.ConsistencyModelPipeline(unet=network.unet, scheduler=scheduler)
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    with built_aside(folder, force) as build:
+        pipeline.save_pretrained(build, safe_serialization=True)
 
 
 def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
@@ -134,24 +129,17 @@ def load_pipeline(source: str | Path) -> PreconditionedDenoiser:
     """
     if isinstance(source, Path) and not (source / "model_index.json").is_file():
         raise CheckpointError(f"{source} is no folder of a diffusers pipeline: no model_index.json")
-    diffusers = import_diffusers()
+    import_diffusers()
     from disback_plugin.pretrained.diffusers.files import Repository
+    from disback_plugin.pretrained.diffusers.settings import consistency_levels
 
     repository = Repository(location=str(source))
     _check_parts(repository.read_json("model_index.json") or {}, source)
     unet = repository.unet((PARTS["unet"],))
     for weight in unet.parameters():  # diffusers maps the file, which could change or be cut
         weight.data = weight.data.clone()
-    try:
-        scheduler = diffusers.CMStochasticIterativeScheduler.from_config(repository.scheduler())
-        said = scheduler.config
-        return make_denoiser(unet, "consistency", said.sigma_data, said.sigma_min, said.sigma_max)
-    except DisBackError:
-        raise
-    except (TypeError, ValueError) as error:  # settings of other types
-        raise CheckpointError(f"{source} cannot be opened as a consistency model: {error}") from (
-            error
-        )
+    sigma_data, sigma_min, sigma_max = consistency_levels(*repository.scheduler())
+    return make_denoiser(unet, "consistency", sigma_data, sigma_min, sigma_max)
 
 
 def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
@@ -159,5 +147,5 @@ def _check_parts(index: Mapping[str, Any], source: str | Path) -> None:
     if name != "ConsistencyModelPipeline":
         raise CheckpointError(f"{source} holds a {name}, not a ConsistencyModelPipeline")
     for part, kind in PARTS.items():
-        if index.get(part, [None])[-1] != kind:
+        if index.get(part) != ["diffusers", kind]:
             raise CheckpointError(f"{source}: its {part} is {index.get(part)}, not a {kind}")

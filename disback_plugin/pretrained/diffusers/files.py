@@ -1,8 +1,8 @@
 """Parts of a diffusers folder or hub repository: safetensors only, every tensor accounted for."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ import transformers
 from torch import Tensor, nn
 
 from disback_plugin.errors import CheckpointError
+from disback_plugin.foreign_weights import translated
+from disback_plugin.pretrained.diffusers.settings import check_model, read_schedule
+from disback_plugin.pretrained.diffusers.shards import check_files, check_transformer, read_json
 from disback_plugin.pretrained.formats import take_options
+from disback_plugin.reading import shown
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 OPTIONS: dict[str, Any] = {
@@ -24,6 +28,9 @@ OPTIONS: dict[str, Any] = {
     "guidance_scale": 1.0,
     "negative_prompt": None,  # default: the pipeline's own
 }
+TYPES = {"variant": str, "revision": str, "lcm": bool, "lora": str, "negative_prompt": str}
+# what a pipeline's text parts may be: classes of transformers whose answers are asked as here
+_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +54,11 @@ class Repository:
             raise CheckpointError(
                 f"{self.location} holds a {name}, no {' or '.join(kinds)} of diffusers"
             )
-        load = getattr(diffusers, name).from_pretrained
-        try:
-            unet, found = load(
+        check_model(self._named("config.json", folder), config)
+        what = f"the {name} in {self.location} does not load"
+        self._check_files(what, folder, "diffusion_pytorch_model")
+        with translated(what):
+            unet, found = getattr(diffusers, name).from_pretrained(
                 self.location,
                 subfolder=folder,
                 variant=self.variant,
@@ -58,8 +67,6 @@ class Repository:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"the {name} in {self.location} does not load: {error}") from None
         self._refuse_misfits(name, found)
         return unet.eval()
 
@@ -67,7 +74,7 @@ class Repository:
         """A Stable Diffusion pipeline that has nothing but its text encoders, frozen."""
         index = self.read_json("model_index.json") or {}
         names = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        classes = {name: index[name][1] for name in names if index.get(name, [None, None])[1]}
+        classes = {name: kind for name in names if (kind := self._class_of(index, name))}
         if "text_encoder" not in classes:
             raise CheckpointError(f"{self.location} names no text_encoder in a model_index.json")
         parts = {name: self._text_part(name, kind) for name, kind in classes.items()}
@@ -90,42 +97,76 @@ class Repository:
 
         Raises CheckpointError for one that is no discrete VP diffusion.
         """
-        config = self.scheduler()
-        kind = getattr(diffusers, str(config.get("_class_name")), None)
-        if kind is None:
-            raise CheckpointError(f"diffusers has no scheduler {config.get('_class_name')!r}")
-        scheduler = kind.from_config(config)
-        bars = getattr(scheduler, "alphas_cumprod", None)
-        if bars is None:
-            raise CheckpointError(
-                f"the {kind.__name__} of {self.location} has no alphas_cumprod: it is no discrete "
-                "variance-preserving diffusion"
-            )
-        return bars, dict(scheduler.config)
+        return read_schedule(*self.scheduler())
 
-    def scheduler(self) -> dict[str, Any]:
-        """The scheduler's config; CheckpointError where there is none."""
-        return self._find("scheduler", "scheduler_config.json")[1]
+    def scheduler(self) -> tuple[str, dict[str, Any]]:
+        """The scheduler's file, for messages, and the config; CheckpointError where none is."""
+        folder, config = self._find("scheduler", "scheduler_config.json")
+        return self._named("scheduler_config.json", folder), config
 
     def read_json(self, file: str, folder: str = "") -> dict[str, Any] | None:
         """A JSON file of the repository; None where there is no such file."""
+        path = self._local(folder, file)
+        return None if path is None else read_json(path)
+
+    def _local(self, folder: str, file: str) -> Path | None:
+        """Where a file lies on this machine, fetched from the hub if need be; None without it."""
         inner = f"{folder}/{file}" if folder else file
         local = Path(self.location)
         path = local / inner if local.exists() else self._download(inner)
-        if path is None or not path.is_file():
-            return None
+        return path if path is not None and path.is_file() else None
+
+    def _named(self, file: str, folder: str) -> str:
+        """A file of the repository, for messages."""
+        return "/".join(part for part in (self.location, folder, file) if part)
+
+    def _check_files(self, what: str, folder: str, stem: str) -> None:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise CheckpointError(f"{path} is not valid JSON: {error}") from None
+            check_files(
+                partial(self._local, folder), partial(self._names, folder), stem, self.variant
+            )
+        except CheckpointError as error:
+            raise CheckpointError(f"{what}: {error}") from None
+
+    def _names(self, folder: str) -> list[str]:
+        """The files in a folder of the repository."""
+        local = Path(self.location)
+        if local.exists():
+            return sorted(file.name for file in (local / folder).iterdir())
+        from huggingface_hub import HfApi
+
+        with translated(f"the files of {self.location} cannot be listed"):
+            every = HfApi().list_repo_files(self.location, revision=self.revision)
+        paths = [Path(name) for name in every]
+        return [path.name for path in paths if path.parent == Path(folder)]
+
+    def _class_of(self, index: Mapping[str, Any], part: str) -> str | None:
+        """The class of a text part; CheckpointError for one that is not asked as here."""
+        match index.get(part):
+            case None | [None, None]:
+                return None
+            case ["transformers", str(kind)] if hasattr(transformers, kind):
+                if kind in _ENCODERS or part.startswith("tokenizer"):
+                    return kind
+        raise CheckpointError(
+            f"{self._named('model_index.json', '')} says that its {part} is "
+            f"{shown(index.get(part))}; text encoders that are read are {' and '.join(_ENCODERS)} "
+            "of transformers"
+        )
 
     def _text_part(self, folder: str, kind: str) -> Any:
         """A text encoder or tokenizer; the class is transformers' own."""
         load = getattr(transformers, kind).from_pretrained
         where = {"subfolder": folder, "revision": self.revision or "main"}
-        try:
-            if folder.startswith("tokenizer"):
+        what = f"{folder} in {self.location} does not load"
+        if folder.startswith("tokenizer"):
+            with translated(what):
                 return load(self.location, **where)
+        check_transformer(
+            self._named("config.json", folder), self.read_json("config.json", folder) or {}
+        )
+        self._check_files(what, folder, "model")
+        with translated(what):
             encoder, found = load(
                 self.location,
                 **where,
@@ -134,8 +175,6 @@ class Repository:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{folder} in {self.location} does not load: {error}") from None
         self._refuse_misfits(kind, found)
         return encoder.eval().requires_grad_(False)
 
@@ -150,15 +189,13 @@ class Repository:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        try:
-            return Path(hf_hub_download(self.location, file, revision=self.revision))
-        except (OSError, ValueError) as error:
-            offline = isinstance(error, LocalEntryNotFoundError)
-            if isinstance(error, EntryNotFoundError) and not offline:
+        with translated(f"{self.location!r} is no folder here and could not be had from the hub"):
+            try:
+                return Path(hf_hub_download(self.location, file, revision=self.revision))
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):  # the hub could not be asked
+                    raise
                 return None
-            raise CheckpointError(
-                f"{self.location!r} is no folder here and could not be had from the hub: {error}"
-            ) from None
 
     def _find(self, part: str, file: str) -> tuple[str, dict[str, Any]]:
         """The subfolder ('' for the top) that holds a part, and its config."""
@@ -167,12 +204,14 @@ class Repository:
             config = self.read_json(file, folder)
             if config is not None:
                 return folder, config
+        pipeline = (self.read_json("model_index.json") or {}).get("_class_name")
+        seen = f" (it is a {shown(pipeline)})" if pipeline else ""
         raise CheckpointError(
-            f"{self.location} has no {part}: neither {part}/{file} nor {file} is there"
+            f"{self.location} has no {part}: neither {part}/{file} nor {file} is there{seen}"
         )
 
 
 def make_repository(location: str, options: Mapping[str, Any]) -> Repository:
     """The repository that location and options name."""
-    given = take_options(options, "diffusers", OPTIONS)
+    given = take_options(options, "diffusers", OPTIONS, TYPES)
     return Repository(location=location, variant=given["variant"], revision=given["revision"])

@@ -15,7 +15,7 @@ from disback_plugin.diffusion import (
     X0Denoiser,
 )
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.diffusers.files import OPTIONS, make_repository
+from disback_plugin.pretrained.diffusers.files import OPTIONS, TYPES, make_repository
 from disback_plugin.pretrained.diffusers.text_encoder import open_text_encoder
 from disback_plugin.pretrained.formats import register_format, take_options
 from disback_plugin.pretrained.image_unet import ImageUNet
@@ -32,7 +32,7 @@ _TEXT_OPTIONS = ("lcm", "lora", "guidance_scale", "negative_prompt")
 @register_format("diffusers", text_encoder=open_text_encoder)
 def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A pipeline folder or hub id; D is not clipped, as a sampler with clip_sample would do."""
-    given = take_options(options, "diffusers", OPTIONS)
+    given = take_options(options, "diffusers", OPTIONS, TYPES)
     repository = make_repository(location, options)
     unet = repository.unet()
     bars, scheduler = repository.schedule()
@@ -50,7 +50,10 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
         )
     else:
         network = _image_network(unet, location)
-    denoiser = wrapper(network, bars, given["nearest_t"])
+    try:
+        denoiser = wrapper(network, bars, given["nearest_t"])
+    except ConfigError as error:
+        raise CheckpointError(f"the scheduler of {location}: {error}") from None
     denoiser.description = Description.of(
         denoiser,
         source="diffusers",
@@ -92,5 +95,10 @@ def _prediction(
         raise CheckpointError(
             f"{location}: prediction_type {kind!r}{' of an LCM' if lcm else ''} is not supported; "
             f"known: {', '.join(_PREDICTIONS)}, of an LCM epsilon"
+        )
+    scale = scheduler.get("timestep_scaling", LCMDenoiser.timestep_scaling)
+    if lcm and scale != LCMDenoiser.timestep_scaling:
+        raise CheckpointError(
+            f"{location}: an LCM with timestep_scaling {scale!r} is not supported"
         )
     return (LCMDenoiser, "lcm") if lcm else _PREDICTIONS[kind]

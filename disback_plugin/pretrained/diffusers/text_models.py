@@ -3,13 +3,12 @@
 from typing import Any
 
 import torch
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
-from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from disback_plugin.diffusion import GuidedNetwork, TextCondition
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained.diffusers.files import Repository
+from disback_plugin.pretrained.diffusers.lora import fuse_lora
 from disback_plugin.pretrained.diffusers.text_encoder import PipelineTextEncoder
 
 VAE_FACTOR = 8  # pixels a latent, of all Stable Diffusion models: SDXL is told the size in pixels
@@ -71,6 +70,11 @@ def make_text_network(
             f"{where}: a U-Net with addition_embed_type={config.addition_embed_type!r} is not "
             "supported"
         )
+    if config.encoder_hid_dim_type not in (None, "text_proj"):
+        raise CheckpointError(
+            f"{where}: a U-Net with encoder_hid_dim_type={config.encoder_hid_dim_type!r} is not "
+            "supported"
+        )
     if lora is not None:
         fuse_lora(unet, lora)
     network = TextUNet(unet)
@@ -78,29 +82,3 @@ def make_text_network(
         return network
     encoder = PipelineTextEncoder(repository.text_pipeline())
     return GuidedNetwork(network, encoder.negative(negative_prompt), guidance_scale)
-
-
-def fuse_lora(unet: Any, lora: str) -> None:
-    """Add a LoRA's products to the U-Net's weights, such as the LCM-LoRA's.
-
-    lora: a safetensors file as diffusers, peft or kohya's scripts write it, its folder or hub id.
-    Raises CheckpointError for what does not load and for a tensor that finds no place.
-    """
-    try:
-        state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(
-            lora, use_safetensors=True, unet_config=unet.config
-        )
-        foreign = [name for name in state if not name.startswith("unet.")]
-        if foreign or not state:
-            raise ValueError(f"it holds more than a U-Net's LoRA, or none (first: {foreign[:3]})")
-        unet.load_lora_adapter(state, prefix="unet", network_alphas=alphas, adapter_name="start")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"the LoRA {lora} does not load: {error}") from None
-    placed = get_peft_model_state_dict(unet, adapter_name="start")
-    if len(placed) != len(state):
-        raise CheckpointError(
-            f"the LoRA {lora} is another model's: {len(placed)} of its {len(state)} tensors found "
-            "a place"
-        )
-    unet.fuse_lora()
-    unet.unload_lora()

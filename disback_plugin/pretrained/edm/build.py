@@ -34,7 +34,7 @@ Chosen = TypeVar("Chosen")
 class _Arguments(StrictModel):
     """In checkpoints a number is a number: nothing is converted."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, allow_inf_nan=True)
 
 
 def build_edm(class_name: str, init_kwargs: Mapping[str, Any]) -> Precond:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from disback_plugin import DisBack, DisBackConfig
-from disback_plugin.adapters.diff_instruct.adapter import DiffInstructHost
+from disback_plugin.adapters.diff_instruct import DiffInstructHost
 from tests.testing.toy_contract import ToyContract
 
 

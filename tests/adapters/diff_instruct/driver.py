@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from disback_plugin.adapters.overlay import base as overlay
+from disback_plugin.adapters import overlay
 from tests.adapters.diff_instruct.inputs import make_teacher
 from tests.adapters.digests import digest_tensors
 from tests.adapters.driver import Job, Notebook, preload

@@ -7,7 +7,7 @@ import diff_instruct_patches
 from tests.adapters.cases import Case
 from tests.adapters.checks import NUM_STEPS
 from tests.adapters.diff_instruct.inputs import CHANNELS, make_images
-from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run
+from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run, as_flags
 
 SMALL_HOST = ADAPTERS / "diff_instruct" / "small"
 BATCH = 500  # two steps are a thousand images, the unit of its ticks and of its duration
@@ -74,7 +74,4 @@ class DiffInstruct(PatchedHost):
             "seed": 3,
             "init_sigma": 2.5,
         }
-        return [
-            *(part for name, value in own.items() for part in (f"--{name}", str(value))),
-            "--nosubdir",
-        ]
+        return [*as_flags(own), "--nosubdir"]

@@ -15,10 +15,14 @@ from disback_plugin.adapters.overlay import flags
 
 ON = ["--disback", "--disback_path", "p"]
 RECORD = ["--disback_record_iters", "20", "--disback_record_every", "5"]
+HOSTS_OWN = ("lr", "duration", "batch", "lr_warmup_kimg")
 
 
 @click.command()
 @click.option("--lr", type=float, default=1.0)
+@click.option("--duration", type=float, default=200.0)
+@click.option("--batch", type=int, default=512)
+@click.option("--lr_warmup_kimg", type=int, default=-1)
 @overlay.options
 def script(**given: Any) -> None:
     click.echo(json.dumps(overlay.settings(given)))
@@ -44,7 +48,7 @@ def test_both_forms_have_the_same_flags() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     flags.add_arguments(parser)
     by_argparse = {action.dest for action in parser._actions}
-    by_click = {option.name for option in script.params} - {"lr", "disback_resume"}
+    by_click = {option.name for option in script.params} - {*HOSTS_OWN, "disback_resume"}
     assert by_click == by_argparse == {"disback", *(f"disback_{f.name}" for f in flags.flags())}
 
 
@@ -84,3 +88,19 @@ def test_a_local_teacher_takes_the_place_of_a_download(tmp_path: Path) -> None:
         click.UsageError, match=r"'three' from \(only one, two\): give .*--edm_file"
     ):
         diff_instruct_teacher.choose(addresses, "three", None)
+
+
+def test_a_schedule_longer_than_the_run_is_told_in_steps(caplog: pytest.LogCaptureFixture) -> None:
+    given = [*ON, *RECORD, "--disback_interval", "10", "--batch", "100"]
+    settings(*given, "--duration", "0.006")  # 6,000 images, 60 steps
+    assert caplog.text == ""
+    settings(*given, "--duration", "0.005")  # 50 = 20 + 3 * 10
+    assert "--duration 0.005 --batch 100: the run has 50 steps, but rec" in caplog.text
+
+
+def test_a_node_after_the_first_step_of_a_warm_up_is_refused() -> None:
+    first = [*ON, "--disback_record_iters", "5", "--disback_record_at", "1,5"]
+    settings(*first)
+    done = CliRunner().invoke(script, [*first, "--lr_warmup_kimg", "1"])
+    assert done.exit_code == 2
+    assert "--lr_warmup_kimg 1 the learning rate begins at 0" in done.output

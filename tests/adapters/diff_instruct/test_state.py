@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from disback_plugin import DisBack, DisBackConfig
+from disback_plugin.adapters.diff_instruct import DiffInstructHost
 from disback_plugin.adapters.diff_instruct import teacher as diff_instruct_teacher
-from disback_plugin.adapters.diff_instruct.adapter import DiffInstructHost
 from disback_plugin.adapters.diff_instruct.overlay import Overlay, TrainingState
 from disback_plugin.errors import AdapterError, ConfigError, SessionError
 

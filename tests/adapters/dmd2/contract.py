@@ -6,7 +6,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from disback_plugin import DisBack, DisBackConfig
-from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
+from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
 from tests.testing.toy_contract import ToyContract
 
 

@@ -7,7 +7,7 @@ import dmd2_patches
 from tests.adapters.cases import Case
 from tests.adapters.dmd2.inputs import EDM_LABELS, EDM_SIDE, LATENT, make_inputs
 from tests.adapters.launching import ROOT
-from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run
+from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run, as_flags
 
 __all__ = ["DMD2", "NUM_ROWS", "PICTURES", "ROOT", "SMALL_HOST", "copy_checkout"]
 
@@ -73,7 +73,7 @@ class DMD2(PatchedHost):
         common = {"output_path": out / "output", "cache_dir": out / "cache"}
         common |= {"train_iters": num_steps, "wandb_iters": PICTURES}
         if not self.is_real:
-            return [*_pairs(common), *extra]
+            return [*as_flags(common), *extra]
         common |= {
             "generator_lr": "1e-3",
             "guidance_lr": "1e-3",
@@ -87,7 +87,7 @@ class DMD2(PatchedHost):
         own = self._edm_arguments() if kind == "edm" else self._sd_arguments(kind, out)
         flags = ["--initialie_generator", *(["--log_loss"] if kind != "edm" else [])]
         flags += ["--sdxl"] if kind == "sdxl" else []
-        return [*_pairs({**common, **own}), *flags, *extra]  # the last of a repeated one counts
+        return [*as_flags({**common, **own}), *flags, *extra]  # the last of a repeated one counts
 
     def _edm_arguments(self) -> dict[str, object]:
         return {
@@ -110,10 +110,6 @@ class DMD2(PatchedHost):
             "grid_size": 1,
             "real_guidance_scale": 8 if kind == "sdxl" else 1.75,
         }
-
-
-def _pairs(values: dict[str, object]) -> list[str]:
-    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
 
 FSDP = {

@@ -35,6 +35,14 @@ def arguments(path: Path, *more: str) -> argparse.Namespace:
     return parser.parse_args([*(on if path != Path() else []), *more])
 
 
+def started(path: Path, kind: str = "dmd2-sd", half: bool = False) -> tuple[Overlay, Any]:
+    """An overlay that is attached, and its model."""
+    model = make_model(half)
+    overlay = Overlay(arguments(path), model, kind)
+    overlay.attach(model)
+    return overlay, model
+
+
 def train(overlay: Overlay, model: Any, steps: range) -> None:
     """The fake score moves every step, the generator when it may."""
     for step in steps:

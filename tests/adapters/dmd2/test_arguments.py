@@ -19,6 +19,9 @@ RECORD = ["--disback_record_iters", "20", "--disback_record_every", "5"]
 def parse(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="train_sd.py")
     parser.add_argument("--gan_alone", action="store_true")
+    parser.add_argument("--train_iters", type=int, default=10**6)
+    parser.add_argument("--warmup_step", type=int, default=0)
+    parser.add_argument("--checkpoint_path")
     add_arguments(parser)
     args = parser.parse_args(list(arguments))
     check_arguments(parser, args)
@@ -151,3 +154,47 @@ def test_what_cannot_work_is_refused_with_the_reason(
         parse(*arguments)
     assert stop.value.code == 2
     assert re.search(reason, capsys.readouterr().err.replace("\n", " "))
+
+
+@pytest.mark.parametrize(
+    ("more", "needed"),
+    [
+        (["--disback_interval", "10"], 20 + 3 * 10),
+        (["--disback_intervals", "1,2,3"], 20 + 6),
+        (["--disback_arm", "warm"], 20),
+    ],
+)
+def test_a_schedule_longer_than_the_run_is_told_before_anything_loads(
+    caplog: pytest.LogCaptureFixture, more: list[str], needed: int
+) -> None:
+    parse(*ON, *RECORD, *more, "--train_iters", str(needed + 1))
+    assert caplog.text == ""
+    parse(*ON, *RECORD, *more, "--train_iters", str(needed))
+    assert f"--train_iters {needed}: the run has {needed} steps, but recording" in caplog.text
+    assert f"over 4 nodes take {needed}, so it would end before the teacher's turn" in caplog.text
+
+
+def test_the_schedule_of_a_reused_path_is_held_against_the_run_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = DegradationPath.create(tmp_path, {"weight": torch.ones(3)})
+    for step in (1, 2, 3):
+        path.append({"weight": torch.ones(3) + step}, step)
+    path.finish()
+    reuse = ["--disback", "--disback_path", str(tmp_path), "--disback_interval", "5"]
+    parse(*reuse, "--train_iters", "11")
+    assert caplog.text == ""
+    parse(*reuse, "--train_iters", "10")
+    assert "over 3 nodes take 10" in caplog.text
+
+
+def test_a_node_after_the_first_step_of_a_warm_up_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = [*ON, "--disback_record_iters", "20", "--disback_record_at", "1,5,20"]
+    parse(*first)
+    parse(*ON, *RECORD, "--warmup_step", "500")
+    parse(*first, "--warmup_step", "500", "--checkpoint_path", "c")  # past its warm-up
+    with pytest.raises(SystemExit):
+        parse(*first, "--warmup_step", "500")
+    assert "--warmup_step 500 the learning rate begins at 0" in capsys.readouterr().err

@@ -18,6 +18,9 @@ SCRIPTS = sorted(
     for folder in ("sdxl", "sdv1.5", "imagenet")
     for script in (ROOT / "experiments" / folder).glob("*.sh")
 )
+scripts = pytest.mark.parametrize(
+    "script", SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
+)
 ENDLESS = 10_000_000  # DMD2's way to say: until it is stopped
 VARIABLES = {
     "DMD2": "/dmd2",
@@ -60,9 +63,7 @@ def arguments(script: Path, *more: str) -> tuple[str, list[str]]:
     return words[place], words[place + 1 :]
 
 
-@pytest.mark.parametrize(
-    "script", SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
-)
+@scripts
 def test_the_checkpoint_of_the_last_iteration_is_saved(script: Path) -> None:
     """DMD2 saves where step % log_iters == 0, and its last step is train_iters - 1."""
     _, words = arguments(script)
@@ -98,9 +99,7 @@ def test_there_is_a_script_for_every_published_setting() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "script", SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
-)
+@scripts
 def test_every_variable_is_set_or_named(script: Path) -> None:
     names = required(script)
     assert {"DMD2", "CHECKPOINT_PATH", "OUT"} < set(names) <= set(VARIABLES)
@@ -111,9 +110,7 @@ def test_every_variable_is_set_or_named(script: Path) -> None:
         assert done.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "script", SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
-)
+@scripts
 def test_the_plugins_arguments_are_the_papers(script: Path) -> None:
     _, words = arguments(script)
     parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -133,9 +130,7 @@ def test_the_plugins_arguments_are_the_papers(script: Path) -> None:
         assert config.schedule.settings() == {"name": "fixed", "interval": 1000}
 
 
-@pytest.mark.parametrize(
-    "script", SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
-)
+@scripts
 def test_dmd2_knows_every_argument(script: Path, upstream: Path) -> None:
     entry, words = arguments(script, "--seed", "3")
     tree = ast.parse((upstream / entry).read_text())

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
-from disback_plugin.adapters.dmd2.adapter import DMD2Host, remember_teacher
+from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
 from disback_plugin.adapters.dmd2.overlay import Overlay
 from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
-from tests.adapters.dmd2.linear_host import arguments, make_model, network, train
-from tests.hosts.toy import same, tensors_of
+from tests.adapters.dmd2.linear_host import arguments, make_model, network, started, train
+from tests.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(tmp_path: Path) -> None:
@@ -32,9 +32,7 @@ def test_off_it_does_nothing(tmp_path: Path) -> None:
 def test_a_16_bit_teacher_comes_back_to_the_byte_and_nodes_are_measured_without_its_rounding(
     tmp_path: Path,
 ) -> None:
-    model: Any = make_model(half=True)
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path", half=True)
     before = tensors_of(model.guidance_model.real_unet)
     train(overlay, model, range(3))
     path = DegradationPath.open(tmp_path / "path")
@@ -49,9 +47,7 @@ def test_a_16_bit_teacher_comes_back_to_the_byte_and_nodes_are_measured_without_
 
 
 def test_nodes_take_no_memory_beside_the_hosts(tmp_path: Path) -> None:
-    model: Any = make_model()
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path")
     train(overlay, model, range(3))
     places = {name: value.data_ptr() for name, value in model.named_parameters()}
     train(overlay, model, range(3, 6))
@@ -79,13 +75,22 @@ def test_the_teacher_survives_a_checkpoint_that_holds_a_node(tmp_path: Path) -> 
 
 
 def test_a_checkpoint_with_a_node_is_not_trained_on_without_the_flag(tmp_path: Path) -> None:
-    model = make_model()
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path")
     train(overlay, model, range(4))
     overlay.save(str(tmp_path))
     off = Overlay(arguments(Path(), "--ckpt_only_path", str(tmp_path)), model, "dmd2-sd")
     with pytest.raises(SessionError, match=r"its real_unet holds node 1.*Resume it with --disback"):
+        off.attach(model)
+
+
+def test_a_recording_is_not_gone_on_with_without_the_flag(tmp_path: Path) -> None:
+    model = make_model()
+    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
+    overlay.attach(model)
+    train(overlay, model, range(1))
+    overlay.save(str(tmp_path))
+    off = Overlay(arguments(Path(), "--ckpt_only_path", str(tmp_path)), model, "dmd2-sd")
+    with pytest.raises(SessionError, match=r"saved while recording.*Resume it with --disback"):
         off.attach(model)
 
 
@@ -119,9 +124,7 @@ def test_a_node_without_its_side_file_is_refused(tmp_path: Path, half: bool) -> 
 
 
 def test_a_save_makes_its_folder_for_the_host_has_not_yet(tmp_path: Path) -> None:
-    model = make_model()
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-edm")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path", "dmd2-edm")
     train(overlay, model, range(1))
     overlay.save(str(tmp_path / "time_1" / "checkpoint_model_000000"))
     saved = tmp_path / "time_1" / "checkpoint_model_000000"
@@ -129,9 +132,7 @@ def test_a_save_makes_its_folder_for_the_host_has_not_yet(tmp_path: Path) -> Non
 
 
 def test_with_both_checkpoints_the_whole_ones_side_file_counts(tmp_path: Path) -> None:
-    model = make_model()
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path")
     train(overlay, model, range(2))
     overlay.save(str(tmp_path / "whole"))
     (tmp_path / "weights").mkdir()
@@ -148,18 +149,14 @@ def test_with_both_checkpoints_the_whole_ones_side_file_counts(tmp_path: Path) -
 def test_a_resume_with_no_step_left_does_not_warn(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = make_model()
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path")
     train(overlay, model, range(6))
     overlay.save(str(tmp_path))
-    again = Overlay(arguments(tmp_path / "path"), make_model(), "dmd2-sd")
-    again.attach(make_model())
+    again, _ = started(tmp_path / "path")
     again.load(str(tmp_path))
     again.close()
     assert "never installed a node" not in caplog.text
-    stopped = Overlay(arguments(tmp_path / "other"), model := make_model(), "dmd2-sd")
-    stopped.attach(model)
+    stopped, model = started(tmp_path / "other")
     train(stopped, model, range(2))
     stopped.close()
     assert "never installed a node" in caplog.text
@@ -185,9 +182,7 @@ def test_the_published_key_layout_is_refused_never_loaded_as_a_no_op(
     tmp_path: Path, prefix: str
 ) -> None:
     """The published DisBack loads its nodes under these keys non-strictly: nothing matches."""
-    model: Any = make_model()
-    overlay = Overlay(arguments(tmp_path / "path"), model, "dmd2-sd")
-    overlay.attach(model)
+    overlay, model = started(tmp_path / "path")
     train(overlay, model, range(3))
     host = DMD2Host(model, remember_teacher(make_model()))
     config = DisBackConfig(path=tmp_path / "path")

@@ -1,7 +1,5 @@
-"""`disback dmd2`: the patches in a checkout, DMD2's own and the small host's."""
+"""`disback dmd2`: a choice of repairs, the diff, a tree that is accepted by force."""
 
-import ast
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,90 +7,26 @@ from pathlib import Path
 import pytest
 
 from disback_plugin.cli import main
-from dmd2_patches import FEATURES, KNOWN_TREE, PATCHES, REPAIRS
-from tests.adapters.dmd2.host import ROOT, SMALL_HOST, copy_checkout
+from dmd2_patches import FEATURES, REPAIRS
+from tests.adapters.dmd2.host import ROOT, copy_checkout
+from tests.adapters.test_patches import contents
 
 pytest.importorskip("libcst")
 
 
-def contents(tree: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(tree)): file.read_bytes()
-        for file in sorted(tree.rglob("*"))
-        if file.is_file()
-    }
-
-
-@pytest.fixture
-def copy(upstream: Path, tmp_path: Path) -> Path:
-    return copy_checkout(upstream, tmp_path / "DMD2")
-
-
-def test_all_patches_apply_to_dmd2_and_revert_restores_every_byte(
-    copy: Path, capsys: pytest.CaptureFixture[str]
+def test_a_changed_tree_is_patched_by_force_only_and_said_to_be_accepted(
+    upstream: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = contents(copy)
-    assert main(["dmd2", "apply", str(copy)]) == 0
-    after = contents(copy)
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {file for patch in PATCHES for file in patch.files}
-    for name in changed:
-        ast.parse(after[name])
-    assert main(["dmd2", "apply", str(copy)]) == 0
-    assert contents(copy) == after
-    capsys.readouterr()
-    assert main(["dmd2", "status", str(copy)]) == 0
-    assert capsys.readouterr().out.count("  applied  ") == len(PATCHES)
-    assert main(["dmd2", "revert", str(copy)]) == 0
-    assert contents(copy) == before
-
-
-def test_dmd2_without_its_history_is_known_and_a_changed_one_is_not(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert not (copy / ".git").exists()
-    assert main(["dmd2", "status", str(copy)]) == 0
+    copy = copy_checkout(upstream, tmp_path / "DMD2")
     script = copy / "main" / "train_sd.py"
     script.write_bytes(script.read_bytes() + b"\n")
     assert main(["dmd2", "status", str(copy)]) == 1
-    assert main(["dmd2", "apply", str(copy)]) == 2
-    assert "main/train_sd.py is not the known release's" in capsys.readouterr().err
     assert main(["dmd2", "apply", str(copy), "--force"]) == 0
     capsys.readouterr()
     assert main(["dmd2", "status", str(copy)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(": unknown tree, accepted by --force")
     assert lines[1] == "  main/train_sd.py is not the known release's, but was accepted"
-
-
-RELIED_ON = (
-    *(f"main/edm/edm_{name}.py" for name in ("guidance", "network", "unified_model")),
-    *("main/sd_image_dataset.py", "main/sd_unet_forward.py"),
-)
-
-
-def test_files_that_the_patches_rely_on_are_known_too(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in RELIED_ON:
-        before = (copy / name).read_bytes()
-        (copy / name).write_bytes(before + b"# mine\n")
-        assert main(["dmd2", "apply", str(copy)]) == 2
-        message = capsys.readouterr().err
-        assert f": {name} is not the known release's" in message
-        assert "--force" in message
-        (copy / name).write_bytes(before)
-    assert main(["dmd2", "status", str(copy)]) == 0
-
-
-def test_every_patched_file_is_known() -> None:
-    patched = {file for patch in PATCHES for file in patch.files}
-    assert set(KNOWN_TREE) == patched | set(RELIED_ON)
-
-
-@pytest.fixture
-def small_copy(tmp_path: Path) -> Path:
-    return copy_checkout(SMALL_HOST, tmp_path / "small")
 
 
 def test_repairs_are_chosen_by_name(small_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,21 +99,3 @@ def test_the_diff_shows_what_apply_does(
     assert contents(small_copy) == before
     assert "+        self.disback.close()  # disback" in shown
     assert "DataLoaderConfiguration" not in shown
-
-
-def test_a_folder_that_is_no_checkout_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["dmd2", "apply", str(tmp_path)]) == 2
-    assert "is no checkout of DMD2" in capsys.readouterr().err
-    shutil.rmtree(tmp_path)
-
-
-def test_patches_have_names_of_their_own_and_insert_few_lines() -> None:
-    names = [patch.name for patch in PATCHES]
-    assert len(set(names)) == len(names)
-    assert {patch.kind for patch in REPAIRS} == {"repair"}
-    assert {patch.kind for patch in FEATURES} == {"feature"}
-    for patch in PATCHES:
-        for edit in patch.edits:
-            assert getattr(edit, "code", "").count("\n") < 3, f"{patch.name}: logic is ours to keep"

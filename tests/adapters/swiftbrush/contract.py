@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.adapters.swiftbrush.overlay import Overlay, add_arguments
+from tests.adapters.runs import as_flags
 from tests.testing.toy_contract import ToyContract
 
 
@@ -23,7 +24,7 @@ def arguments(config: DisBackConfig) -> argparse.Namespace:
     given |= {"record_iters": config.record.num_steps, **config.schedule.settings()}
     given["record_at"] = ",".join(map(str, config.record.node_steps))
     given["schedule"] = given.pop("name")
-    flags = [part for name, value in given.items() for part in (f"--disback_{name}", str(value))]
+    flags = as_flags({f"disback_{name}": value for name, value in given.items()})
     return parser.parse_args(["--disback", *flags])
 
 

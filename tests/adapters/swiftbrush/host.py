@@ -6,7 +6,7 @@ from pathlib import Path
 import swiftbrush_patches
 from tests.adapters.cases import Case
 from tests.adapters.dmd2.inputs import LATENT
-from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run
+from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run, as_flags
 from tests.adapters.swiftbrush.inputs import make_inputs
 
 SMALL_HOST = ADAPTERS / "swiftbrush" / "small"
@@ -72,4 +72,4 @@ class SwiftBrush(PatchedHost):
             "learning_rate": 1e-4,
             "learning_rate_lora": 1e-2,
         }
-        return [part for name, value in own.items() for part in (f"--{name}", str(value))]
+        return as_flags(own)

@@ -35,6 +35,12 @@ def arguments(path: Path | None) -> argparse.Namespace:
     return parser.parse_args([] if path is None else on)
 
 
+def started(inputs: Path, path: Path) -> tuple[Overlay, Any, Any]:
+    """An overlay that is on, its student and its teacher."""
+    unet, teacher_lora = make_unets(inputs)
+    return Overlay(arguments(path), unet, teacher_lora), unet, teacher_lora
+
+
 def answer(model: Any) -> Tensor:
     """The network's output for one fixed input."""
     generator = torch.Generator().manual_seed(1)

@@ -11,7 +11,7 @@ from torch import nn
 from disback_plugin.adapters.swiftbrush.checkpoints import FILE_NAME, loading, saving
 from disback_plugin.errors import SessionError
 from tests.adapters.swiftbrush.lora_unet import make_unets, move
-from tests.hosts.toy import same, tensors_of
+from tests.toy import same, tensors_of
 
 
 def save_hook(models: list[Any], weights: list[Any], output_dir: str) -> None:

@@ -1,5 +1,6 @@
 """What the patched script calls, in one process, on two tiny UNets."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,14 @@ import pytest
 import torch
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
-from disback_plugin.adapters.swiftbrush import adapter as swiftbrush
-from disback_plugin.adapters.swiftbrush.adapter import SwiftBrushHost
-from disback_plugin.adapters.swiftbrush.overlay import Overlay, loggable
+from disback_plugin.adapters import swiftbrush
+from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.adapters.swiftbrush.overlay import (
+    Overlay,
+    add_arguments,
+    check_arguments,
+    loggable,
+)
 from disback_plugin.errors import AdapterError, SessionError
 from tests.adapters.swiftbrush.lora_unet import (
     NUM_STEPS,
@@ -19,9 +25,10 @@ from tests.adapters.swiftbrush.lora_unet import (
     make_unets,
     move,
     real_score,
+    started,
     train,
 )
-from tests.hosts.toy import same, tensors_of
+from tests.toy import same, tensors_of
 
 
 def test_off_it_does_nothing(inputs: Path, tmp_path: Path) -> None:
@@ -42,8 +49,7 @@ def test_off_it_does_nothing(inputs: Path, tmp_path: Path) -> None:
 def test_the_node_answers_between_the_hosts_switches_and_nowhere_else(
     inputs: Path, tmp_path: Path
 ) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, unet, teacher_lora = started(inputs, tmp_path / "path")
     teacher = answer(load(inputs))
     train(run, unet, teacher_lora, range(1))
     node = answer(teacher_lora)  # the fake score after one step: node 1
@@ -91,8 +97,7 @@ def test_the_student_is_held_still_while_recording(inputs: Path, tmp_path: Path)
 
 
 def test_accumulated_rounds_of_one_step_may_each_begin_it(inputs: Path, tmp_path: Path) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, _, teacher_lora = started(inputs, tmp_path / "path")
     for step in range(NUM_STEPS):
         for _ in range(3):
             run.begin_step(step)
@@ -103,13 +108,11 @@ def test_accumulated_rounds_of_one_step_may_each_begin_it(inputs: Path, tmp_path
 
 
 def test_a_resumed_session_walks_on(inputs: Path, tmp_path: Path) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, unet, teacher_lora = started(inputs, tmp_path / "path")
     answers = train(run, unet, teacher_lora, range(4))
     run.save(str(tmp_path / "checkpoint-4"))
     assert [file.name for file in (tmp_path / "checkpoint-4").iterdir()] == ["disback.json"]
-    again, other = make_unets(inputs)
-    resumed = Overlay(arguments(tmp_path / "path"), again, other)
+    resumed, again, other = started(inputs, tmp_path / "path")
     resumed.load(str(tmp_path / "checkpoint-4"))
     walked = train(resumed, again, other, range(4, NUM_STEPS))
     assert torch.equal(walked[0], answers[3])
@@ -117,8 +120,7 @@ def test_a_resumed_session_walks_on(inputs: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_made_on_the_way_back_needs_the_flag(inputs: Path, tmp_path: Path) -> None:
-    unet, teacher_lora = make_unets(inputs)
-    run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
+    run, unet, teacher_lora = started(inputs, tmp_path / "path")
     train(run, unet, teacher_lora, range(4))
     run.save(str(tmp_path))
     off = Overlay(arguments(None), *make_unets(inputs))
@@ -163,3 +165,42 @@ def test_arguments_reach_tensorboard_as_plain_values(tmp_path: Path) -> None:
     assert plain["disback"] is True
     assert plain["disback_interval"] == 2
     assert plain["disback_intervals"] is None
+
+
+def parse(*given: str, **hosts: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    on = ["--disback", "--disback_path", "p", "--disback_record_iters", "5", "--disback_record_at"]
+    args = parser.parse_args([*on, *given])
+    vars(args).update(hosts)
+    check_arguments(parser, args)
+    return args
+
+
+def test_a_schedule_longer_than_the_run_is_told(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse("2,5", "--disback_interval", "4", max_train_steps=10)
+    parse("2,5", "--disback_interval", "4", max_train_steps=None)  # epochs: not known yet
+    assert caplog.text == ""
+    parse("2,5", "--disback_interval", "4", max_train_steps=9)
+    assert "--max_train_steps 9: the run has 9 steps, but" in caplog.text
+    caplog.clear()
+    args = arguments(tmp_path / "path")
+    args.max_train_steps = 1
+    Overlay(args, *make_unets(inputs))
+    assert "--max_train_steps 1: the run has 1 step, but" in caplog.text
+
+
+def test_a_node_after_the_first_step_of_a_warm_up_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    warm = {"lr_scheduler": "cosine", "lr_warmup_steps": 500}
+    parse("1,5", lr_scheduler="constant", lr_warmup_steps=500)
+    parse("2,5", **warm)
+    parse("1,5", resume_from_checkpoint="latest", **warm)
+    with pytest.raises(SystemExit):
+        parse("1,5", **warm)
+    assert (
+        "--lr_scheduler cosine --lr_warmup_steps 500 the learning rate" in capsys.readouterr().err
+    )

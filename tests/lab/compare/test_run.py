@@ -24,6 +24,37 @@ def test_another_number_of_seeds_is_refused_before_anything_is_run(tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir()] == ["curves"]
 
 
+DAMAGE = {
+    "cut at a line": lambda text: text.splitlines(keepends=True)[0],
+    "cut": lambda text: text[:-9],
+    "flipped": lambda text: text.replace('"value": [', '"value": [1'),
+    "of another arm": lambda text: text.replace('"arm": "fixed"', '"arm": "warm"'),
+    "empty": lambda text: "",
+    "no text": lambda text: "\udcff",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_curves_that_are_not_what_was_written_are_refused(how: str, bench: Path) -> None:
+    file = bench / "curves" / "fixed-lr0.001-seeds2.jsonl"
+    whole = file.read_text()
+    file.write_text(DAMAGE[how](whole), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(RunError, match=r"fixed-lr0.001-seeds2.jsonl .*; delete it and run the com"):
+        compare(tiny_config(), bench, ["fixed"], [], 2)
+    file.write_text(whole)
+    (renamed := file.with_name("warm-lr0.001-seeds2.jsonl")).write_text(whole)
+    with pytest.raises(RunError, match=r"warm-lr0.001-seeds2.jsonl holds other curves than"):
+        compare(tiny_config(), bench, ["fixed"], [], 2)
+    renamed.unlink()
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compared") / "out"
+    compare(tiny_config(), out, ["fixed"], [], 2)
+    return out
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

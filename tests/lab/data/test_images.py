@@ -140,8 +140,8 @@ def test_a_limit_takes_images_from_all_over_with_their_labels(tmp_path):
     "image",
     [
         Image.new("L", (4, 4), 7),
-        Image.new("LA", (4, 4), (7, 9)),
-        Image.new("RGBA", (4, 4), (7, 7, 7, 9)),
+        Image.new("LA", (4, 4), (7, 255)),
+        Image.new("RGBA", (4, 4), (7, 7, 7, 255)),
         Image.new("CMYK", (4, 4), (248, 248, 248, 0)),
         Image.new("RGB", (4, 4), (7, 7, 7)).quantize(4),
     ],
@@ -204,7 +204,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
         ({"images": PIXELS[..., :2]}, r"images are uint8 \(6, 5, 5, 2\)"),
         ({"images": PIXELS, "labels": np.zeros(5, int)}, r"labels are int64 \(5,\), not 6 class"),
         ({"images": PIXELS, "labels": np.zeros(6)}, "labels are float64"),
-        ({"images": np.array([b"a", None], object)}, "cannot be read: Object arrays"),
+        ({"images": np.array([b"a", None], object)}, "cannot be read: it holds Python objects"),
         ({"images": PIXELS, "labels": np.full(6, 2**40)}, r"labels are int64 \(6,\), not 6 class"),
         ({"images": PIXELS, "labels": np.arange(-1, 5)}, r"labels are int64 \(6,\), not 6 class"),
         ({"images": PIXELS[:0], "labels": np.zeros(0, int)}, "holds no images"),
@@ -216,6 +216,29 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
 def test_arrays_of_another_form_are_refused(tmp_path, arrays, message):
     with pytest.raises(DataError, match=message):
         open_images(write_npz(tmp_path / "a.npz", **arrays))
+
+
+def test_arrays_that_would_fill_the_memory_are_refused_unread(tmp_path, monkeypatch):
+    file = write_npz(tmp_path / "a.npz", images=PIXELS)
+    monkeypatch.setattr("os.sysconf", lambda name: 10)
+    with pytest.raises(DataError, match=r"its arrays take 578 bytes of memory; there are 100"):
+        open_images(file)
+
+
+@pytest.mark.parametrize("damage", [slice(0, 40), slice(0, -30), slice(7, None)])
+def test_a_damaged_or_foreign_npz_is_named(tmp_path, damage):
+    file = write_npz(tmp_path / "a.npz", images=PIXELS)
+    for content in (file.read_bytes()[damage], b"\x80\x04pickle"):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz cannot be read: (?!.*allow_pickle)"):
+            read(open_images(file))
+
+
+@pytest.mark.parametrize("offsets", [[0, 9, 5], [-1, 5], [0, 10**6], [3, 3]])
+def test_offsets_outside_the_bytes_are_refused(tmp_path, offsets):
+    file = write_npz(tmp_path / "a.npz", jpeg=PIXELS.ravel(), offsets=np.array(offsets))
+    with pytest.raises(DataError, match="offsets do not rise from 0 to the 450 bytes"):
+        open_images(file)
 
 
 def test_a_source_without_images_is_refused(tmp_path):

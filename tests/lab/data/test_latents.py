@@ -62,3 +62,56 @@ def test_what_does_not_fit_is_refused_by_name(folder):
 def test_a_folder_without_latents_is_none(tmp_path):
     assert not is_latents(tmp_path)
     assert not is_latents(tmp_path / "nowhere")
+
+
+def numbered(folder, *names):
+    for number, name in enumerate(names):
+        np.save(folder / f"{name}.npy", np.full((1, 4, 1, 1), number, np.float32))
+    return folder
+
+
+def test_numbered_files_meet_their_prompts_by_number(tmp_path):
+    numbered(tmp_path, *(f"latents_{number}" for number in range(12)))
+    (tmp_path / "prompts.txt").write_text("".join(f"{number}\n" for number in range(12)))
+    (tmp_path / "._latents_0.npy").write_bytes(b"what macOS leaves")
+    source = open_latents(tmp_path)
+    assert [prompt for _, prompt in source.rows(12)] == [
+        str(int(latent.max())) for latent, _ in source.rows(12)
+    ]
+    assert source.sample(11) == "latents_11.npy, row 0 -> 11"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\n\n", None),
+        (b"\xef\xbb\xbfa\r\nb\r\n", None),
+        (b"a\nb\n\n", r"prompts\.txt has 3 lines for 2 latents, 1 of them blank"),
+        (b"a\rb\n", r"prompts\.txt has 1 line for 2 latents"),
+        (b"a\rb\nc", r"line 1 has a bare CR in it"),
+        (b"a\nb" + b"c" * 70_000, r"line 2 has 70,001 characters"),
+        ("a\nb".encode("utf-16-le"), r"prompts\.txt is no text in UTF-8"),
+        (b"a\n\xff", r"prompts\.txt is no text in UTF-8 \(the byte 0xff at 2\)"),
+    ],
+)
+def test_prompts_are_lines_whatever_the_editor_or_an_error(tmp_path, content, message):
+    numbered(tmp_path, "a", "b")
+    (tmp_path / "prompts.txt").write_bytes(content)
+    if message is None:
+        assert open_latents(tmp_path).prompts == content.decode("utf-8-sig").split()[:2] + (
+            [""] if b"\n\n" in content else []
+        )
+    else:
+        with pytest.raises(DataError, match=message):
+            open_latents(tmp_path)
+
+
+def test_no_library_s_advice_to_load_pickles_reaches_anybody(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a\n")
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,4,1,1), }" + b" " * 60_000
+    large = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    for content in (large, b"\x80\x04pickle", b"PK\3\4", b""):
+        (tmp_path / "a.npy").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npy cannot be read: ") as found:
+            open_latents(tmp_path)
+        assert "allow_pickle" not in str(found.value)

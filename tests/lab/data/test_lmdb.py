@@ -84,6 +84,10 @@ def test_labels_of_shape_n_by_1_are_read_too(images):
         ({"labels_4_data": None}, "has 11 of the 12 rows of labels"),
         ({"labels_4_data": b"\1\0\0\0"}, r"labels_4_data has 4 bytes, but \(\) as int64 takes 8"),
         ({"labels_4_data": b"\xff" * 8}, r"labels are -1\.\.4"),
+        ({"labels_4_data": None, "labels_05_data": bytes(8)}, "has 11 of the 12 rows of labels"),
+        ({"images_shape": b"9000000000000 3 4 6"}, r"9,000,000,000,000 rows, but 26 keys are"),
+        ({"images_shape": b"12 3 4000000000 6000000"}, r"images_0_data has 72 bytes, but \(3, 4"),
+        ({"images_shape": b"9" * 5000}, "which is no shape"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(images, entries, message):
@@ -101,6 +105,22 @@ def test_a_missing_row_or_prompt_is_named_when_it_is_drawn(images, latents):
         LatentLMDB(latents)
     with pytest.raises(DataError, match="holds no latents"):
         LatentLMDB(images)
+
+
+def test_a_prompt_that_is_no_text_is_named(latents):
+    edit(latents, prompts_3_data=b"caf\xe9")
+    with pytest.raises(DataError, match="latents: one of prompts is no text in UTF-8"):
+        LatentLMDB(latents).prompts(range(NUM))
+
+
+@pytest.mark.parametrize("size", [0, 10, 4096, 5000])
+def test_a_file_cut_anywhere_is_named(images, size):
+    file = images / "data.mdb"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"data\.mdb (cannot be opened|is truncated)"):
+        ImageLMDB(images)
+    with pytest.raises(DataError, match="give the folder that holds it"):
+        ImageLMDB(file)
 
 
 def test_damaged_files_are_refused_and_not_read_past_their_end(images):

@@ -77,6 +77,31 @@ def test_json_lines_and_csv_are_read_the_same_way(tmp_path):
     assert list(load_prompts(tmp_path / "p.csv")) == ['a, "b"\nc', "d"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.csv", b"a red dog\na blue cat\n", "its first line, .'a red dog'.*, should name"),
+        ("p.csv", b"prompt,prompt\na,b\n", "could be in any of prompt, prompt; choose a column"),
+        ("p.csv", b"prompt\ncaf\xe9\n", r"could be in none of prompt|p\.csv cannot be read"),
+        ("p.csv", b"", r"p\.csv cannot be read"),
+        ("p.jsonl", b'{"prompt": ', r"p\.jsonl cannot be read"),
+        ("p.jsonl", b"[" * 10_000, r"p\.jsonl cannot be read"),
+        ("p.parquet", b"PAR1", r"p\.parquet cannot be read"),
+    ],
+)
+def test_tables_that_leave_a_guess_or_are_damaged_are_refused(tmp_path, name, content, message):
+    pytest.importorskip("pyarrow", reason="needs pip install 'disback_plugin[data]'")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_prompts(tmp_path / name)
+
+
+def test_a_mark_and_line_ends_of_windows_are_no_part_of_a_table(tmp_path):
+    pytest.importorskip("pyarrow", reason="needs pip install 'disback_plugin[data]'")
+    (tmp_path / "p.csv").write_bytes(b"\xef\xbb\xbfprompt,n\r\na,1\r\n\r\nb,2\r\n")
+    assert list(load_prompts(tmp_path / "p.csv")) == ["a", "b"]
+
+
 def test_a_saved_hugging_face_data_set_is_read_in_its_order(hugging_face, tmp_path):
     whole = hugging_face.Dataset.from_dict({"prompt": ["a", "b", "c"], "n": [1, 2, 3]})
     whole.select([2, 0]).save_to_disk(tmp_path / "chosen")

@@ -3,12 +3,13 @@
 import os
 import pickle
 import random
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
-from disback_plugin.errors import DataError
+from disback_plugin.errors import DataError, DisBackError
 from disback_plugin.lab.data import PromptSet, load_prompts
 
 PROMPTS = ["a red dog", "café, 東京 🗼", "two  spaces\u2028and a line separator"]
@@ -122,6 +123,22 @@ def test_a_pickle_of_anything_but_strings_is_refused(tmp_path):
         load_prompts(pickle_file(tmp_path, ["a", "\ud800"]), trust_pickle=True)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05]r\xff\xff\xff\x7f0",  # number 2**31 - 1 of what was seen: an array of that size
+        b"\x80\x05\x96\x00\x00\x00\x00\x20\x00\x00\x00",  # 137 GB of zeros to be filled
+        b"\x80\x05\x8d\x00\x00\x00\x00\x00\x00\x10\x00",  # a text of 2**52 bytes
+    ],
+)
+def test_a_pickle_of_some_bytes_takes_little_memory(tmp_path, content):
+    (tmp_path / "captions.pkl").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="no readable pickle"):
+        load_prompts(tmp_path / "captions.pkl", trust_pickle=True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
 def test_damaged_pickles_give_prompts_or_an_error_of_ours(tmp_path):
     whole, random_ = pickle.dumps(PROMPTS), random.Random(0)
     file, refused = tmp_path / "captions.pkl", 0
@@ -134,3 +151,30 @@ def test_damaged_pickles_give_prompts_or_an_error_of_ours(tmp_path):
         except DataError:
             refused += 1
     assert refused > 250
+
+
+def test_what_is_no_prompt_is_refused_without_reading_it_whole(tmp_path):
+    for content, message in (
+        (b"a\n" + b"b" * 10**6, r"line 2 is too long for a prompt"),
+        (b"a\n" + b"b" * 70_000, r"prompt 1 is no valid text \(70,000 characters\)"),
+        ("a\nb".encode("utf-16-le"), r"prompt 0 is no valid text"),
+    ):
+        with pytest.raises(DataError, match=message) as found:
+            load_prompts(text_file(tmp_path, content))
+        assert len(str(found.value)) < 1000
+
+
+def test_pipes_devices_and_addresses_are_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "b.csv").symlink_to("/dev/zero")
+    for spec, message in (
+        (tmp_path / "a.txt", "is a pipe, not a file"),
+        (tmp_path / "b.csv", "is a device, not a file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_prompts(spec)
+    with pytest.raises(DisBackError, match="https://a.org/p.txt is an address"):
+        load_prompts("https://a.org/p.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text_file(tmp_path, b"a")
+    assert list(load_prompts("~/prompts.txt")) == ["a"]

@@ -1,6 +1,8 @@
 """Curves: times to thresholds against literal ones, which way is better, files on disk."""
 
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,14 +89,30 @@ def test_curves_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     ]
     write_curves(tmp_path / "c.jsonl", curves)
     assert read_curves(tmp_path / "c.jsonl", curves[0].metric) == curves
-    assert (tmp_path / "c.jsonl").read_text().splitlines()[1] == (
+    line = (tmp_path / "c.jsonl").read_text().splitlines()[1]
+    assert re.sub("[0-9a-f]{64}", "SEAL", line) == (
         '{"arm": "warm", "student_lr": 0.002, "seed": 1, "num_nodes": null, '
         '"step": [0.0, 10.0, 20.0], "seconds": [0.0, 0.5, 1.0], "passes": [0.0, 90.0, 180.0], '
-        '"value": [8.0, Infinity, 0.123456]}'
+        '"value": [8.0, Infinity, 0.123456], '
+        '"sha256": "SEAL"}'
     )
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "c.jsonl").write_text('{"arm": "fixed"}\n')
-    with pytest.raises(RunError, match=r"c\.jsonl is damaged .*run the comparison again"):
-        read_curves(tmp_path / "c.jsonl", "fd_pixel")
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        (lambda text: '{"arm": "fixed"}\n', "KeyError: 'step'"),
+        (lambda text: text.replace("8.0", "9.0", 1), "its SHA-256 is not the one"),
+        (lambda text: text.replace("sha256", "sha257"), "its digest has the name 'sha257'"),
+        (lambda text: text[:-20], "JSONDecodeError"),
+        (lambda text: "[1]\n", "IndexError"),
+    ],
+)
+def test_a_damaged_file_is_named(damage: Callable[[str], str], seen: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.jsonl"
+    write_curves(file, [swept("warm", 2e-3, 1, [8.0, 1.0])])
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(
+        RunError, match=rf"c\.jsonl is damaged \(.*{seen}.*run the comparison again"
+    ):
+        read_curves(file, "fd_pixel")

@@ -89,7 +89,7 @@ def test_a_damaged_line_before_the_last_is_an_error_that_names_it(make_experimen
     folder = make_experiment().add("fixed", 0, {0: 9.0, 10: 5.0})
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     (folder / "metrics.jsonl").write_text("\n".join([lines[0][:20], lines[1]]))
-    with pytest.raises(RunError, match=r"metrics.jsonl, line 1, is damaged"):
+    with pytest.raises(RunError, match=r"line 1: .*metrics.jsonl is damaged"):
         read_runs([folder])
 
 
@@ -106,20 +106,28 @@ def test_after_a_resume_the_later_record_of_a_step_holds(tmp_path) -> None:
     ]  # fmt: skip
 
 
+FIELDS = (
+    '{"experiment": "toy", "arm": "fixed", "seed": 0, "num_steps": 1, "primary": "x", '
+    '"thresholds": THRESHOLDS, "status": "complete"}'
+)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         ("{", "not valid JSON"),
-        ('{"arm": "fixed"}', "lacks experiment, seed"),
-        (
-            '{"experiment": "toy", "arm": "fixed", "seed": 0, "num_steps": 1, "primary": "x", '
-            '"thresholds": 5, "status": "complete"}',
-            "wrong kind",
-        ),
+        ("[]", "not a JSON object: list"),
+        ('{"arm": "f\xff"}', "can't decode byte"),
+        ("[" * 100_000, "RecursionError"),
+        ('{"arm": "fixed"}', "experiment: Field required"),
+        (FIELDS.replace("THRESHOLDS", "5"), "thresholds: Input should be a valid tuple"),
+        (FIELDS.replace("THRESHOLDS", "[NaN]"), "thresholds.0: Input should be a finite number"),
+        (FIELDS.replace("THRESHOLDS", "[]").replace("complete", "cpmplete"), "status: Input"),
+        (f'{{"arm": "fixed", "sha257": "{64 * "a"}"}}', "its digest has the name 'sha257'"),
     ],
 )
 def test_a_damaged_run_json_is_a_clear_error(make_experiment, damage: str, message: str) -> None:
     folder = make_experiment().add("fixed", 0, {0: 9.0})
-    (folder / "run.json").write_text(damage)
-    with pytest.raises(RunError, match=message):
+    (folder / "run.json").write_text(damage, encoding="latin-1")
+    with pytest.raises(RunError, match=rf"(?s)run.json.*{message}.*run that arm and seed again"):
         read_runs([folder])

@@ -1,8 +1,12 @@
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from disback_plugin import sealed
 from disback_plugin.errors import RunError
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 
@@ -49,26 +53,80 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     assert CheckpointFolder(tmp_path / "none").latest() is None
 
 
-def _tear(folder: Path, how: str) -> None:
-    if how == "truncated":
-        file = folder / "student.safetensors"
-        file.write_bytes(file.read_bytes()[:-1])
-    elif how == "torn manifest":
-        (folder / "manifest.json").write_text('{"version": 1, "fi')
-    else:
-        (folder / how).unlink()
+def _flip(data: bytes) -> bytes:
+    return data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]
 
 
-@pytest.mark.parametrize(
-    "how", ["manifest.json", "state.json", "student.safetensors", "truncated", "torn manifest"]
-)
-def test_a_torn_checkpoint_is_skipped_and_its_step_written_again(tmp_path: Path, how: str) -> None:
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes] | None, str]] = {
+    "no manifest": ("manifest.json", None, "missing"),
+    "half a manifest": ("manifest.json", lambda data: data[:20], "not valid JSON"),
+    "another step": ("manifest.json", lambda data: data.replace(b": 20", b": 21"), "its SHA-256"),
+    "another key": ("manifest.json", lambda data: data.replace(b"files", b"filet"), "its SHA-256"),
+    "no seal": ("manifest.json", lambda data: data.replace(b'"sha256": "', b'"sha25v": "'), "name"),
+    "no text": ("manifest.json", lambda data: data.replace(b"ver", b"ve\xf3"), "can't decode"),
+    "no object": ("manifest.json", lambda data: b"[]", "not a JSON object"),
+    "no state": ("state.json", None, "missing"),
+    "a flipped state": ("state.json", _flip, "its SHA-256"),
+    "flipped tensors": ("student.safetensors", _flip, "its SHA-256"),
+    "cut tensors": ("student.safetensors", lambda data: data[:-1], r"\d+ bytes instead of \d+"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damage_is_an_error_that_names_the_file_and_deletes_nothing(
+    tmp_path: Path, how: str
+) -> None:
+    """No kill leaves half a checkpoint under its name: whatever is not whole there is damage."""
+    name, change, seen = DAMAGE[how]
     folder = _saved(tmp_path, 10, 20)
-    _tear(folder.folder / "step_000020", how)
-    with pytest.warns(UserWarning, match=r"step_000020 is incomplete"):
-        assert _step(folder) == 10
-    folder.save(_checkpoint(20))
-    assert _step(folder) == 20
+    file = folder.folder / "step_000020" / name
+    if change is None:
+        file.unlink()
+    else:
+        before = file.read_bytes()
+        file.write_bytes(change(before))
+        assert file.read_bytes() != before
+    there = sorted(folder.folder.rglob("*"))
+    advice = "delete .*step_000020 to go on from step_000010"
+    with pytest.raises(RunError, match=rf"step_000020/{name} is .*{seen}.*{advice}"):
+        folder.latest()
+    with pytest.raises(RunError, match="step_000020 is there, though .*earlier step"):
+        folder.save(_checkpoint(20))
+    assert sorted(folder.folder.rglob("*")) == there
+    shutil.rmtree(file.parent)
+    assert _step(folder) == 10
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path: Path) -> None:
+    folder = _saved(tmp_path, 10)
+    (folder.folder / "step_000010").rename(folder.folder / "step_000030")
+    with pytest.raises(RunError, match=r"manifest.json .*it is of step 10, .* is step_000030"):
+        folder.latest()
+
+
+def test_one_of_an_earlier_version_without_digest_is_read_and_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sealed, "_said", [])
+    folder = _saved(tmp_path, 10)
+    file = folder.folder / "step_000010" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest["sha256"]
+    file.write_text(json.dumps(manifest))
+    assert _step(folder) == _step(folder) == 10
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file} is of an earlier version, which kept no digests: such files are not checked"
+    ]
+
+
+def test_what_is_not_provably_a_checkpoint_of_this_run_is_not_pruned(tmp_path: Path) -> None:
+    folder, mine = _saved(tmp_path, 10, 20, keep=1), tmp_path / "mine"
+    mine.mkdir()
+    (folder.folder / "step_000001").symlink_to(mine)
+    (folder.folder / "step_000002").mkdir()
+    folder.save(_checkpoint(30))
+    names = {file.name for file in folder.folder.iterdir()}
+    assert names == {"step_000001", "step_000002", "step_000030"}
 
 
 def test_a_kill_while_writing_leaves_the_one_before_and_no_litter(tmp_path: Path) -> None:
@@ -81,20 +139,9 @@ def test_a_kill_while_writing_leaves_the_one_before_and_no_litter(tmp_path: Path
     assert {file.name for file in folder.folder.iterdir()} == {"step_000010", "step_000030"}
 
 
-@pytest.mark.parametrize("name", ["student.safetensors", "state.json"])
-def test_a_flipped_byte_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    folder = _saved(tmp_path, 10, 20)
-    file = folder.folder / "step_000020" / name
-    data = bytearray(file.read_bytes())
-    data[-2] ^= 1
-    file.write_bytes(bytes(data))
-    with pytest.raises(RunError, match=f"{name} is damaged"):
-        folder.latest()
-
-
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     folder = _saved(tmp_path, 10)
     manifest = folder.folder / "step_000010" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    sealed.write_sealed(manifest, {"version": 2, "step": 10, "files": {}})
     with pytest.raises(RunError, match="checkpoint format 2, this version reads 1"):
         folder.latest()

@@ -1,6 +1,5 @@
 """`disback path show --probe` on a run's path, and its refusal elsewhere."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.lab.trainer.roles import make_sampler
 from disback_plugin.measure import TeacherPull
 from tests.lab.trainer.conftest import tiny_config
+from tests.path.folders import edit
 
 pytestmark = pytest.mark.slow
 
@@ -69,9 +69,7 @@ def test_a_path_of_another_student_than_the_runs_initial_one_is_not_probed(
 ) -> None:
     shutil.copytree(path.parent.parent.parent, tmp_path / "out")
     other = tmp_path / "out" / "runs" / "disback-seed0" / "path"
-    manifest = json.loads((other / "path.json").read_text())
-    manifest["recording"]["student"] += 1
-    (other / "path.json").write_text(json.dumps(manifest))
+    edit(other, lambda manifest: manifest["recording"].update(student=1))
     assert main(["path", "show", str(other), "--probe"]) == 2
     assert "was not recorded for the initial student of its run" in capsys.readouterr().err
 

@@ -162,7 +162,7 @@ def test_killed_again_and_again(out: Path, finished: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [2, 7, 12])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_and_leaves_a_resumable_run(
     out: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals
 ) -> None:

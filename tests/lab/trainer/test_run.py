@@ -16,6 +16,7 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
 from disback_plugin.lab.trainer.run_folder import lock, read_config
 from disback_plugin.path import DegradationPath
+from disback_plugin.sealed import digest, fingerprints
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
 NAMES = ("disback-seed0", "warm-seed0", "fixed-seed0")
@@ -50,7 +51,10 @@ def test_a_run_leaves_exactly_these_files(finished: Path) -> None:
 
 
 def test_run_json_says_what_ran(finished: Path) -> None:
-    assert json.loads((finished / "runs" / "warm-seed0" / "run.json").read_text()) == {
+    run = finished / "runs" / "warm-seed0"
+    said = json.loads((run / "run.json").read_text())
+    assert said.pop("sha256") == digest(said)
+    assert said == {
         "experiment": "tiny",
         "arm": "warm",
         "seed": 0,
@@ -58,6 +62,7 @@ def test_run_json_says_what_ran(finished: Path) -> None:
         "primary": "energy_distance",
         "thresholds": [],
         "status": "complete",
+        "files": fingerprints(run, ["student.safetensors", "metrics.jsonl"]),
     }
     versions = json.loads((finished / "experiment.json").read_text())
     assert versions["torch"] == torch.__version__

@@ -12,7 +12,7 @@ from disback_plugin.diffusion import OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.experiment import Experiment
-from disback_plugin.lab.trainer.run_folder import read_config
+from disback_plugin.lab.trainer.run_folder import read_config, write_run
 from disback_plugin.pretrained import describe, load_denoiser
 from tests.lab.trainer.conftest import same_bits, tiny_config
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_loaded_from_a_run_is_said(out: Path, tmp_path: Path) -> 
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
     run = copy / "runs" / "fixed-seed0"
-    (run / "run.json").write_text((run / "run.json").read_text().replace("complete", "running"))
+    write_run(read_config(copy), run, "fixed", 0)
     with pytest.raises(
         CheckpointError, match="is not complete yet: let `disback run --resume` end it"
     ):
@@ -92,6 +92,7 @@ def test_what_cannot_be_loaded_from_a_run_is_said(out: Path, tmp_path: Path) -> 
         load_denoiser(f"run:{copy}")
     config = (copy / "config.yaml").read_text()
     (copy / "teacher" / "reference.json").write_text("{}")
+    (copy / "experiment.json").unlink()
     (copy / "config.yaml").write_text(
         config.replace("kind: denoiser\n  checkpoint: null\n  options: {}\n  sigma: 20.0\n"
                        "  timestep: null", "kind: generator")

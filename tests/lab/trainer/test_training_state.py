@@ -1,69 +1,18 @@
-"""EMA, optimizer state, metrics file and clean stop: the small parts of an exact resume."""
+"""EMA, metrics file and clean stop: the small parts of an exact resume."""
 
-import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load, save
 from torch import nn
-from torch.optim import SGD, AdamW
 
-from disback_plugin.errors import RunError
 from disback_plugin.lab.trainer.driver import Clock
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.log import MetricsLog
 from disback_plugin.lab.trainer.network import make_ema
-from disback_plugin.tensors import pack_optimizer, unpack_optimizer
 from tests.lab.trainer.conftest import lines
-
-
-def _trained(seed: int, kind: str) -> tuple[nn.Linear, torch.optim.Optimizer]:
-    torch.manual_seed(seed)
-    module = nn.Linear(3, 2)
-    optimizer: torch.optim.Optimizer = (
-        AdamW(module.parameters(), lr=0.1, betas=(0.5, 0.9), fused=True)
-        if kind == "adamw"
-        else SGD(module.parameters(), lr=0.1, momentum=0.9)
-    )
-    return module, optimizer
-
-
-def _step(module: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
-    module(torch.linspace(-1, 1, 6).reshape(2, 3)).square().sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_an_optimizer_goes_on_bit_for_bit_through_safetensors_and_json(kind: str) -> None:
-    module, optimizer = _trained(0, kind)
-    for _ in range(3):
-        _step(module, optimizer)
-    other, fresh = _trained(1, kind)
-    other.load_state_dict(module.state_dict())
-    tensors, plain = pack_optimizer(optimizer)
-    unpack_optimizer(fresh, load(save(tensors)), json.loads(json.dumps(plain)))
-    for _ in range(2):
-        _step(module, optimizer)
-        _step(other, fresh)
-    assert torch.equal(module.weight, other.weight)
-    assert torch.equal(module.bias, other.bias)
-    assert fresh.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
-
-
-def test_an_optimizer_state_of_other_parameters_is_refused() -> None:
-    module, optimizer = _trained(0, "adamw")
-    _step(module, optimizer)
-    tensors, plain = pack_optimizer(optimizer)
-    wider = AdamW(nn.Linear(4, 2).parameters(), fused=True)
-    with pytest.raises(RunError, match=r"'0.exp_avg' has shape \(2, 3\)"):
-        unpack_optimizer(wider, tensors, plain)
-    more = AdamW(nn.Sequential(nn.Linear(3, 2), nn.Linear(3, 2)).parameters(), fused=True)
-    with pytest.raises(RunError, match="other parameter groups"):
-        unpack_optimizer(more, tensors, plain)
 
 
 def test_the_ema_starts_at_the_weights_and_follows_its_recurrence() -> None:
@@ -109,6 +58,19 @@ def test_the_first_signal_asks_the_second_stops_and_handlers_come_back() -> None
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SIGINT is in what a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interrupt.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupt.requested
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_clock_counts_what_runs_and_carries_over(monkeypatch: pytest.MonkeyPatch) -> None:

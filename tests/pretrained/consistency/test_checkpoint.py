@@ -68,9 +68,9 @@ def test_other_formats_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a safetensors file, not OpenAI's .pt"):
         read_openai_checkpoint(tmp_path / "model.safetensors")
     (tmp_path / "edm.pkl").write_bytes(pickle.dumps({"ema": 1}))
-    with pytest.raises(CheckpointError, match="not written by torch.save; .* edm-pkl:FILE"):
+    with pytest.raises(CheckpointError, match="not written by torch.save, .* edm-pkl:FILE"):
         read_openai_checkpoint(tmp_path / "edm.pkl")
-    with pytest.raises(CheckpointError, match="no such checkpoint: .*nowhere.pt"):
+    with pytest.raises(CheckpointError, match="nowhere.pt does not exist"):
         read_openai_checkpoint(tmp_path / "nowhere.pt")
 
 
@@ -80,7 +80,7 @@ def test_a_truncated_file_is_incomplete(tmp_path: Path) -> None:
     for size in range(0, len(whole), 97):
         file.write_bytes(whole[:size])
         with pytest.raises(
-            CheckpointError, match="is incomplete or damaged|not written by torch.save"
+            CheckpointError, match="is incomplete or damaged|not written by torch.save|is empty"
         ):
             read_openai_checkpoint(file)
 

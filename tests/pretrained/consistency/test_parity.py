@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,16 +18,14 @@ from tests.pretrained.consistency.record import FOLDER, sampled
 TOLERANCE = 1e-5  # of the largest number
 
 
-def checkout_or_skip() -> Path:
-    checkout = upstream.find_checkout()
-    if checkout is None:
-        pytest.skip("no checkout of consistency_models (third_party/ or DISBACK_UPSTREAMS)")
-    return checkout
+needs_checkout = pytest.mark.skipif(
+    upstream.CHECKOUT is None, reason="no consistency_models in third_party/ or DISBACK_UPSTREAMS"
+)
 
 
 @pytest.fixture
 def openai() -> Iterator[SimpleNamespace]:
-    with upstream.imported(checkout_or_skip()) as modules:
+    with upstream.imported() as modules:
         yield modules
 
 
@@ -80,32 +77,34 @@ def test_recorded_outputs_would_show_another_order_of_heads() -> None:
     assert (ours - theirs).abs().max() > 1e-2 * theirs.abs().max()
 
 
+@needs_checkout
 @pytest.mark.parametrize("name", CASES)
 def test_our_checkpoints_have_openais_names_and_shapes(openai: SimpleNamespace, name: str) -> None:
     state = upstream.make_unet(openai, CASES[name]).state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes(CASES[name])
 
 
+@needs_checkout
 @torch.no_grad()
 def test_one_step_students_start_as_openais_one_step_sampler() -> None:
     config, z = CASES["imagenet"], torch.randn(2, 3, 8, 8)
     tensors, labels = fill(shapes(config)), inputs(config)[2]
-    with upstream.imported(checkout_or_skip()) as modules:
+    with upstream.imported() as modules:
         theirs = upstream.one_step_samples(modules, config, tensors, z, labels)
     unet = build_unet(tensors, infer_architecture(tensors, config.num_head_channels, config.size))
     student = OneStepStudent(make_denoiser(unet, "consistency"), 80.0)
     assert_equal(student(z, labels).clamp(-1, 1), theirs)
 
 
+@needs_checkout
 def test_outputs_equal_openais_code_on_other_weights() -> None:
     """Not those recorded: another seed, other numbers of blocks, larger inputs."""
-    checkout = checkout_or_skip()
     cases = [
         replace(config, num_res_blocks=3 - config.num_res_blocks, size=16)
         for config in CASES.values()
     ]
     weights = [fill(shapes(config), seed=7) for config in cases]
-    with upstream.imported(checkout) as modules:  # its stand-ins would confuse diffusers
+    with upstream.imported() as modules:  # its stand-ins would confuse diffusers
         theirs = [
             upstream.outputs(modules, config, tensors, inputs(config))
             for config, tensors in zip(cases, weights, strict=True)
@@ -115,6 +114,7 @@ def test_outputs_equal_openais_code_on_other_weights() -> None:
             assert_equal(ours, expected[kind])
 
 
+@needs_checkout
 def test_recorded_outputs_are_openais(openai: SimpleNamespace) -> None:
     for name, config in CASES.items():
         theirs = upstream.outputs(openai, config, fill(shapes(config)), inputs(config))

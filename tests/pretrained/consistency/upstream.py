@@ -1,11 +1,9 @@
 """OpenAI's own U-Net and denoiser, run on the CPU without what they only need for training."""
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -14,19 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from tests.pretrained.consistency.checkpoints import Config
+from tests.upstreams import find_checkout
 
-ROOT = Path(__file__).parents[3]
-
-
-def find_checkout() -> Path | None:
-    """OpenAI's consistency_models in third_party/ or in the folder DISBACK_UPSTREAMS."""
-    folders = [ROOT / "third_party"]
-    if "DISBACK_UPSTREAMS" in os.environ:
-        folders.insert(0, Path(os.environ["DISBACK_UPSTREAMS"]))
-    for folder in folders:
-        if (folder / "consistency_models" / "cm" / "unet.py").is_file():
-            return folder / "consistency_models"
-    return None
+CHECKOUT = find_checkout("consistency_models", "cm/unet.py")
 
 
 class PlainFlashAttention(nn.Module):
@@ -54,7 +42,7 @@ def rearrange(x: Tensor, pattern: str, **sizes: int) -> Tensor:
 
 
 @contextmanager
-def imported(checkout: Path) -> Iterator[SimpleNamespace]:
+def imported() -> Iterator[SimpleNamespace]:
     """`unet` and `karras` of the checkout; sys.modules and sys.path are put back."""
     stubs = {
         "flash_attn": {},
@@ -71,14 +59,14 @@ def imported(checkout: Path) -> Iterator[SimpleNamespace]:
         module = ModuleType(name)
         vars(module).update(values)
         sys.modules[name] = module
-    sys.path.insert(0, str(checkout))
+    sys.path.insert(0, str(CHECKOUT))
     try:
         yield SimpleNamespace(
             unet=importlib.import_module("cm.unet"),
             karras=importlib.import_module("cm.karras_diffusion"),
         )
     finally:
-        sys.path.remove(str(checkout))
+        sys.path.remove(str(CHECKOUT))
         for name in set(sys.modules) - set(before):
             if name.split(".")[0] in ("cm", "flash_attn", "einops", "blobfile", "mpi4py"):
                 del sys.modules[name]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from disback_plugin.pretrained.edm import Precond, build_edm
+
 SONG = {"model_type": "SongUNet", "model_channels": 8, "num_blocks": 1, "channel_mult": [1, 2]}
 DDPMPP = {**SONG, "attn_resolutions": [4], "embedding_type": "positional"}
 NCSNPP = {
@@ -106,6 +108,13 @@ def fill(module: nn.Module) -> None:
         else:
             draw = 0.2 * draw + (1 if "norm" in name and name.endswith("weight") else 0)
         tensor.copy_(draw)
+
+
+def built(case: Case) -> Precond:
+    """Our denoiser, with those values."""
+    denoiser = build_edm(case.class_name, case.init_kwargs).eval()
+    fill(denoiser)
+    return denoiser
 
 
 @dataclass(frozen=True)

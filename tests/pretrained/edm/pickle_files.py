@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -232,6 +233,13 @@ def edm_file(net: Any, **others: Any) -> bytes:
     return dump(
         {"ema": net, "loss_fn": loss, "augment_pipe": None, "dataset_kwargs": settings} | others
     )
+
+
+def write(folder: Path, data: bytes) -> Path:
+    """A snapshot of these bytes."""
+    file = folder / "snapshot.pkl"
+    file.write_bytes(data)
+    return file
 
 
 TINY_KWARGS = {"img_resolution": 8, "img_channels": 3, "model_type": "SongUNet"}

@@ -13,15 +13,19 @@ from disback_plugin.diffusion import Description, TextCondition
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained.edm import Precond, build_edm, describe
 from disback_plugin.pretrained.edm.blocks import AttentionBlock
-from tests.pretrained.edm.cases import ADM, CASES, DDPMPP, NCSNPP, Case, fill, inputs, relative
+from tests.pretrained.edm.cases import (
+    ADM,
+    CASES,
+    DDPMPP,
+    NCSNPP,
+    Case,
+    built,
+    fill,
+    inputs,
+    relative,
+)
 
 KINDS = ["ddpmpp-both-labels", "ncsnpp-both-labels", "adm-both-labels"]
-
-
-def built(case: Case) -> Precond:
-    denoiser = build_edm(case.class_name, case.init_kwargs).eval()
-    fill(denoiser)
-    return denoiser
 
 
 def ask(denoiser: Precond, case: Case) -> torch.Tensor:

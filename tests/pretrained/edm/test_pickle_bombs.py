@@ -20,6 +20,7 @@ from tests.pretrained.edm.pickle_files import (
     persistent,
     state,
     tensor,
+    write,
 )
 
 BIG = (2**31).to_bytes(4, "little")
@@ -146,8 +147,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_end_soon_in_an_error(tmp_path, name):
     data, pattern = BOMBS[name]
-    file = tmp_path / "snapshot.pkl"
-    file.write_bytes(data)
+    file = write(tmp_path, data)
     start = time.process_time()
     with pytest.raises(CheckpointError, match=pattern):
         read_edm_pickle(file)

@@ -20,13 +20,8 @@ from tests.pretrained.edm.pickle_files import (
     stored,
     tensor,
     tiny,
+    write,
 )
-
-
-def write(folder: Path, data: bytes) -> Path:
-    file = folder / "snapshot.pkl"
-    file.write_bytes(data)
-    return file
 
 
 def assert_refused(folder: Path, data: bytes, pattern: str, **options: Any) -> None:

@@ -27,6 +27,7 @@ from tests.pretrained.edm.pickle_files import (
     stored,
     tensor,
     tiny,
+    write,
 )
 from tests.pretrained.edm.watching import watched
 
@@ -138,8 +139,7 @@ for stranger in STRANGERS:
 @pytest.mark.parametrize("name", POISON)
 def test_poison_is_refused_by_name_and_nothing_runs(tmp_path, name):
     data, offending = POISON[name]
-    file = tmp_path / "snapshot.pkl"
-    file.write_bytes(data)
+    file = write(tmp_path, data)
     copyreg.add_extension("os", "system", 241)
     try:
         with watched() as seen, pytest.raises(CheckpointError, match=re.escape(offending)):

@@ -4,7 +4,6 @@ import pickle
 import re
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +29,7 @@ from tests.pretrained.edm.pickle_files import (
     stored,
     tensor,
     tiny,
+    write,
 )
 
 ADM = {
@@ -39,12 +39,6 @@ ADM = {
     "channel_mult": [1, 2],
     "attn_resolutions": [4],
 }
-
-
-def write(folder: Path, data: bytes) -> Path:
-    file = folder / "snapshot.pkl"
-    file.write_bytes(data)
-    return file
 
 
 def test_tensors_and_arguments_are_those_in_the_file(tmp_path):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from disback_plugin.diffusion import OneStepStudent
-from disback_plugin.pretrained.edm import Precond, build_edm
+from disback_plugin.pretrained.edm import Precond
 from tests.pretrained.edm.cases import (
     CASES,
     Case,
-    fill,
+    built,
     inputs,
     kept,
     latent,
@@ -22,12 +22,6 @@ from tests.pretrained.edm.cases import (
 from tests.pretrained.edm.record import FILE
 
 RECORDED: dict[str, Any] = json.loads(FILE.read_text())
-
-
-def built(case: Case) -> Precond:
-    denoiser = build_edm(case.class_name, case.init_kwargs).eval()
-    fill(denoiser)
-    return denoiser
 
 
 def answer(denoiser: Precond, case: Case) -> torch.Tensor:

@@ -1,33 +1,22 @@
 """NVlabs/edm's own networks, where a checkout is present."""
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.upstreams import find_checkout
+
+CHECKOUT = find_checkout("edm", "training/networks.py")
 TOP_LEVEL = ("training", "torch_utils", "dnnlib")  # names that other checkouts use too
 
 
-def find_checkout() -> Path | None:
-    """edm in the folder DISBACK_UPSTREAMS or in third_party/; None where there is none."""
-    folders = [ROOT / "third_party"]
-    if "DISBACK_UPSTREAMS" in os.environ:
-        folders.insert(0, Path(os.environ["DISBACK_UPSTREAMS"]))
-    for folder in folders:
-        if (folder / "edm" / "training" / "networks.py").exists():
-            return folder / "edm"
-    return None
-
-
 needs_checkout = pytest.mark.skipif(
-    find_checkout() is None, reason="no checkout of NVlabs/edm in third_party/ or DISBACK_UPSTREAMS"
+    CHECKOUT is None, reason="no checkout of NVlabs/edm in third_party/ or DISBACK_UPSTREAMS"
 )
 
 
@@ -40,15 +29,14 @@ def nvlabs_networks() -> Iterator[ModuleType]:
 
     Outside, these module names belong to nobody, so that another checkout's can be imported.
     """
-    checkout = find_checkout()
-    assert checkout is not None
+    assert CHECKOUT is not None
     hidden = _take_modules()
     sys.modules.update(_modules)
-    sys.path.insert(0, str(checkout))
+    sys.path.insert(0, str(CHECKOUT))
     try:
         yield importlib.import_module("training.networks")
     finally:
-        sys.path.remove(str(checkout))
+        sys.path.remove(str(CHECKOUT))
         _modules.update(_take_modules())
         sys.modules.update(hidden)
 

@@ -1,6 +1,5 @@
 """Small host of our own with DMD2's role names and the places that the patches look for."""
 
-import argparse
 import os
 import shutil
 import time
@@ -9,6 +8,7 @@ import torch
 import wandb
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from main.common import load_weights, make_loader, make_parser, name_folders, step_of
 from main.sd_unified_model import SDUniModel
 from main.utils import cycle, draw_probability_histogram
 from torch.distributed.fsdp import (
@@ -26,22 +26,13 @@ class Trainer:
         accelerator = Accelerator(mixed_precision="no", dispatch_batches=False)
         set_seed(args.seed + accelerator.process_index)
         if accelerator.is_main_process:
-            stamp = f"time_{time.time_ns()}_seed{args.seed}"
-            self.output_path = os.path.join(args.output_path, stamp)
-            self.cache_dir = os.path.join(args.cache_dir, stamp)
-            os.makedirs(self.output_path)
+            name_folders(self, args)
             os.makedirs(self.cache_dir)
             wandb.init(config=vars(args), dir=args.output_path, **{"mode": "online"})
         self.model = SDUniModel(args, accelerator)
         if args.ckpt_only_path is not None:
-            names = ("pytorch_model.bin", "pytorch_model_1.bin")
-            networks = (self.model.feedforward_model, self.model.guidance_model)
-            for network, name in zip(networks, names, strict=True):
-                network.load_state_dict(torch.load(os.path.join(args.ckpt_only_path, name)))
-            self.step = int(args.ckpt_only_path.rstrip("/").split("_")[-1])
-        rows = torch.arange(12.0).repeat(4, 1).T
-        loader = torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True, drop_last=True)
-        self.dataloader = cycle(accelerator.prepare(loader))
+            self.step = load_weights(self.model, args.ckpt_only_path)
+        self.dataloader = cycle(accelerator.prepare(make_loader()))
         self.fsdp = args.fsdp
         if self.fsdp:
             for name in ("feedforward_model", "guidance_model"):
@@ -80,7 +71,7 @@ class Trainer:
             return model.state_dict()
 
     def load(self, checkpoint_path):
-        self.step = int(checkpoint_path.rstrip("/").split("_")[-1])
+        self.step = step_of(checkpoint_path)
         self.accelerator.load_state(checkpoint_path)
         self.accelerator.print(f"Resumed at step {self.step}")
 
@@ -143,14 +134,6 @@ class Trainer:
 
 
 def parse_args():
-    parser = argparse.ArgumentParser("small host")
-    for name in ("output_path", "cache_dir", "checkpoint_path", "ckpt_only_path"):
-        parser.add_argument(f"--{name}")
-    for name in ("train_iters", "log_iters", "wandb_iters", "seed", "dfake_gen_update_ratio"):
-        parser.add_argument(f"--{name}", type=int, default=1)
-    for name in ("generator_lr", "guidance_lr"):
-        parser.add_argument(f"--{name}", type=float, default=1e-2)
-    for name in ("use_fp16", "fsdp", "gan_alone", "no_save"):
-        parser.add_argument(f"--{name}", action="store_true")
+    parser = make_parser("use_fp16", "fsdp", "gan_alone", "no_save")
     args = parser.parse_args()
     return args  # noqa: RET504

@@ -26,6 +26,13 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     )
 
 
+def same_roles(first: "ToyHost", second: "ToyHost") -> bool:
+    """Bit equality of teacher, fake score and student."""
+    return all(
+        same(tensors_of(role), tensors_of(second.roles[name])) for name, role in first.roles.items()
+    )
+
+
 class ToyHost:
     """Holds the roles and trains like a host: fake score every step, student when it may."""
 
@@ -41,11 +48,7 @@ class ToyHost:
 
     @property
     def roles(self) -> dict[str, nn.Module]:
-        return {
-            "teacher": self.teacher,
-            "fake_score": self.fake_score,
-            "student": self.student,
-        }
+        return {name: getattr(self, name) for name in ("teacher", "fake_score", "student")}
 
     def load(self, other: "ToyHost") -> None:
         """Take over what a host's checkpoint holds."""

@@ -10,7 +10,7 @@ from disback_plugin import DegradationPath
 from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli import main
 from disback_plugin.errors import PathError
-from tests.hosts.toy import network, same, tensors_of
+from tests.toy import network, same, tensors_of
 
 
 @pytest.fixture
@@ -77,7 +77,15 @@ def test_the_published_codes_own_way_of_loading_them_changes_nothing(tmp_path, t
             {**guidance_model(5), "fake_unet.more": torch.zeros(1)},
             r"the teacher's 9 tensors .unexpected \['more'\]",
         ),
-        ([1, 2], "no state dict"),
+        ([1, 2], "holds a list, not tensors by name"),
+        (
+            {name: value.int() for name, value in guidance_model(5).items()},
+            r"'0.weight' is int32, expected float32",
+        ),
+        (
+            {name: value.to("meta") for name, value in guidance_model(5).items()},
+            "sparse or has no numbers",
+        ),
     ],
 )
 def test_folders_with_other_tensors_are_refused_and_nothing_is_written(
@@ -87,7 +95,7 @@ def test_folders_with_other_tensors_are_refused_and_nothing_is_written(
     bad = write(tmp_path, 2, tensors)
     with pytest.raises(PathError, match=message):
         import_published([good, bad], teacher, tmp_path / "path")
-    assert list((tmp_path / "path").iterdir()) == []
+    assert {file.name for file in tmp_path.iterdir()} == {good.name, bad.name}
 
 
 def test_misnamed_and_empty_folders_are_refused(tmp_path, teacher):
@@ -110,11 +118,12 @@ def test_a_file_that_wants_to_run_code_is_refused(tmp_path, teacher, monkeypatch
     folder = tmp_path / "checkpoint_model_000001"
     folder.mkdir()
     (folder / "pytorch_model_1.bin").write_bytes(pickle.dumps({"fake_unet.w": Poison()}))
-    with pytest.raises(PathError, match="cannot be read as weights"):
+    with pytest.raises(PathError, match="is a pickle: not written by torch.save"):
         import_published([folder], teacher, tmp_path / "path")
     torch.save({"fake_unet.w": Poison()}, folder / "pytorch_model_1.bin")
-    with pytest.raises(PathError, match="cannot be read as weights"):
+    with pytest.raises(PathError, match="asks to run exec, and only tensors") as told:
         import_published([folder], teacher, tmp_path / "path")
+    assert "weights_only" not in str(told.value)
     assert not (tmp_path / "poisoned").exists()
 
 
@@ -139,3 +148,12 @@ def test_the_command_imports_and_shows_the_path(tmp_path, teacher, capsys):
     assert main([*command, "--teacher", str(tmp_path / "teacher.safetensors")]) == 0
     assert "2 nodes, complete, codec full, published" in capsys.readouterr().out
     assert main(["path", "verify", str(tmp_path / "path")]) == 0
+
+
+def test_a_folder_that_holds_something_is_not_imported_into(tmp_path, teacher):
+    node = write(tmp_path, 1, guidance_model(1))
+    (tmp_path / "path").mkdir()
+    import_published([node], teacher, tmp_path / "path")  # an empty one is taken
+    with pytest.raises(PathError, match="is there already, and not empty"):
+        import_published([node], teacher, tmp_path / "path")
+    assert DegradationPath.open(tmp_path / "path", teacher).verify() == []

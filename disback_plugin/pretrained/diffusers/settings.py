@@ -1,0 +1,117 @@
+"""What configs of diffusers say beside the weights: used, without effect on D, or refused."""
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+import diffusers
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from disback_plugin.errors import CheckpointError
+from disback_plugin.foreign_weights import translated
+from disback_plugin.reading import shown
+
+_USED = {
+    *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"),
+    *("rescale_betas_zero_snr", "prediction_type", "predict_epsilon", "timestep_scaling"),
+    "snr_shift_scale",
+}
+# of the sampler alone: which timesteps it asks at, what it does with D, how it goes on from there
+_OF_THE_SAMPLER = {
+    *("variance_type", "clip_sample", "clip_sample_range", "set_alpha_to_one", "skip_prk_steps"),
+    *("thresholding", "dynamic_thresholding_ratio", "sample_max_value", "steps_offset"),
+    *("timestep_spacing", "original_inference_steps", "interpolation_type", "final_sigmas_type"),
+    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
+    *("sigma_min", "sigma_max", "solver_order", "solver_type", "solver_p", "algorithm_type"),
+    *("lower_order_final", "euler_at_final", "lambda_min_clipped", "disable_corrector"),
+    *("predict_x0", "predictor_order", "corrector_order", "tau_func", "noise_sampler_seed"),
+    *("tensor_format", "eta"),
+}
+# with another value they make another model; None counts as the value
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "use_flow_sigmas": (False,),
+    "flow_shift": (1.0,),
+    "use_dynamic_shifting": (False,),
+    "time_shift_type": ("exponential",),  # without dynamic shifting it has no effect
+    "shift_terminal": (),
+    "timestep_type": ("discrete",),
+    "timestep_values": (),  # of the first releases
+}
+_CONSISTENCY = {"num_train_timesteps", "sigma_min", "sigma_max", "sigma_data"}
+_CONSISTENCY_SAMPLER = {"s_noise", "rho", "clip_denoised"}
+
+
+def check_model(file: str, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError naming file and key for a setting that the model's class lacks."""
+    kind = getattr(diffusers, str(config.get("_class_name")))
+    _check(file, config, inspect.signature(kind.__init__).parameters)
+
+
+def consistency_levels(file: str, config: Mapping[str, Any]) -> tuple[float, float, float]:
+    """(sigma_data, sigma_min, sigma_max) of a consistency model's scheduler."""
+    _check(file, config, _CONSISTENCY | _CONSISTENCY_SAMPLER)
+    said = {"sigma_data": 0.5, "sigma_min": 0.002, "sigma_max": 80.0, **config}
+    levels = said["sigma_data"], said["sigma_min"], said["sigma_max"]
+    if any(type(level) not in (int, float) or not 0 < level < 1e9 for level in levels):
+        raise CheckpointError(
+            f"{file} cannot be opened as a consistency model: sigma_data, sigma_min and sigma_max "
+            f"are {shown(levels)}"
+        )
+    return levels
+
+
+def read_schedule(file: str, config: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """alphas_cumprod (T,) as the scheduler's own class has it, and the config that it took.
+
+    In the config `prediction_type` is always there: releases before 0.10 said `predict_epsilon`.
+    Raises CheckpointError for no discrete VP diffusion, and for a key that could change what the
+    network's answer means and is not understood.
+    """
+    name = config.get("_class_name")
+    kind = getattr(diffusers, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise CheckpointError(f"{file}: diffusers has no scheduler {name!r}")
+    if "beta_schedule" not in inspect.signature(kind.__init__).parameters:
+        raise CheckpointError(
+            f"{file}: the {name} of this model has no alphas_cumprod: it is no discrete "
+            "variance-preserving diffusion"
+        )
+    _check(file, config, _USED | _OF_THE_SAMPLER, _ONLY)
+    settings = {**config, "prediction_type": _prediction_type(file, config)}
+    with translated(f"{file} does not make a {name}"):
+        settings.pop("predict_epsilon", None)
+        scheduler = cast(Any, kind).from_config(settings)
+        return scheduler.alphas_cumprod, dict(scheduler.config)
+
+
+def _prediction_type(file: str, config: Mapping[str, Any]) -> str:
+    epsilon, kind = config.get("predict_epsilon"), config.get("prediction_type")
+    if "prediction_type" in config.get("_use_default_values", ()):
+        kind = None
+    if epsilon is None:
+        return "epsilon" if kind is None else kind
+    if type(epsilon) is not bool or (kind is not None and (kind == "epsilon") != epsilon):
+        said = f"predict_epsilon is {shown(epsilon)}, prediction_type {shown(kind)}"
+        raise CheckpointError(f"{file} contradicts itself: {said}")
+    return kind or ("epsilon" if epsilon else "sample")
+
+
+def _check(
+    file: str,
+    config: Mapping[str, Any],
+    known: Collection[str],
+    only: Mapping[str, tuple[Any, ...]] = {},
+) -> None:
+    for key, value in config.items():
+        if key in only and value is not None and value not in only[key]:
+            due = shown(only[key][0]) if only[key] else "null"
+            raise CheckpointError(
+                f"{file}: {key} is {shown(value)}, which makes a model of another kind; only {due} "
+                "is supported"
+            )
+        if not (key.startswith("_") or key in known or key in only or value is None):
+            raise CheckpointError(
+                f"{file}: the key {shown(key)} is not known, and it could change what the network "
+                f"computes (its value: {shown(value)})"
+            )
