@@ -4,6 +4,7 @@ trainer.callbacks: {disback: {_target_: disback_plugin.adapters.fastgen.callback
     path: runs/path, record: {num_steps: 200, every: 50}, schedule: {name: fixed, interval: 1000}}}
 """
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 from disback_plugin.session import DisBack
 
+logger = logging.getLogger("disback")
 NEVER = sys.maxsize  # as `student_update_freq`: no iteration is the student's turn
 
 
@@ -40,6 +42,7 @@ class DisBackCallback(Callback):  # FastGen sets `config` and `trainer` on it
         self.settings = parse_settings(DisBackConfig, settings, "the disback callback")
         self._held: int | None = None  # the model's student_update_freq while the student is held
         self._step = self._gap = 0
+        self._is_resumed = False
 
     def on_app_begin(self) -> None:  # before anything is loaded
         length = self.config.trainer.max_iter
@@ -52,6 +55,14 @@ class DisBackCallback(Callback):  # FastGen sets `config` and `trainer` on it
     def on_load_checkpoint_end(self, model: Any, iteration: int = 0) -> None:
         # a run's last checkpoint is labelled max_iter, an iteration that did not run: no step of it
         self._gap = iteration - self._step
+        if iteration and self.disback.active and not self._is_resumed:
+            self.disback.installation.load_fake_score(self.disback.installation.reference.tensors)
+            logger.warning(
+                "the checkpoint of iteration %d was made without DisBack: it starts here, with the "
+                "student as the initial one, and the fake score is reset to the teacher (its "
+                "optimizer state is not)",
+                iteration,
+            )
 
     def on_training_step_begin(self, model: Any, iteration: int = 0) -> None:
         self._step = iteration - self._gap
@@ -83,7 +94,7 @@ class DisBackCallback(Callback):  # FastGen sets `config` and `trainer` on it
         return {"step": self._step, "session": self.disback.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._step = state_dict["step"]
+        self._step, self._is_resumed = state_dict["step"], True
         self.disback.load_state_dict(state_dict["session"])
 
     def _hold(self, model: Any, hold: bool) -> None:

@@ -119,6 +119,26 @@ def test_the_student_is_held_by_its_frequency_which_comes_back(tmp_path: Path) -
     assert host.model.config.student_update_freq == 5
 
 
+def test_a_checkpoint_made_without_the_callback_is_where_it_starts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the other hosts' overlays: the fake score becomes the teacher, the student stays."""
+    host = FastGenContract()
+    teacher, trained = host.model.teacher.state_dict(), copy.deepcopy(host.model.net.state_dict())
+    callback = DisBackCallback(str(tmp_path / "path"), record=RECORD)
+    callback.on_optimizer_init_end(host.model)
+    with torch.no_grad():  # the checkpoint's
+        for parameter in host.model.fake_score.parameters():
+            parameter += 1.0
+    callback.on_load_checkpoint_end(host.model, iteration=6)
+    assert "iteration 6 was made without DisBack" in caplog.text
+    callback.on_training_step_begin(host.model, 7)  # refused unless it starts as the teacher
+    assert callback.disback.num_record_steps == 3
+    fake = host.model.fake_score.state_dict()
+    assert all(torch.equal(fake[name], value) for name, value in teacher.items())
+    assert all(torch.equal(host.model.net.state_dict()[name], trained[name]) for name in trained)
+
+
 def test_wrong_settings_are_refused_before_anything_is_loaded() -> None:
     with pytest.raises(ConfigError, match="the disback callback: record: .*give exactly one of"):
         DisBackCallback("path", record={"num_steps": 3})
