@@ -5,7 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../dmd2.sh"
 : "${FSDP_CONFIG:?set FSDP_CONFIG to the accelerate config of this node (see README.md)}"
 absolute FSDP_CONFIG
 
-launch accelerate launch --config_file "$FSDP_CONFIG" main/train_sd.py \
+# a LoRA beside frozen weights needs the original parameters, which DMD2's own configs switch off
+launch accelerate launch --config_file "$FSDP_CONFIG" --fsdp_use_orig_params true main/train_sd.py \
   --model_id stabilityai/stable-diffusion-xl-base-1.0 --sdxl --fsdp --use_fp16 --initialie_generator \
   --generator_lr 5e-5 --guidance_lr 5e-5 --train_iters 100000000 --seed 10 \
   --batch_size 2 --grid_size 2 --resolution 1024 --latent_resolution 128 --max_grad_norm 10.0 \

@@ -21,6 +21,7 @@ SHARDED = "--fsdp --use_fp16"
 SHARDED_GAN = f"{SHARDED} {SD_GAN}"
 FOUR_STEPS = "--denoising --num_denoising_step 4 --denoising_timestep 1000 --backward_simulation"
 LORA_FOUR_STEPS = f"--generator_lora --lora_rank 2 {FOUR_STEPS} {SD_GAN}"
+SHARDED_LORA = f"{SHARDED} {LORA_FOUR_STEPS}"
 CHECKPOINTING = f"--gradient_checkpointing --use_fp16 {SD_GAN}"
 ACCUMULATED = "--gradient_accumulation_steps 2 --use_ema --mixed_precision bf16"
 GUIDED = "model.guidance_scale=2.0"
@@ -88,6 +89,9 @@ MORE = (
     _real("dmd2", "sd15-2", kind="sd15", **TWO),
     _real("dmd2", "edm-2", kind="edm", **TWO),
     _real("dmd2", "sdxl-lora-4step", kind="sdxl", options=LORA_FOUR_STEPS),
+    _real(
+        "dmd2", "fsdp-lora", kind="sdxl", shard_from=4120, options=SHARDED_LORA, dtype=BF16, **TWO
+    ),
     _real("dmd2", "sdxl-4step", kind="sdxl", options=FOUR_STEPS),
     _real("dmd2", "sd15-checkpointing", kind="sd15", options=CHECKPOINTING, dtype=BF16),
     # EDM keeps its weights in float32

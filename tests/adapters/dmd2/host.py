@@ -64,9 +64,11 @@ class DMD2(PatchedHost):
 
     def env(self, case: Case) -> dict[str, str]:
         env = {"WANDB_MODE": "disabled", "ACCELERATE_USE_CPU": "true"}
-        return env | (
-            FSDP | {"FSDP_MIN_NUM_PARAMS": str(case.shard_from)} if case.shard_from else {}
-        )
+        if case.shard_from:
+            env |= FSDP | {"FSDP_MIN_NUM_PARAMS": str(case.shard_from)}
+        if "--generator_lora" in case.options:  # a LoRA lies beside frozen weights
+            env |= {"FSDP_USE_ORIG_PARAMS": "true"}
+        return env
 
     def arguments(self, kind: str, out: Path, num_steps: int, *extra: str) -> list[str]:
         """Launch arguments of a tiny run of `sdxl`, `sd15`, `edm`."""

@@ -145,3 +145,19 @@ def test_dmd2_knows_every_argument(script: Path, upstream: Path) -> None:
     given = {word for word in words if word.startswith("--")}
     assert {word for word in given if not word.startswith("--disback")} <= known
     assert words[-2:] == ["--seed", "3"]
+
+
+def test_a_lora_under_fsdp_has_its_original_parameters_whatever_the_config_says(
+    tmp_path: Path,
+) -> None:
+    """DMD2's own configs say false, with which FSDP refuses a LoRA beside frozen weights."""
+    launch = pytest.importorskip("accelerate.commands.launch")
+    config = tmp_path / "fsdp.yaml"
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 2\n"
+        "fsdp_config: {fsdp_sharding_strategy: FULL_SHARD, fsdp_use_orig_params: false}\n"
+    )
+    lora = ROOT / "experiments" / "sdxl" / "four_step_lora.sh"
+    words = shlex.split(dry_run(lora, FSDP_CONFIG=str(config)).stdout)
+    parsed = launch.launch_command_parser().parse_args(words[2:])
+    assert launch._validate_launch_command(parsed)[0].fsdp_use_orig_params == "true"
