@@ -18,9 +18,8 @@ import torch
 from disback_plugin import DegradationPath
 from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.lab.networks import SmallUNet
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.loop import Distillation
-from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
+from disback_plugin.lab.trainer.roles import attach, make_accelerator, make_networks, make_sampler
 
 LIMIT = 1.01
 CONFIG = {

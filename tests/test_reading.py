@@ -10,7 +10,7 @@ import pytest
 from disback_plugin.cli import main
 from disback_plugin.config_base import StrictModel, read_yaml
 from disback_plugin.errors import ConfigError, DisBackError
-from disback_plugin.lab.config.overrides import apply_overrides
+from disback_plugin.lab.config.experiment import apply_overrides
 from disback_plugin.plain_yaml import parse_yaml
 from disback_plugin.reading import cut, local_path, told
 

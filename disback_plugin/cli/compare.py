@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from disback_plugin.lab.compare import compare
     from disback_plugin.lab.compare.run import unfinished_walks
     from disback_plugin.lab.config.experiment import load_config
-    from disback_plugin.lab.report.sweep_figure import draw_sweep
+    from disback_plugin.lab.report.curves import draw_sweep
     from disback_plugin.lab.report.sweep_tables import sweep_markdown, sweep_table
-    from disback_plugin.lab.results.sweep_summary import summarise_sweep
+    from disback_plugin.lab.results.summary import summarise_sweep
     from disback_plugin.lab.trainer import RunInterrupted
 
     config = load_config(args.config, args.overrides)

@@ -94,10 +94,10 @@ def run_and_report(
 
 def report(runs: Sequence[Path], out: Path) -> None:
     """Write the report of experiments into `out`; print its table, and how to read intervals."""
-    from disback_plugin.lab.report import build_report, print_table
+    from disback_plugin.lab.report import build_report, format_table
     from disback_plugin.lab.report.formatting import INTERVALS
 
-    print_table(build_report(runs, out))
+    print(format_table(build_report(runs, out)))
     print(f"\n± is one standard deviation over seeds; intervals are\n{INTERVALS}")
     print(f"\nreport: {out / 'report.html'}")
 

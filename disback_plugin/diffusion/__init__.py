@@ -4,7 +4,14 @@ x = x0 + sigma eps throughout; x is (B, *data), sigma is (B,); cond is (B,) int6
 TextCondition or None.
 """
 
-from disback_plugin.diffusion.condition import Condition, TextCondition, class_ids, one_hot_labels
+from disback_plugin.diffusion.condition import (
+    Condition,
+    GuidedNetwork,
+    TextCondition,
+    class_ids,
+    one_hot_labels,
+    without_guidance,
+)
 from disback_plugin.diffusion.conversions import (
     diffuse,
     eps_from_x0,
@@ -16,7 +23,6 @@ from disback_plugin.diffusion.conversions import (
 )
 from disback_plugin.diffusion.denoiser import Denoiser, Description, OneStepStudent
 from disback_plugin.diffusion.exact import GaussianMixtureDenoiser
-from disback_plugin.diffusion.guidance import GuidedNetwork, without_guidance
 from disback_plugin.diffusion.losses import (
     STUDENT_GRADIENTS,
     WEIGHTINGS,

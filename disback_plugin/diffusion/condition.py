@@ -1,12 +1,15 @@
-"""What a denoiser is told besides the noise level: class labels, or encoded prompts."""
+"""What a denoiser is told besides the noise level, labels or prompts; and guidance by prompts."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from disback_plugin.errors import DisBackError
+from disback_plugin.errors import ConfigError, DisBackError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +97,42 @@ def one_hot_labels(labels: Tensor | None, num_classes: int, num: int, like: Tens
     if labels.ndim == 2 and labels.shape[1] == num_classes != 0:
         return labels.to(like)
     return one_hot(class_ids(labels, num_classes), num_classes).to(like)
+
+
+class GuidedNetwork(nn.Module):
+    """network(x, c, cond) pushed from its answer to the negative prompt: u + scale (c - u).
+
+    x0, eps and v are affine in one another with the same coefficients, so it does not matter in
+    which form the answers are. negative: one encoded prompt. At scale 1 it is not asked for.
+    """
+
+    negative_hidden: Tensor
+    negative_pooled: Tensor | None
+
+    def __init__(self, network: nn.Module, negative: TextCondition, scale: float) -> None:
+        super().__init__()
+        if not scale >= 1:
+            raise ConfigError(f"guidance_scale must be at least 1 (no guidance), not {scale}")
+        self.network, self.scale = network, float(scale)
+        # no part of the weights: two models differ by what they learned, not by how they are asked
+        self.register_buffer("negative_hidden", negative.hidden, persistent=False)
+        self.register_buffer("negative_pooled", negative.pooled, persistent=False)
+
+    def forward(self, x: Tensor, c: Tensor, cond: TextCondition) -> Tensor:
+        """x (B, *data), c (B,), cond of B prompts -> the guided prediction (B, *data)."""
+        if self.scale == 1:
+            return self.network(x, c, cond)
+        negative = TextCondition(self.negative_hidden, self.negative_pooled)[
+            torch.zeros(len(x), dtype=torch.long, device=x.device)
+        ]
+        both = TextCondition.cat([negative, cond.to(self.negative_hidden)])
+        away, towards = self.network(torch.cat([x, x]), torch.cat([c, c]), both).chunk(2)
+        return away + self.scale * (towards - away)
+
+
+def without_guidance(module: Module) -> Module:
+    """The module, which now answers to its condition alone: a student or a fake score."""
+    for part in module.modules():
+        if isinstance(part, GuidedNetwork):
+            part.scale = 1.0
+    return module

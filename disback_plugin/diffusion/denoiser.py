@@ -28,9 +28,7 @@ class Denoiser(nn.Module, ABC):
         labels: ids (B,) int64, encoded prompts for a text model, or None. Raises DisBackError
         where x is not floating or sigma is not (B,).
         """
-        if not x.is_floating_point():
-            raise DisBackError(f"x must be a floating-point tensor, but it is {x.dtype}")
-        per_sample(sigma, x)
+        check_inputs(x, sigma)
         dtype = working_dtype(x)
         return self.denoise(x.to(dtype), sigma.to(dtype), labels).to(x.dtype)
 
@@ -40,6 +38,13 @@ class Denoiser(nn.Module, ABC):
 
         cond is what `forward` was given: a subclass says which condition it takes.
         """
+
+
+def check_inputs(x: Tensor, sigma: Tensor) -> None:
+    """What every denoiser asks of x (B, *data) and sigma (B,); else DisBackError."""
+    if not x.is_floating_point():
+        raise DisBackError(f"x must be a floating-point tensor, but it is {x.dtype}")
+    per_sample(sigma, x)
 
 
 class OneStepStudent(nn.Module):

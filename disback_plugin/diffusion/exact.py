@@ -14,18 +14,12 @@ class GaussianMixtureDenoiser(Denoiser):
     (a point mass). With cond (B,) int64, x0 is known to come from component cond.
     """
 
+    sigma_min, sigma_max = 0.002, 80.0
     weights: Tensor
     means: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        weights: Tensor,
-        means: Tensor,
-        std: Tensor | float,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-    ) -> None:
+    def __init__(self, weights: Tensor, means: Tensor, std: Tensor | float) -> None:
         super().__init__()
         num = means.shape[0]
         stds = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(num).clone()
@@ -37,8 +31,6 @@ class GaussianMixtureDenoiser(Denoiser):
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("means", means.clone())
         self.register_buffer("std", stds)
-        self.sigma_min = float(sigma_min)
-        self.sigma_max = float(sigma_max)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None) -> Tensor:
         """Responsibilities times the posterior means of the components."""

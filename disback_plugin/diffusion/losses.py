@@ -28,11 +28,7 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 def denoising_score_matching(
-    x0_hat: Tensor,
-    x0: Tensor,
-    sigma: Tensor,
-    weighting: str = "edm",
-    sigma_data: float = 0.5,
+    x0_hat: Tensor, x0: Tensor, sigma: Tensor, weighting: str = "edm", sigma_data: float = 0.5
 ) -> Tensor:
     """Eq. 5 / Eq. 7 on x0 predictions: mean over batch and data of weight(sigma) (x0_hat - x0)^2.
 

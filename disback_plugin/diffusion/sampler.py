@@ -16,7 +16,6 @@ def heun_sample(
     z: Tensor,
     num_steps: int = 18,
     cond: Condition | None = None,
-    rho: float = 7.0,
     sigma_max: float | None = None,
 ) -> Tensor:
     """Heun's method on dx/dsigma = (x - D) / sigma, from sigma_max z to 0 (EDM, Algorithm 1).
@@ -27,7 +26,7 @@ def heun_sample(
     far above the data, samples better than the 157 of the linear schedule.
     """
     highest = denoiser.sigma_max if sigma_max is None else sigma_max
-    levels = karras_sigmas(num_steps, denoiser.sigma_min, highest, rho).tolist()
+    levels = karras_sigmas(num_steps, denoiser.sigma_min, highest).tolist()
     x = z * levels[0]
     for now, after in pairwise([*levels, 0.0]):
         slope = _slope(denoiser, x, now, cond)

@@ -33,12 +33,10 @@ class LogNormal(StrictModel):
     mean: float = -1.2
     std: float = Field(default=1.2, gt=0)
 
-    def sample(
-        self, num: int, generator: torch.Generator, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """(num,) float32 sigmas; drawn on the generator's device, then moved to `device`."""
+    def sample(self, num: int, generator: torch.Generator) -> Tensor:
+        """(num,) float32 sigmas on the CPU, drawn on the generator's device."""
         normal = torch.randn(num, generator=generator, device=generator.device)
-        return (self.mean + self.std * normal).exp().to(device)
+        return (self.mean + self.std * normal).exp().cpu()
 
 
 class _Grid(StrictModel):
@@ -75,13 +73,11 @@ class KarrasGrid(_Grid):
             )
         return self
 
-    def sample(
-        self, num: int, generator: torch.Generator, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """(num,) float32 sigmas; drawn on the generator's device, then moved to `device`."""
+    def sample(self, num: int, generator: torch.Generator) -> Tensor:
+        """(num,) float32 sigmas on the CPU, drawn on the generator's device."""
         grid = karras_sigmas(self.size, self.sigma_min, self.sigma_max, self.rho).flip(0).float()
         indices = self._indices(num, self.size, generator)
-        return grid.to(indices.device)[indices].to(device)
+        return grid.to(indices.device)[indices].cpu()
 
 
 class UniformT(_Grid):
@@ -90,12 +86,10 @@ class UniformT(_Grid):
     name: Literal["uniform-t"] = "uniform-t"
     schedule: ScheduleName = "linear"
 
-    def sample(
-        self, num: int, generator: torch.Generator, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """(num,) float32 sigmas; drawn on the generator's device, then moved to `device`."""
+    def sample(self, num: int, generator: torch.Generator) -> Tensor:
+        """(num,) float32 sigmas on the CPU, drawn on the generator's device."""
         t = self._indices(num, NUM_TIMESTEPS, generator)
-        return vp_schedule(self.schedule).sigma_of_t(t).to(device)
+        return vp_schedule(self.schedule).sigma_of_t(t).cpu()
 
 
 SigmaSampler = Annotated[LogNormal | KarrasGrid | UniformT, Field(discriminator="name")]

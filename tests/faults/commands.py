@@ -94,7 +94,7 @@ def convert_cm(folder: Path) -> None:
 
 
 def consistency(target: Path) -> dict[str, torch.Tensor]:
-    from disback_plugin.pretrained.consistency.pipeline import load_pipeline
+    from disback_plugin.pretrained.consistency.opening import load_pipeline
 
     return dict(load_pipeline(target).state_dict())
 

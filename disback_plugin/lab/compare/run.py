@@ -2,38 +2,63 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from disback_plugin.diffusion import Denoiser
+import torch
+from torch import Tensor
+
 from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.lab.compare.arms import ArmPlan, make_arm
-from disback_plugin.lab.compare.evaluation import LaneEvaluator, Metric, primary_metric
+from disback_plugin.lab.compare.stack import Stack, label_tensor
 from disback_plugin.lab.compare.training import BatchedDistillation
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.problems import Problem
+from disback_plugin.lab.metrics import SlicedWasserstein
+from disback_plugin.lab.problems import Evaluator
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.batches import BatchSampler
+from disback_plugin.lab.trainer.batches import CHUNK, evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
-from disback_plugin.lab.trainer.roles import make_sampler
+from disback_plugin.lab.trainer.roles import make_accelerator, make_sampler
 from disback_plugin.lab.trainer.run import prepare_experiment, using_threads
 from disback_plugin.lab.trainer.unfinished import unfinished
 
 CURVES = "curves"
-Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
 class Bench:
-    """What all arms of a comparison share."""
+    """What all arms of a comparison share: the seeds' draws, and the latents they are judged on."""
 
-    config: ExperimentConfig
-    problem: Problem
-    teacher: Denoiser
-    drawers: tuple[BatchSampler, ...]
-    metric: Metric
+    def __init__(self, experiment: Experiment, num_seeds: int) -> None:
+        self.config, self.problem = experiment.config, experiment.problem
+        self.teacher, accelerator = experiment.teacher, make_accelerator(self.config)
+        self.drawers = [
+            make_sampler(self.config, self.problem, seed, accelerator) for seed in range(num_seeds)
+        ]
+        num, shape = self.config.evaluation.num_samples, self.drawers[0].latent_shape
+        evaluator = self.problem.evaluator(num, experiment.teacher_folder)
+        self._metric = _primary_metric(self.config.evaluation.primary, evaluator)
+        self._z = torch.stack([evaluation_noise(seed, num, shape) for seed in range(num_seeds)])
+        labels = evaluation_labels(num, self.problem.num_classes)
+        cond = label_tensor(self.problem.condition(labels, self._z.device))
+        self._cond = None if cond is None else cond.expand(num_seeds, -1)
+
+    @torch.no_grad()
+    def evaluate(self, students: Stack) -> list[float]:
+        """The primary metric of stacked students (S,), from the latents the trainer judges with."""
+        latents = self._z.split(CHUNK, 1)
+        conds = (None,) * len(latents) if self._cond is None else self._cond.split(CHUNK, 1)
+        parts = zip(latents, conds, strict=True)
+        samples = torch.cat([students(z, cond).float() for z, cond in parts], dim=1)
+        return [self._metric(lane) for lane in samples]
+
+
+def _primary_metric(name: str, evaluator: Evaluator) -> Callable[[Tensor], float]:
+    """That metric alone; the sliced Wasserstein distance by its own class, which is quicker."""
+    data = getattr(evaluator, "data", None)
+    if name == "sliced_wasserstein" and isinstance(data, Tensor):
+        return SlicedWasserstein(data)
+    return lambda samples: evaluator(samples)[name]
 
 
 def compare(
@@ -42,7 +67,7 @@ def compare(
     arms: Sequence[str],
     student_lrs: Sequence[float],
     num_seeds: int,
-    tell: Tell = print,
+    tell: Callable[[str], None] = print,
 ) -> list[Curve]:
     """Run every arm at every learning rate for seeds 0..num_seeds-1, on the CPU in float32.
 
@@ -64,12 +89,16 @@ def compare(
         tell(f"note: {line}")
     with using_threads(config.num_threads), Interrupt() as interrupt:
         experiment = prepare_experiment(config, out, resume=True, interrupt=interrupt)
-        bench = _bench(experiment, num_seeds)
-        for lr in student_lrs or (config.distill.student_lr,):
-            for plan in plans:
-                if interrupt.requested:
-                    raise RunInterrupted(out / CURVES, 0, config.distill.num_steps)
-                _run_once(bench, plan, lr, out / CURVES, tell, interrupt)
+        bench = Bench(experiment, num_seeds)
+        for lr, plan in product(student_lrs or (config.distill.student_lr,), plans):
+            if interrupt.requested:
+                raise RunInterrupted(out / CURVES, 0, config.distill.num_steps)
+            file = out / CURVES / _file_name(plan.name, lr, num_seeds)
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                started = time.perf_counter()
+                write_curves(file, run_arm(bench, plan, lr, interrupt))
+                tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
     found = sorted((out / CURVES).glob(files))
     return [curve for file in found for curve in _read(file, config.evaluation.primary, num_seeds)]
 
@@ -100,17 +129,6 @@ def _file_name(arm: str, lr: float, num_seeds: int) -> str:
     return f"{arm}-lr{lr:g}-seeds{num_seeds}.jsonl"
 
 
-def _run_once(
-    bench: Bench, plan: ArmPlan, lr: float, folder: Path, tell: Tell, interrupt: Interrupt
-) -> None:
-    file = folder / _file_name(plan.name, lr, len(bench.drawers))
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        write_curves(file, run_arm(bench, plan, lr, interrupt))
-        tell(f"{plan.name} at {lr:g}: {time.perf_counter() - started:.0f} s")
-
-
 def _check(config: ExperimentConfig) -> None:
     """Raise ConfigError for what stacked networks would silently leave out."""
     if config.distill.num_accumulation_steps > 1:
@@ -132,12 +150,11 @@ def run_arm(
     """
     config, num = bench.config, len(bench.drawers)
     run = BatchedDistillation(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
-    evaluate = LaneEvaluator(config, bench.problem, bench.drawers, bench.metric)
     points: list[list[CurvePoint]] = [[] for _ in range(num)]
     seconds, num_steps = 0.0, config.distill.num_steps
 
     def record(step: int) -> None:
-        for index, value in enumerate(evaluate(run.ema)):
+        for index, value in enumerate(bench.evaluate(run.ema)):
             passes = float(run.passes[index])
             points[index].append(CurvePoint(step, seconds / num, passes, value))
 
@@ -162,16 +179,3 @@ def run_arm(
         )
         for index, drawer in enumerate(bench.drawers)
     ]
-
-
-def _bench(experiment: Experiment, num_seeds: int) -> Bench:
-    config, problem = experiment.config, experiment.problem
-    accelerator = make_accelerator(config)
-    evaluator = problem.evaluator(config.evaluation.num_samples, experiment.teacher_folder)
-    return Bench(
-        config=config,
-        problem=problem,
-        teacher=experiment.teacher,
-        drawers=tuple(make_sampler(config, problem, k, accelerator) for k in range(num_seeds)),
-        metric=primary_metric(config, evaluator),
-    )

@@ -1,8 +1,10 @@
-"""Networks of one architecture, and their batches, stacked: all seeds take one batched step."""
+"""Networks of one architecture, their batches and optimizers, stacked: all seeds step at once."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from disback_plugin.diffusion import Condition
 from disback_plugin.errors import ConfigError
+from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.batches import Batch
 
 Stacked = dict[str, Tensor]
+EPS = 1e-8  # of AdamW, torch's default
 
 
 class Stack:
@@ -62,10 +66,6 @@ class Stack:
         for name, own in self.params.items():
             own[lanes] = source[name][lanes]
 
-    def lane(self, index: int) -> Stacked:
-        """One lane's parameters."""
-        return {name: value.detach()[index].clone() for name, value in self.params.items()}
-
 
 @dataclass(frozen=True)
 class StackedBatch:
@@ -97,6 +97,11 @@ class StackedBatch:
         )
 
 
+def per_lane(values: Tensor, like: Tensor) -> Tensor:
+    """(S,) for broadcasting against (S, ...)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def _filled_up(lanes: list[Tensor]) -> Tensor:
     """(S, B, ...); a lane of fewer rows is filled up with its own, again from the first."""
     num = max(len(lane) for lane in lanes)
@@ -108,3 +113,84 @@ def label_tensor(cond: Condition | None) -> Tensor | None:
     if cond is None or isinstance(cond, Tensor):
         return cond
     raise ConfigError("compare takes classes or no labels, not prompts: use `disback run`")
+
+
+class StackedOptimizer(ABC):
+    """One optimizer a lane, all in one go; a lane that is not `active` keeps weights and state."""
+
+    num_slots: ClassVar[int]  # tensors of state for each of the weights
+
+    def __init__(self, stack: Stack, settings: OptimizerSettings) -> None:
+        self.stack, self.settings = stack, settings
+        self.slots: list[Stacked] = [
+            {name: torch.zeros_like(value) for name, value in stack.params.items()}
+            for _ in range(self.num_slots)
+        ]
+        self.steps = torch.zeros(stack.num_lanes)
+
+    def reset(self, lanes: Tensor) -> None:
+        """Forget the state of the lanes where the mask (S,) is True."""
+        self.steps[lanes] = 0
+        for slot in self.slots:
+            for value in slot.values():
+                value[lanes] = 0
+
+    @torch.no_grad()
+    def step(
+        self, grads: Stacked, lr: Tensor, active: Tensor, max_norm: float | None = None
+    ) -> Tensor:
+        """Clip to `max_norm` per lane and update; lr and active (S,); returns norms (S,)."""
+        norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads.values()]).norm(dim=0)
+        if max_norm is not None:
+            share = (max_norm / (norms + 1e-6)).clamp_max(1)
+            grads = {name: grad * per_lane(share, grad) for name, grad in grads.items()}
+        self.steps += active
+        self._update(grads, lr, active)
+        return norms
+
+    @abstractmethod
+    def _update(self, grads: Stacked, lr: Tensor, active: Tensor) -> None: ...
+
+
+class StackedAdamW(StackedOptimizer):
+    """As `torch.optim.AdamW`."""
+
+    num_slots = 2
+
+    def _update(self, grads: Stacked, lr: Tensor, active: Tensor) -> None:
+        (beta1, beta2), decay = self.settings.betas, self.settings.weight_decay
+        count = self.steps.clamp_min(1)
+        rate = active * lr / (1 - beta1**count)
+        root = (1 - beta2**count).sqrt()
+        still = ~active
+        for name, own in self.stack.params.items():
+            grad = grads[name]
+            mean, square = (slot[name] for slot in self.slots)
+            before = mean[still], square[still]
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            mean.lerp_(grad, 1 - beta1) if beta1 else mean.copy_(grad)
+            mean[still], square[still] = before
+            if decay:
+                own.mul_(1 - per_lane(active * lr * decay, own))
+            own.sub_(per_lane(rate, own) * mean / (square.sqrt() / per_lane(root, own) + EPS))
+
+
+class StackedSGD(StackedOptimizer):
+    """As `torch.optim.SGD`."""
+
+    num_slots = 1
+
+    def _update(self, grads: Stacked, lr: Tensor, active: Tensor) -> None:
+        assert self.settings.momentum is not None
+        for name, own in self.stack.params.items():
+            grad = grads[name] + self.settings.weight_decay * own
+            velocity, on = self.slots[0][name], per_lane(active, own)
+            moved = self.settings.momentum * velocity + grad
+            velocity.copy_(torch.where(on, moved, velocity))
+            own.sub_(per_lane(active * lr, own) * velocity)
+
+
+def make_stacked(stack: Stack, settings: OptimizerSettings) -> StackedOptimizer:
+    """The stacked counterpart of `settings.make`: equal to it per lane, up to rounding."""
+    kind = StackedAdamW if settings.momentum is None else StackedSGD
+    return kind(stack, settings)

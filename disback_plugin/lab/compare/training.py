@@ -6,12 +6,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from disback_plugin.diffusion import WEIGHTINGS, Denoiser, SigmaSampler, get_student_gradient
-from disback_plugin.lab.compare.arms import ArmPlan
-from disback_plugin.lab.compare.lane import Lane
-from disback_plugin.lab.compare.optimizer import make_stacked
-from disback_plugin.lab.compare.stack import Stack, Stacked, StackedBatch, label_tensor
+from disback_plugin.diffusion import WEIGHTINGS, Denoiser, get_student_gradient
+from disback_plugin.lab.compare.arms import ArmPlan, Lane
+from disback_plugin.lab.compare.stack import (
+    Stack,
+    Stacked,
+    StackedBatch,
+    label_tensor,
+    make_stacked,
+    per_lane,
+)
 from disback_plugin.lab.config.experiment import ExperimentConfig
+from disback_plugin.lab.config.training import LRSchedule
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.loop import (
@@ -74,21 +80,15 @@ class BatchedDistillation:
         if bool(recording.any()):
             self._end_record_step(step)
 
-    @property
-    def nodes(self) -> list[int]:
-        """The node that answers in each lane; 0 is the teacher."""
-        return [lane.node for lane in self.lanes]
-
     # -- the two updates ------------------------------------------------------------------------
     def _update_student(self, step: int, active: Tensor) -> None:
         updates = self._updates(step)
-        draw = self._draw(self.drawers, updates, ["student"] * len(updates), self.distill.sigmas)
+        each, sigmas = zip(self.drawers, updates, strict=True), self.distill.sigmas
+        draw = StackedBatch.stack([drawer.draw(at, "student", sigmas) for drawer, at in each])
         x0 = self.student(draw.z, draw.cond)
         gradient = self._student_gradient(x0.detach(), draw)
         loss = (x0 * gradient).sum() / x0.shape[1]
-        schedule, num_steps = self.distill.student_lr_schedule, self.distill.num_steps
-        factors = [schedule.factor(update, num_steps) for update in updates]
-        lr = self.distill.student_lr * torch.tensor(factors)
+        lr = self._rates(self.distill.student_lr, self.distill.student_lr_schedule, updates)
         grads = _gradients(loss, self.student)
         self._student_optimizer.step(grads, lr, active, self.distill.clip_grad_norm)
         self._average(active)
@@ -112,15 +112,14 @@ class BatchedDistillation:
             for on, small, usual in zip(recording, self._record_drawers, self.drawers, strict=True)
         ]
         streams = [f"record/{number}" if on else f"fake/{number}" for on in recording]
-        draw = self._draw(drawers, updates, streams, sigmas)
+        each = zip(drawers, updates, streams, strict=True)
+        draw = StackedBatch.stack([drawer.draw(at, stream, sigmas) for drawer, at, stream in each])
         with torch.no_grad():
             x0 = self.student(draw.z, draw.cond)
         x0_hat = self.fake_score(x0 + _wide(draw.sigma, x0) * draw.eps, draw.sigma, draw.cond)
         weight = WEIGHTINGS[distill.fake_weighting](_wide(draw.sigma, x0), self.sigma_data)
         loss = ((weight * (x0_hat - x0).square()).flatten(2).mean(2) * draw.share).sum()
-        schedule = distill.fake_lr_schedule
-        factors = [schedule.factor(update, distill.num_steps) for update in updates]
-        lr = distill.fake_lr * torch.tensor(factors)
+        lr = self._rates(distill.fake_lr, distill.fake_lr_schedule, updates)
         lr[recording] = distill.record_lr or distill.fake_lr
         everyone = torch.ones_like(recording)
         grads = _gradients(loss, self.fake_score)
@@ -132,7 +131,7 @@ class BatchedDistillation:
     def _average(self, active: Tensor) -> None:
         share = (1 - self.distill.student_ema_decay) * active
         for name, own in self.ema.params.items():
-            own.lerp_(self.student.params[name].detach(), _lanes(share, own).expand_as(own))
+            own.lerp_(self.student.params[name].detach(), per_lane(share, own).expand_as(own))
 
     # -- recording and walking ------------------------------------------------------------------
     def _end_record_step(self, step: int) -> None:
@@ -200,15 +199,9 @@ class BatchedDistillation:
         """The number of the student's update in each lane."""
         return [lane.update_of(step) for lane in self.lanes]
 
-    @staticmethod
-    def _draw(
-        drawers: Sequence[BatchSampler],
-        updates: Sequence[int],
-        streams: Sequence[str],
-        sigmas: SigmaSampler,
-    ) -> StackedBatch:
-        each = zip(drawers, updates, streams, strict=True)
-        return StackedBatch.stack([drawer.draw(at, stream, sigmas) for drawer, at, stream in each])
+    def _rates(self, peak: float, schedule: LRSchedule, updates: Sequence[int]) -> Tensor:
+        factors = [schedule.factor(update, self.distill.num_steps) for update in updates]
+        return peak * torch.tensor(factors)
 
 
 def _gradients(loss: Tensor, stack: Stack) -> Stacked:
@@ -219,7 +212,3 @@ def _gradients(loss: Tensor, stack: Stack) -> Stacked:
 def _wide(per_sample: Tensor, like: Tensor) -> Tensor:
     """(S, B) for broadcasting against (S, B, *data)."""
     return per_sample.reshape(*per_sample.shape, *[1] * (like.ndim - 2))
-
-
-def _lanes(per_lane: Tensor, like: Tensor) -> Tensor:
-    return per_lane.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,7 +1,7 @@
 """Settings of a teacher's denoiser and of the network within; chosen in YAML by `kind`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -59,50 +59,38 @@ class VPDenoiserConfig(StrictModel):
         return _VP[self.kind](network, alphas_cumprod(self.schedule), self.nearest_t)
 
 
-class ResidualMLPConfig(StrictModel):
+class _NetworkConfig(StrictModel):
+    """Settings that are, but for `kind`, the network's own arguments."""
+
+    network: ClassVar[type[nn.Module]]
+
+    def make(self, data_shape: Sequence[int], num_classes: int, noise_range: float) -> nn.Module:
+        """The network for such data, with random weights."""
+        own = self.model_dump(exclude={"kind"})
+        return self.network(data_shape, num_classes=num_classes, noise_range=noise_range, **own)
+
+
+class ResidualMLPConfig(_NetworkConfig):
     """Residual MLP for low-dimensional data; `input_skip` suits an eps-prediction."""
 
+    network = ResidualMLP
     kind: Literal["residual-mlp"] = "residual-mlp"
     hidden: int = Field(default=128, gt=0)
     num_blocks: int = Field(default=3, gt=0)
     zero_output: bool = False
     input_skip: bool = False
 
-    def make(self, data_shape: Sequence[int], num_classes: int, noise_range: float) -> ResidualMLP:
-        """The network for such data, with random weights."""
-        return ResidualMLP(
-            data_shape,
-            self.hidden,
-            self.num_blocks,
-            num_classes=num_classes,
-            noise_range=noise_range,
-            zero_output=self.zero_output,
-            input_skip=self.input_skip,
-        )
 
-
-class SmallUNetConfig(StrictModel):
+class SmallUNetConfig(_NetworkConfig):
     """Small U-Net for 8x8 and 16x16 images."""
 
+    network = SmallUNet
     kind: Literal["small-unet"] = "small-unet"
     channels: int = Field(default=32, gt=0)
     multipliers: tuple[int, ...] = (1, 2)
     num_blocks: int = Field(default=1, gt=0)
     attention: bool = True
     zero_output: bool = False
-
-    def make(self, data_shape: Sequence[int], num_classes: int, noise_range: float) -> SmallUNet:
-        """The network for such data, with random weights."""
-        return SmallUNet(
-            data_shape,
-            self.channels,
-            self.multipliers,
-            self.num_blocks,
-            self.attention,
-            num_classes=num_classes,
-            noise_range=noise_range,
-            zero_output=self.zero_output,
-        )
 
 
 class SongUNetConfig(StrictModel):
@@ -119,15 +107,8 @@ class SongUNetConfig(StrictModel):
         self, data_shape: Sequence[int], num_classes: int, noise_range: float
     ) -> LabelledSongUNet:
         """The network for such data, with random weights; it takes the noise level as it is."""
-        return LabelledSongUNet(
-            data_shape,
-            self.channels,
-            self.multipliers,
-            self.num_blocks,
-            self.attn_resolutions,
-            self.dropout,
-            num_classes,
-        )
+        own = self.model_dump(exclude={"kind"})
+        return LabelledSongUNet(data_shape, num_classes=num_classes, **own)
 
 
 DenoiserConfig = Annotated[ScaledDenoiserConfig | VPDenoiserConfig, Field(discriminator="kind")]

@@ -9,12 +9,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from disback_plugin.config_base import StrictModel
-from disback_plugin.diffusion import (
-    Denoiser,
-    OneStepStudent,
-    VPDenoiser,
-    without_guidance,
-)
+from disback_plugin.diffusion import Denoiser, OneStepStudent, VPDenoiser, without_guidance
 from disback_plugin.diffusion.vp import NUM_TIMESTEPS
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.networks import MLPGenerator

@@ -88,7 +88,8 @@ def write_lmdb(folder: Path, rows: Iterable[Row], *, replace: bool, map_size: in
             for row in chain([first], iterator):
                 _refuse_other(first, row, num)
                 for name, value in row.items():
-                    chunk[row_key(name, num)] = data = _bytes(value)
+                    data = value.encode() if isinstance(value, str) else value.tobytes()
+                    chunk[row_key(name, num)] = data
                     size += len(data)
                 num += 1
                 if size > CHUNK_BYTES:
@@ -159,13 +160,9 @@ def _put(environment: Any, chunk: dict[bytes, bytes], map_full: type[Exception])
             environment.set_mapsize(2 * environment.info()["map_size"])
 
 
-def _bytes(value: "np.ndarray | str") -> bytes:
-    return value.encode() if isinstance(value, str) else value.tobytes()
-
-
 def _refuse_other(first: Row, row: Row, number: int) -> None:
     if first.keys() != row.keys():
-        raise DataError(f"row {number} has {_names(row)}, but row 0 has {_names(first)}")
+        raise DataError(f"row {number} has {', '.join(row)}, but row 0 has {', '.join(first)}")
     for name, value in row.items():
         expected = first[name]
         if np.shape(value) != np.shape(expected):  # () for a text
@@ -173,7 +170,3 @@ def _refuse_other(first: Row, row: Row, number: int) -> None:
                 f"row {number} of {name} has shape {np.shape(value)}, but row 0 has "
                 f"{np.shape(expected)}: give one resolution for all (--resolution)"
             )
-
-
-def _names(row: Row) -> str:
-    return ", ".join(row)

@@ -42,9 +42,8 @@ def read_parquet(path: Path, column: str | None) -> Iterator[str | None]:
 def read_csv(path: Path, column: str | None) -> Iterator[str | None]:
     """The first line names the columns."""
     csv = needed("pyarrow.csv", f"reading {path.name}")
-    options = csv.ParseOptions(newlines_in_values=True)
     with _readable(str(path)):
-        table = csv.read_csv(path, parse_options=options)
+        table = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
     if column is None and not any(name.lower() in COLUMNS for name in table.column_names):
         raise DataError(
             f"{path}: its first line, {shown(table.column_names)}, should name the columns, and "

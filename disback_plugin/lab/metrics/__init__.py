@@ -1,21 +1,28 @@
 """Distances between sample sets, coverage, mismatch, and what a node's pull is worth."""
 
-from disback_plugin.lab.metrics.coverage import class_coverage, mode_coverage
+from disback_plugin.lab.metrics.classifier import (
+    ClassifierSettings,
+    ImageClassifier,
+    image_classifier,
+)
 from disback_plugin.lab.metrics.digit_classifier import DigitClassifier, digit_classifier
 from disback_plugin.lab.metrics.distances import (
     GaussianFit,
     SlicedWasserstein,
     all_finite,
+    class_coverage,
     energy_distance,
     fit_gaussian,
     frechet_between,
     frechet_distance,
+    mode_coverage,
     sliced_wasserstein,
 )
-from disback_plugin.lab.metrics.health import Health, compare_pulls, node_health
-from disback_plugin.lab.metrics.image_classifier import (
-    ClassifierSettings,
-    ImageClassifier,
-    image_classifier,
+from disback_plugin.lab.metrics.scores import (
+    Health,
+    Mismatch,
+    compare_pulls,
+    mismatch_degree,
+    node_health,
+    stable_target,
 )
-from disback_plugin.lab.metrics.mismatch import Mismatch, mismatch_degree, stable_target

@@ -65,9 +65,7 @@ def digit_classifier(cache_dir: Path | None = None, seed: int = 0) -> DigitClass
     file = Path(cache_dir) / f"digits-classifier-v{FORMAT_VERSION}-seed{seed}.safetensors"
     if file.exists():
         return _without_weights().load(
-            file,
-            f"cached classifier {file} is damaged",
-            "delete it: training anew takes seconds",
+            file, f"cached classifier {file} is damaged", "delete it: training anew takes seconds"
         )
     classifier = train_digit_classifier(seed)
     classifier.save(file)

@@ -10,12 +10,7 @@ from torch import Tensor
 
 from disback_plugin.lab.data import GaussianMixture, mixture_dataset, random_mixture
 from disback_plugin.lab.metrics import energy_distance, mode_coverage, sliced_wasserstein
-from disback_plugin.lab.problems.base import (
-    Problem,
-    ProblemSettings,
-    TeacherSource,
-    reference_rows,
-)
+from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource, reference_rows
 
 
 class GaussiansConfig(ProblemSettings):

@@ -21,12 +21,7 @@ from disback_plugin.lab.metrics import (
     frechet_between,
     image_classifier,
 )
-from disback_plugin.lab.problems.base import (
-    Problem,
-    ProblemSettings,
-    TeacherSource,
-    reference_rows,
-)
+from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource, reference_rows
 
 NUM_REFERENCE = 10_000  # images that the samples' distance is measured to
 MAX_SIDE = 16  # 768 numbers an RGB image: a covariance that a few thousand images determine

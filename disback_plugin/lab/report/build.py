@@ -1,14 +1,18 @@
-"""From run folders to summary.json, figures and report.html."""
+"""From run folders to summary.json, figures and report.html, a self-contained page."""
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from disback_plugin.errors import RunError
 from disback_plugin.files import naming, write_text
+from disback_plugin.lab.report import formatting
 from disback_plugin.lab.report.axes import save
 from disback_plugin.lab.report.curves import Unit, convergence_figure
 from disback_plugin.lab.report.diagnostics import (
@@ -19,10 +23,8 @@ from disback_plugin.lab.report.diagnostics import (
     health_figure,
     mismatch_figure,
 )
-from disback_plugin.lab.report.formatting import SECONDS_NOTE
-from disback_plugin.lab.report.nodes import node_rows
-from disback_plugin.lab.report.page import Picture, render_page
 from disback_plugin.lab.report.samples import reference_figure, reference_samples, training_figure
+from disback_plugin.lab.report.tables import difference_rows, final_rows, node_rows
 from disback_plugin.lab.report.verdict import verdict
 from disback_plugin.lab.results.run_file import REFERENCE, read_reference
 from disback_plugin.lab.results.run_summary import arm_order, summarise_runs
@@ -31,6 +33,29 @@ from disback_plugin.sealed import damage_of, read_sealed
 
 UNITS: tuple[Unit, ...] = ("passes", "seconds")
 _WITHOUT = "restore or delete it, the report does without"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A PNG on disk with what it shows; `main` pictures are open, the others folded away.
+
+    `width` in CSS pixels is what its fonts are made for; a screen that is narrower scrolls a `wide`
+    picture and shrinks any other.
+    """
+
+    file: Path
+    section: str
+    caption: str
+    width: int
+    main: bool = True
+
+    @property
+    def wide(self) -> bool:
+        return self.width > 700
+
+    @property
+    def data_uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.file.read_bytes()).decode("ascii")
 
 
 def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -45,13 +70,12 @@ def build_report(out_dirs: Sequence[Path], out: Path) -> dict[str, Any]:
     summary["verdict"] = verdict(summary)
     paths = {run.name: rows for run in runs if (rows := node_rows(run.folder / "path"))}
     out.mkdir(parents=True, exist_ok=True)
-    pictures = _draw(runs, summary, out / "figures")
     folders = list(dict.fromkeys(run.out for run in runs))
-    page = render_page(
+    page = _render(
         summary,
-        pictures,
+        _draw(runs, summary, out / "figures"),
         paths=paths,
-        environment=_environment(folders[0]) | {"seeds": _seeds(summary)},
+        environment=flat(_environment(folders[0]) | {"seeds": _seeds(summary)}),
         configs=[
             (folder.name, _text(folder / "config.yaml"))
             for folder in folders
@@ -90,7 +114,7 @@ def _draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], folder: Path) 
         for unit in UNITS:
             caption = f"{metric} over {unit}: median over seeds, band from worst to best seed."
             if unit == "seconds":
-                caption += f" {SECONDS_NOTE}"
+                caption += f" {formatting.SECONDS_NOTE}"
             if main and unit == "passes":
                 caption += " Vertical lines: the network that answers as real score from there on."
             figure = convergence_figure(runs, metric, unit, thresholds, reference)
@@ -161,3 +185,41 @@ def _text(file: Path) -> str:
 def _seeds(summary: Mapping[str, Any]) -> str:
     arms = {arm: ", ".join(map(str, numbers["seeds"])) for arm, numbers in summary["arms"].items()}
     return "; ".join(f"{arm}: {seeds}" for arm, seeds in arms.items())
+
+
+def _render(summary: Mapping[str, Any], pictures: Sequence[Picture], **more: Any) -> str:
+    """HTML with inline style and pictures: no script, no network."""
+    jinja = Environment(
+        loader=PackageLoader("disback_plugin.lab.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters.update(
+        number=formatting.number,
+        mean_std=formatting.mean_std,
+        ratio=formatting.ratio,
+        reached=formatting.reached,
+        reach_seeds=formatting.reach_seeds,
+    )
+    return jinja.get_template("page.html").render(
+        summary=summary,
+        pictures=pictures,
+        finals=final_rows(summary),
+        differences=difference_rows(summary),
+        seconds_note=formatting.SECONDS_NOTE,
+        intervals=formatting.INTERVALS,
+        **more,
+    )
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level: {"versions": {"torch": 2}} -> {"versions torch": "2"}."""
+    entries: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            entries.update(flat(value, f"{prefix}{key} "))
+        elif value is not None:
+            entries[f"{prefix}{key}".replace("_", " ")] = str(value)
+    return entries

@@ -2,20 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from disback_plugin.lab.report.axes import (
-    COLOURS,
-    FONT_SIZE,
-    dress,
-    line_of,
-    log_y,
-    new_figure,
-)
+from disback_plugin.lab.report.axes import COLOURS, FONT_SIZE, dress, line_of, log_y, new_figure
 from disback_plugin.lab.report.curves import label_switches
 from disback_plugin.lab.results.runs import Run
 
@@ -90,7 +82,12 @@ def _arms_figure(
     """A line an arm over the steps, on a log scale; None where no run has logged `key`."""
     figure = new_figure(6.2, 4.2)
     axes = figure.add_subplot()
-    drawn = _draw_arms(axes, _medians(runs, key))
+    drawn: list[float] = []
+    for arm, points in _medians(runs, key).items():
+        # what is not above 0 has no place on a log scale
+        shown = {step: value for step, value in points.items() if value > 0}
+        axes.plot(list(shown), list(shown.values()), linewidth=1.8, label=arm, **line_of(arm))
+        drawn += shown.values()
     if not drawn:
         return None
     if floor is not None and math.isfinite(floor) and floor > 0:
@@ -100,13 +97,3 @@ def _arms_figure(
     log_y(axes, drawn)
     axes.legend(fontsize=FONT_SIZE - 1.5, frameon=False)
     return figure
-
-
-def _draw_arms(axes: Axes, medians: Mapping[str, Medians]) -> list[float]:
-    """A line an arm; what is not above 0 has no place on a log scale. Returns what was drawn."""
-    drawn: list[float] = []
-    for arm, points in medians.items():
-        shown = {step: value for step, value in points.items() if value > 0}
-        axes.plot(list(shown), list(shown.values()), linewidth=1.8, label=arm, **line_of(arm))
-        drawn += shown.values()
-    return drawn

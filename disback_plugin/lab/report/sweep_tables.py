@@ -6,7 +6,7 @@ from typing import Any
 from disback_plugin.errors import count
 from disback_plugin.lab.report.formatting import INTERVALS, mean_std, speed
 from disback_plugin.lab.results.statistics import MIN_SEEDS
-from disback_plugin.lab.results.sweep_summary import BASELINE
+from disback_plugin.lab.results.summary import BASELINE
 
 HEADER = f"""speed-up in network passes, recording and measuring counted; 95 % intervals are
 {INTERVALS}"""

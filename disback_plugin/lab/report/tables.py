@@ -1,8 +1,11 @@
-"""The summary as plain text for a terminal."""
+"""The summary as plain text for a terminal; the table of a path's nodes."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from disback_plugin.errors import RunError
 from disback_plugin.lab.report.formatting import (
     SECONDS_NOTE,
     interval,
@@ -11,13 +14,12 @@ from disback_plugin.lab.report.formatting import (
     ratio,
     reach_seeds,
     reached,
+    size,
 )
 from disback_plugin.lab.report.verdict import verdict
+from disback_plugin.sealed import damage_of, read_json
 
-
-def print_table(summary: Mapping[str, Any]) -> None:
-    """Print finals, steps to thresholds, speed-ups and the verdict."""
-    print(format_table(summary))
+NODES = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
@@ -99,3 +101,28 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     ]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def node_rows(path_folder: Path) -> list[list[str]]:
+    """Header and one row a node, the teacher (node 0) among them if listed; empty without path."""
+    file, advice = path_folder / "path.json", f"look at it: `disback path verify {path_folder}`"
+    if not os.path.lexists(file):
+        return []
+    manifest = read_json(file, RunError, advice)
+    with damage_of(file, RunError, advice):
+        return [NODES, *(_node_row(node) for node in manifest["nodes"])]
+
+
+def _node_row(node: dict[str, Any]) -> list[str]:
+    distances = [node.get("distance"), node.get("bf16_distance")]
+    told = ["" if value is None else number(value) for value in distances]
+    survives = _survives(node.get("bf16_survives"))
+    return [str(node["index"]), f"{node['step']:,}", size(node["bytes"]), *told, survives]
+
+
+def _survives(value: bool | float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.0%}"

@@ -43,10 +43,7 @@ def compare(disback: Mapping[str, Any], control: Mapping[str, Any], primary: str
     """
     speed = _compare_speed(disback, control)
     final = _compare_finals(disback["finals"][primary], control["finals"][primary], primary)
-    short_of = next(
-        (e for e in speedups(disback, control) if _reached(e) < 2 * e["of"]),
-        None,
-    )
+    short_of = next((e for e in speedups(disback, control) if _reached(e) < 2 * e["of"]), None)
     by_speed = speed is not None and speed[DECIDING]["pairs"] == speed["of"]
     return {
         "num_seeds": len(_common_seeds(disback["seeds"], control["seeds"])),
@@ -73,11 +70,13 @@ def _speedup(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, An
         )
         known = {seed: r for seed, r in zip(seeds, ratios, strict=True) if r is not None}
         resolution = _resolution(ours, theirs, list(known))
-        interval = ratio_interval(list(known.values()), resolution=resolution) if known else None
+        ratio, low, high = (
+            ratio_interval(list(known.values()), resolution) if known else (None, None, None)
+        )
         entry[cost] = {
-            "ratio": interval.estimate if interval else None,
-            "low": interval.low if interval else None,
-            "high": interval.high if interval else None,
+            "ratio": ratio,
+            "low": low,
+            "high": high,
             "pairs": len(known),
             "seeds": dict(zip(seeds, ratios, strict=True)),
         }
@@ -88,7 +87,9 @@ def _resolution(ours: Mapping[str, Any], theirs: Mapping[str, Any], seeds: Seque
     """One evaluation interval over the mean steps of the sooner arm (for passes too)."""
     if not seeds:
         return 0.0
-    return _gap(ours, theirs, seeds) / min(_mean(arm, seeds, "steps") for arm in (ours, theirs))
+    arms = (ours, theirs)
+    gap = max(arm["seeds"][seed]["gap"] for arm in arms for seed in seeds)
+    return gap / min(_mean(arm, seeds, "steps") for arm in arms)
 
 
 def _compare_speed(disback: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -169,7 +170,3 @@ def _cost(entry: Mapping[str, Any], seed: str, cost: str) -> float | None:
 
 def _mean(entry: Mapping[str, Any], seeds: Sequence[str], cost: str) -> float:
     return spread([entry["seeds"][seed][cost] for seed in seeds]).mean
-
-
-def _gap(ours: Mapping[str, Any], theirs: Mapping[str, Any], seeds: Sequence[str]) -> float:
-    return max(arm["seeds"][seed]["gap"] for arm in (ours, theirs) for seed in seeds)

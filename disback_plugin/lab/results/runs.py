@@ -12,7 +12,7 @@ from typing import Any
 
 from disback_plugin.errors import RunError
 from disback_plugin.lab.results.curves import Curve, CurvePoint
-from disback_plugin.lab.results.run_file import AGAIN, RunFile, read_run_file
+from disback_plugin.lab.results.run_file import AGAIN, read_run_file
 from disback_plugin.sealed import damage_of
 
 METRICS = "metrics.jsonl"
@@ -115,26 +115,20 @@ def _read_run(folder: Path) -> Run:
     said.check(folder, METRICS)
     records = read_metrics(file)
     with damage_of(file, RunError, AGAIN):
-        return _run(folder, said, records)
-
-
-def _run(folder: Path, said: RunFile, records: Sequence[Record]) -> Run:
-    return Run(
-        folder=folder,
-        experiment=said.experiment,
-        arm=said.arm,
-        seed=said.seed,
-        num_steps=said.num_steps,
-        primary=said.primary,
-        thresholds=said.thresholds,
-        complete=said.complete,
-        curves=_curves(said.arm, said.seed, records),
-        switches=tuple(
-            _mark(record, record["node"]) for record in records if record["kind"] == "switch"
-        ),
-        recording=_recording(records),
-        probes=tuple(record for record in records if record["kind"] == "mismatch"),
-    )
+        return Run(
+            folder=folder,
+            experiment=said.experiment,
+            arm=said.arm,
+            seed=said.seed,
+            num_steps=said.num_steps,
+            primary=said.primary,
+            thresholds=said.thresholds,
+            complete=said.complete,
+            curves=_curves(said.arm, said.seed, records),
+            switches=tuple(_mark(one, one["node"]) for one in records if one["kind"] == "switch"),
+            recording=_recording(records),
+            probes=tuple(one for one in records if one["kind"] == "mismatch"),
+        )
 
 
 def read_metrics(file: Path) -> list[Record]:

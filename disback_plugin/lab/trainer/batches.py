@@ -1,13 +1,19 @@
-"""What a training step draws: latents, labels, noise levels and noise of the global batch."""
+"""What a run draws: the batches of its training steps, and the samples of its evaluations."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from disback_plugin.diffusion import Condition, SigmaSampler
-from disback_plugin.lab.noise import Noise
-from disback_plugin.lab.problems import Conditioner, as_they_are
+from disback_plugin.files import write_tensors
+from disback_plugin.lab.noise import Noise, generator
+from disback_plugin.lab.problems import Conditioner, Problem, as_they_are
+
+CHUNK = 512  # samples per forward pass of an evaluation
+Sample = Callable[[Tensor, Condition | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,37 @@ class BatchSampler:
             sigma=noise.share(levels).to(self.device),
             cond=self.condition(labels, self.device),
         )
+
+
+def evaluation_noise(seed: int, num: int, shape: Sequence[int]) -> Tensor:
+    """The latents (num, *shape) of a seed, the same for every arm and step."""
+    return torch.randn((num, *shape), generator=generator(seed, 0, "evaluation/z"))
+
+
+def evaluation_labels(num: int, num_classes: int) -> Tensor | None:
+    """Balanced labels (num,), int64, of classes or prompts; None for an unconditional problem."""
+    return torch.arange(num) % num_classes if num_classes else None
+
+
+@torch.no_grad()
+def draw_samples(sample: Sample, z: Tensor, problem: Problem, device: torch.device) -> Tensor:
+    """`sample(z, cond)` in chunks on `device`, for balanced labels; (num, *data) on the CPU."""
+    labels = evaluation_labels(len(z), problem.num_classes)
+    chunks = [None] * len(z.split(CHUNK)) if labels is None else labels.split(CHUNK)
+    parts = [
+        sample(part.to(device), problem.condition(chunk, device)).float().cpu()
+        for part, chunk in zip(z.split(CHUNK), chunks, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def choose_metrics(values: dict[str, float], names: Sequence[str] | None) -> dict[str, float]:
+    """The metrics asked for; all of them where none are named."""
+    return values if names is None else {name: values[name] for name in names}
+
+
+def save_samples(file: Path, samples: Tensor, num: int) -> None:
+    """Keep the first `num` samples, for the report's pictures."""
+    if num:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(file, {"samples": samples[:num]})

@@ -12,16 +12,15 @@ from disback_plugin.config import Arm
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import RunError
 from disback_plugin.files import write_tensors
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
-from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
-from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
-from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
-from disback_plugin.lab.trainer.evaluation import (
+from disback_plugin.lab.trainer.batches import (
     choose_metrics,
     draw_samples,
     evaluation_noise,
     save_samples,
 )
+from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
+from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
+from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.log import finish_tracker, start_tracker
@@ -29,7 +28,7 @@ from disback_plugin.lab.trainer.loop import Distillation, Networks, StepResult
 from disback_plugin.lab.trainer.network import Tensors
 from disback_plugin.lab.trainer.progress import Progress
 from disback_plugin.lab.trainer.residuals import Residuals
-from disback_plugin.lab.trainer.roles import attach, make_networks, make_sampler
+from disback_plugin.lab.trainer.roles import attach, make_accelerator, make_networks, make_sampler
 from disback_plugin.lab.trainer.run_folder import (
     STUDENT,
     check_ours,
@@ -56,40 +55,30 @@ def run_arm(
     """
     folder = run_folder(experiment.out, arm, seed)
     with locked(folder):
-        if not is_complete(folder):
-            _run_arm(experiment, arm, seed, folder, interrupt, progress)
-
-
-def _run_arm(
-    experiment: Experiment,
-    arm: Arm,
-    seed: int,
-    folder: Path,
-    interrupt: Interrupt,
-    progress: Progress,
-) -> None:
-    config, accelerator = experiment.config, make_accelerator(experiment.config)
-    checkpoint = CheckpointFolder(folder / "checkpoints").latest()
-    accelerator.wait_for_everyone()
-    on_main(lambda: clear_temps(folder, folder / "samples"), f"clearing {folder}")
-    if checkpoint is None:
-        on_main(lambda: _clear(folder), f"clearing {folder}")
-    on_main(lambda: write_run(config, folder, arm, seed), "writing run.json")
-    job = DistillJob(experiment, arm, seed, folder, accelerator)
-    rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
-    start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
-    try:
-        Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
-        disback = job.loop.disback
-        if disback is not None and (checkpoint is None or checkpoint.step < job.num_steps):
-            disback.close()
-        student = student_tensors(job.loop.networks)
-        on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
-        results = (STUDENT, "metrics.jsonl")
-        on_main(lambda: write_run(config, folder, arm, seed, *results), "writing run.json")
-    finally:
-        finish_tracker(accelerator)
-        accelerator.free_memory()
+        if is_complete(folder):
+            return
+        config, accelerator = experiment.config, make_accelerator(experiment.config)
+        checkpoint = CheckpointFolder(folder / "checkpoints").latest()
+        accelerator.wait_for_everyone()
+        on_main(lambda: clear_temps(folder, folder / "samples"), f"clearing {folder}")
+        if checkpoint is None:
+            on_main(lambda: _clear(folder), f"clearing {folder}")
+        on_main(lambda: write_run(config, folder, arm, seed), "writing run.json")
+        job = DistillJob(experiment, arm, seed, folder, accelerator)
+        rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
+        start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
+        try:
+            Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
+            disback = job.loop.disback
+            if disback is not None and (checkpoint is None or checkpoint.step < job.num_steps):
+                disback.close()
+            student = student_tensors(job.loop.networks)
+            on_main(lambda: write_tensors(folder / STUDENT, student), f"writing {folder / STUDENT}")
+            results = (STUDENT, "metrics.jsonl")
+            on_main(lambda: write_run(config, folder, arm, seed, *results), "writing run.json")
+        finally:
+            finish_tracker(accelerator)
+            accelerator.free_memory()
 
 
 def _clear(folder: Path) -> None:
@@ -230,10 +219,5 @@ def student_tensors(networks: Networks) -> dict[str, Tensor]:
 
 
 def _node_line(entry: NodeEntry) -> Line:
-    return {
-        "index": entry.index,
-        "distance": entry.distance,
-        "bf16_distance": entry.bf16_distance,
-        "bf16_survives": entry.bf16_survives,
-        "bytes": entry.bytes,
-    }
+    names = ("index", "distance", "bf16_distance", "bf16_survives", "bytes")
+    return {name: getattr(entry, name) for name in names}

@@ -88,12 +88,7 @@ def start_tracker(
     """Open a W&B run in `folder`/wandb; a resumed run opens another one in the same group."""
     if wandb is None:
         return
-    init: dict[str, Any] = {
-        "mode": _mode(wandb),
-        "dir": str(folder),
-        "group": group,
-        "name": name,
-    }
+    init: dict[str, Any] = {"mode": _mode(wandb), "dir": str(folder), "group": group, "name": name}
     accelerator.init_trackers(wandb.project, init_kwargs={"wandb": init})
 
 

@@ -81,25 +81,27 @@ class Distillation:
         """
         self.sampler.noise.seed_global(step)
         turn = self.disback.begin_step(step) if self.disback else None
-        self.sampler.noise.seed_global(self._update_of(step))
-        result = StepResult(turn)
+        update = self._update_of(step)
+        self.sampler.noise.seed_global(update)
+        result, config = StepResult(turn), self.config
         if turn is None or turn.update_student:
-            result.student_lr = self._student_lr(step)
-            updated = self._update_student(step, result.student_lr)
+            factor = config.student_lr_schedule.factor(update, config.num_steps)
+            result.student_lr = config.student_lr * factor
+            updated = self._update_student(update, result.student_lr)
             result.student_loss, result.student_grad_norm = updated
             result.passes += STUDENT_TURN_PASSES
         recording = turn is not None and turn.stage == "record"
         share = self.record_sampler.batch_size / self.sampler.batch_size if recording else 1
-        for number in range(self.config.num_fake_updates):
-            loss, norm = self._update_fake_score(step, number, recording)
+        for number in range(config.num_fake_updates):
+            loss, norm = self._update_fake_score(update, number, recording)
             result.fake_loss, result.fake_grad_norm = loss, norm
             result.passes += FAKE_TURN_PASSES * share
         result.entry = self.disback.end_step(step) if self.disback else None
         return result
 
-    def _update_student(self, step: int, lr: float) -> tuple[Tensor, Tensor]:
+    def _update_student(self, update: int, lr: float) -> tuple[Tensor, Tensor]:
         student, total = self.networks.student, torch.zeros((), device=self.sampler.device)
-        batch = self.sampler.draw(self._update_of(step), "student", self.config.sigmas)
+        batch = self.sampler.draw(update, "student", self.config.sigmas)
         for part, sync in self._parts(batch, student):
             with sync:
                 x0 = student.network(part.z, part.cond)
@@ -118,13 +120,13 @@ class Distillation:
             real_x0 = real_score(x_t, part.sigma, part.cond)
         return self.gradient(fake_x0, real_x0, x0, part.sigma)
 
-    def _update_fake_score(self, step: int, number: int, recording: bool) -> tuple[Tensor, Tensor]:
+    def _update_fake_score(
+        self, update: int, number: int, recording: bool
+    ) -> tuple[Tensor, Tensor]:
         """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
         fake, total = self.networks.fake_score, torch.zeros((), device=self.sampler.device)
-        if recording:
-            batch = self.record_sampler.draw(step, f"record/{number}", self.fake_sigmas)
-        else:
-            batch = self.sampler.draw(self._update_of(step), f"fake/{number}", self.fake_sigmas)
+        drawer, stream = (self.record_sampler, "record") if recording else (self.sampler, "fake")
+        batch = drawer.draw(update, f"{stream}/{number}", self.fake_sigmas)
         for part, sync in self._parts(batch, fake):
             with torch.no_grad():
                 x0 = self.networks.student.network(part.z, part.cond)
@@ -136,7 +138,7 @@ class Distillation:
                 loss = loss / self.config.num_accumulation_steps
                 self.accelerator.backward(loss)
             total += loss.detach()
-        return total, fake.update(self._fake_lr(step, recording), self._max_norm)
+        return total, fake.update(self._fake_lr(update, recording), self._max_norm)
 
     def real_score(self) -> AbstractContextManager[nn.Module]:
         """The network that answers as the real score now, within the context."""
@@ -151,15 +153,10 @@ class Distillation:
             last = index == num
             yield part, nullcontext() if last else self.accelerator.no_sync(trained.network)
 
-    def _student_lr(self, step: int) -> float:
-        config, update = self.config, self._update_of(step)
-        return config.student_lr * config.student_lr_schedule.factor(update, config.num_steps)
-
-    def _fake_lr(self, step: int, recording: bool) -> float:
+    def _fake_lr(self, update: int, recording: bool) -> float:
         config = self.config
         if recording:
             return config.record_lr or config.fake_lr
-        update = self._update_of(step)
         return config.fake_lr * config.fake_lr_schedule.factor(update, config.num_steps)
 
     def _update_of(self, step: int) -> int:

@@ -12,8 +12,8 @@ from disback_plugin.errors import RunError
 from disback_plugin.lab.metrics import Health, Mismatch, mismatch_degree, node_health
 from disback_plugin.lab.noise import generator
 from disback_plugin.lab.results.run_file import RUN, read_run_file
+from disback_plugin.lab.trainer.batches import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.diagnostics import probe_levels
-from disback_plugin.lab.trainer.evaluation import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.residuals import residual
 from disback_plugin.lab.trainer.run_folder import CONFIG, read_config
@@ -50,6 +50,7 @@ class PathProbe:
     nodes: list[Probe]
 
 
+@torch.no_grad()
 def probe_path(folder: Path) -> PathProbe:
     """Probe the teacher (index 0) and every node of the path in OUT/runs/ARM-seedK/path.
 
@@ -73,14 +74,11 @@ def probe_path(folder: Path) -> PathProbe:
             f"{folder} was not recorded for the initial student of its run (an earlier version "
             "could record in mid-run): there is nothing to probe it on"
         )
-    shape = (
-        (config.student.latent_dim,) if config.student.kind == "generator" else problem.data_shape
-    )
+    shape = config.student.latent_shape(problem.data_shape)
     labels = evaluation_labels(NUM_SAMPLES, problem.num_classes)
     if labels is not None:  # every label in both halves, as the mismatch needs it
         labels = labels[torch.randperm(NUM_SAMPLES, generator=generator(0, 0, "probe/order"))]
-    with torch.no_grad():
-        samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
+    samples = student(evaluation_noise(seed, NUM_SAMPLES, shape), labels)
     nodes = [teacher, *(_node(teacher, path, index) for index in range(1, len(path) + 1))]
     levels = probe_levels(config)
     probes = [
@@ -95,8 +93,7 @@ def probe_path(folder: Path) -> PathProbe:
     ]
     sigma = config.distill.sigmas.sample(NUM_SAMPLES, generator(0, 0, "probe/sigma"))
     eps = torch.randn(samples.shape, generator=generator(0, 0, "probe/eps"))
-    with torch.no_grad():
-        x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
+    x0_hat = teacher(diffuse(samples, sigma, eps), sigma, labels)
     pull = TeacherPull.of(residual(x0_hat, samples, sigma), samples)
     auto = config.disback.record.auto or AutoRecord()
     return PathProbe(pull, pull.calls_for(auto), probes)

@@ -4,35 +4,25 @@ import json
 import sys
 from contextlib import suppress
 from io import RawIOBase
-from typing import Any, Protocol
+from typing import Any
 
 from disback_plugin.lab.config.experiment import ExperimentConfig
 
 
-class Progress(Protocol):
-    """Told about every step, and about numbers now and then."""
-
-    def start(self, name: str, num_steps: int, step: int) -> None: ...
-
-    def step(self, step: int, numbers: dict[str, Any] | None) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Silent:
-    """No progress."""
+class Progress:
+    """Told about every step, and about numbers now and then; this one shows nothing."""
 
     def start(self, name: str, num_steps: int, step: int) -> None:
-        pass
+        """A run begins, or goes on, at `step`."""
 
     def step(self, step: int, numbers: dict[str, Any] | None) -> None:
-        pass
+        """So many steps are done."""
 
     def close(self) -> None:
-        pass
+        """The run ends here."""
 
 
-class Bar:
+class Bar(Progress):
     """A tqdm bar with stage, node and losses."""
 
     def start(self, name: str, num_steps: int, step: int) -> None:
@@ -49,7 +39,7 @@ class Bar:
         self._bar.close()
 
 
-class Messages:
+class Messages(Progress):
     """JSON lines on a pipe: `{"event": "step", "step": 10, ...}`, when there are numbers.
 
     A reader that is gone is no error here: see `jobs_process`, which then stops with a checkpoint.
@@ -65,9 +55,6 @@ class Messages:
         if numbers is not None:
             self.send({"event": "step", "step": step, "numbers": describe(numbers)})
 
-    def close(self) -> None:
-        pass
-
     def send(self, event: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):
             self._stream.write(json.dumps(event).encode() + b"\n")
@@ -75,7 +62,7 @@ class Messages:
 
 def make_progress(enabled: bool, is_main: bool) -> Progress:
     """A bar for the main process where stderr is a terminal, else silence."""
-    return Bar() if enabled and is_main and sys.stderr.isatty() else Silent()
+    return Bar() if enabled and is_main and sys.stderr.isatty() else Progress()
 
 
 def describe(numbers: dict[str, Any]) -> str:
@@ -92,26 +79,23 @@ class Overview:
     """Sums the steps of all runs; where there is no terminal, a line a finished run."""
 
     def __init__(self, config: ExperimentConfig, num_runs: int) -> None:
-        self._steps: dict[str, int] = {}
-        self._bar = None
-        if config.logging.progress and sys.stderr.isatty():
-            from tqdm import tqdm
+        from tqdm import tqdm
 
-            total = num_runs * config.distill.num_steps
-            self._bar = tqdm(total=total, desc=config.name, unit="step", leave=False)
+        self._steps: dict[str, int] = {}
+        total, hidden = num_runs * config.distill.num_steps, not config.logging.progress
+        hidden = hidden or not sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=config.name, unit="step", leave=False, disable=hidden)
 
     def step(self, name: str, message: dict[str, Any]) -> None:
         """A message of its process: run `name` has done `message["step"]` steps."""
         self._steps[name] = message["step"]
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{name} {message.get('numbers', '')}", refresh=False)
-            self._bar.update(sum(self._steps.values()) - self._bar.n)
+        self._bar.set_postfix_str(f"{name} {message.get('numbers', '')}", refresh=False)
+        self._bar.update(sum(self._steps.values()) - self._bar.n)
 
     def done(self, name: str) -> None:
         """Run `name` has come to its end; without a bar, one line says so."""
-        if self._bar is None:
+        if self._bar.disable:
             print(f"{name}: done", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

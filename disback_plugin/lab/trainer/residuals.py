@@ -83,11 +83,10 @@ def residual(x0_hat: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
 
 
 @contextmanager
-def _without_dropout(*networks: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for network in networks for part in network.modules()]
+def _without_dropout(network: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in network.modules()]
     try:
-        for network in networks:
-            network.eval()
+        network.eval()
         yield
     finally:
         for part, training in modes:

@@ -1,20 +1,65 @@
-"""The roles of a run at step 0, what they are trained on, and the arm's session."""
+"""What a run is set up with: accelerator, the roles at step 0, their draws, the arm's session."""
 
 import copy
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from disback_plugin.config import Arm, DisBackConfig
 from disback_plugin.diffusion import Denoiser, without_guidance
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.noise import make_noise
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
+from disback_plugin.lab.trainer.log import check_wandb
 from disback_plugin.lab.trainer.loop import Networks
 from disback_plugin.lab.trainer.network import TrainedNetwork, speed_up
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.session import DisBack
+
+
+def make_accelerator(config: ExperimentConfig) -> Accelerator:
+    """One process, or as many as torchrun or `accelerate launch` started.
+
+    Raises ConfigError for a device or precision that this machine, or this process (Accelerate
+    keeps both for a process's lifetime), cannot have, and for a batch that does not divide.
+    """
+    wandb = config.logging.wandb
+    if wandb is not None:
+        check_wandb()
+    # published networks may have weights that distillation does not use, EDM's for augmentation:
+    # DDP would wait for their gradients; looking for them costs a walk over the graph a step
+    unused = config.teacher.checkpoint is not None
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if unused else None
+    try:
+        accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.mixed_precision,
+            log_with=None if wandb is None else "wandb",
+            kwargs_handlers=handlers,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"device={config.device}, mixed_precision={config.mixed_precision}: {error}"
+        ) from error
+    if config.device == "cuda" and accelerator.device.type != "cuda":
+        raise ConfigError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
+    processes = count(accelerator.num_processes, "process", "processes")
+    parts = accelerator.num_processes * config.distill.num_accumulation_steps
+    for name in ("batch_size", "record_batch_size"):
+        size = getattr(config.distill, name)
+        if size is not None and size % parts:
+            raise ConfigError(
+                f"distill.{name}={size} does not divide into"
+                f" {processes} x {config.distill.num_accumulation_steps} accumulation steps"
+            )
+    training = config.teacher.training
+    if training is not None and training.batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"teacher.training.batch_size={training.batch_size} does not divide into {processes}"
+        )
+    return accelerator
 
 
 def make_networks(
@@ -29,6 +74,7 @@ def make_networks(
     Guidance is the teacher's alone (Eq. 8 with nodes too): what is trained answers to the prompt.
     """
     distill = config.distill
+    ema, dropout = distill.student_ema_decay, distill.dropout
     student = config.student.make(teacher, problem.data_shape, seed)
     fake_score = without_guidance(copy.deepcopy(teacher)).requires_grad_(True)
     for network in (teacher, fake_score, student):
@@ -36,19 +82,10 @@ def make_networks(
     return Networks(
         teacher=teacher.to(accelerator.device),
         fake_score=TrainedNetwork(
-            "fake_score",
-            fake_score,
-            accelerator,
-            distill.fake_optimizer_settings,
-            dropout=distill.dropout,
+            "fake_score", fake_score, accelerator, distill.fake_optimizer_settings, None, dropout
         ),
         student=TrainedNetwork(
-            "student",
-            student,
-            accelerator,
-            distill.student_optimizer_settings,
-            distill.student_ema_decay,
-            distill.dropout,
+            "student", student, accelerator, distill.student_optimizer_settings, ema, dropout
         ),
     )
 
@@ -68,15 +105,7 @@ def attach(
         "fake_score": networks.fake_score.network,
         "student": networks.student.network,
     }
-    section = config.disback
-    settings = DisBackConfig(
-        path=path,
-        arm=arm,
-        record=section.record,
-        schedule=section.schedule,
-        codec=section.codec,
-        rounding=section.rounding,
-    )
+    settings = DisBackConfig(path=path, arm=arm, **dict(config.disback))
     return DisBack.attach(roles=roles, config=settings, measure=measure)
 
 

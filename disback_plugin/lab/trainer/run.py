@@ -15,12 +15,12 @@ from disback_plugin.config_base import nearest
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.distill import run_arm
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.lab.trainer.jobs import run_side_by_side
 from disback_plugin.lab.trainer.progress import make_progress
+from disback_plugin.lab.trainer.roles import make_accelerator
 from disback_plugin.lab.trainer.run_folder import (
     check_folder,
     discard_untrained,

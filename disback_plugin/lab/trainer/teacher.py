@@ -16,9 +16,9 @@ from disback_plugin.lab.data import DataSet, mirror_half
 from disback_plugin.lab.noise import make_noise
 from disback_plugin.lab.problems.base import reference_rows
 from disback_plugin.lab.results.run_file import check_teacher, write_reference
+from disback_plugin.lab.trainer.batches import choose_metrics, draw_samples, evaluation_noise
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
-from disback_plugin.lab.trainer.evaluation import choose_metrics, draw_samples, evaluation_noise
 from disback_plugin.lab.trainer.experiment import WEIGHTS, Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.network import Tensors, TrainedNetwork, speed_up

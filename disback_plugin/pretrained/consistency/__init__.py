@@ -7,6 +7,10 @@ from disback_plugin.pretrained.consistency.denoiser import (
     describe,
     make_denoiser,
 )
-from disback_plugin.pretrained.consistency.opening import convert_checkpoint, open_checkpoint
-from disback_plugin.pretrained.consistency.pipeline import load_pipeline, save_pipeline
+from disback_plugin.pretrained.consistency.opening import (
+    convert_checkpoint,
+    load_pipeline,
+    open_checkpoint,
+    save_pipeline,
+)
 from disback_plugin.pretrained.consistency.unet import build_unet

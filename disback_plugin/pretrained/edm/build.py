@@ -10,7 +10,7 @@ from torch import nn
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.diffusion import Description
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.edm.dhariwal_unet import DhariwalUNet
+from disback_plugin.pretrained.edm.networks import DhariwalUNet, SongUNet
 from disback_plugin.pretrained.edm.preconditioning import (
     EDMPrecond,
     Precond,
@@ -18,8 +18,7 @@ from disback_plugin.pretrained.edm.preconditioning import (
     VPPrecond,
     iDDPMPrecond,
 )
-from disback_plugin.pretrained.edm.song_unet import SongUNet
-from disback_plugin.pretrained.edm.unet import Labels, Precision, Size, UNet
+from disback_plugin.pretrained.edm.unet import Labels, Size, UNet
 
 NETWORKS: dict[str, type[UNet]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}
 # and the network that each has where the arguments name none
@@ -64,8 +63,9 @@ def build_edm(class_name: str, init_kwargs: Mapping[str, Any]) -> Precond:
         )
     except ConfigError as error:
         raise CheckpointError(f"{what}: {error}") from None
-    precision: Precision = "fp16" if value["use_fp16"] else None
-    return precond(model, precision=precision, **{key: value[key] for key in _own(precond)})
+    denoiser = precond(model, **{key: value[key] for key in _own(precond)})
+    denoiser.precision = "fp16" if value["use_fp16"] else None
+    return denoiser
 
 
 def describe(denoiser: Precond, source: str) -> Description:
@@ -88,15 +88,7 @@ _SHARED: dict[str, Any] = {  # name: (type, default), as pydantic takes it
     "use_fp16": (bool, False),
 }
 # which build_edm fills in itself
-_FILLED = {
-    "self",
-    "model",
-    "precision",
-    "img_resolution",
-    "in_channels",
-    "out_channels",
-    "label_dim",
-}
+_FILLED = {"self", "model", "img_resolution", "in_channels", "out_channels", "label_dim"}
 
 
 def _own(module: type[nn.Module]) -> dict[str, Any]:

@@ -145,9 +145,9 @@ class FourierEmbedding(ExactBuffers):
 
     freqs: Tensor
 
-    def __init__(self, num_channels: int, scale: float = 16.0) -> None:
+    def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", draw_normal(torch.empty(num_channels // 2), scale))
+        self.register_buffer("freqs", draw_normal(torch.empty(num_channels // 2), 16.0))
 
     def forward(self, c: Tensor) -> Tensor:
         """c (B,) -> (B, num_channels), in c's dtype; sines first."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from disback_plugin.diffusion.condition import Condition, TextCondition, one_hot_labels
 from disback_plugin.diffusion.conversions import per_sample, working_dtype
-from disback_plugin.diffusion.denoiser import Denoiser
+from disback_plugin.diffusion.denoiser import Denoiser, check_inputs
 from disback_plugin.diffusion.preconditioned import Scalings
 from disback_plugin.errors import DisBackError
 from disback_plugin.pretrained.edm.layers import ExactBuffers
@@ -25,16 +25,14 @@ class Precond(Denoiser):
 
     parametrisation: ClassVar[str]
     sigma_data: float = 0.5
+    precision: Precision = None
 
-    def __init__(
-        self, model: UNet, sigma_min: float, sigma_max: float, precision: Precision = None
-    ) -> None:
+    def __init__(self, model: UNet, sigma_min: float, sigma_max: float) -> None:
         super().__init__()
         self.model = model
         self.img_resolution, self.img_channels = model.img_resolution, model.in_channels
         self.label_dim = model.label_dim
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
-        self.precision = precision
 
     @abstractmethod
     def scalings(self, sigma: Tensor) -> Scalings:
@@ -56,17 +54,11 @@ class Precond(Denoiser):
         labels: ids (B,), rows (B, label_dim) or None, which is "no class". augment_labels
         (B, augment_dim): what augmentation did to x; None is "nothing". Raises DisBackError.
         """
-        if not x.is_floating_point():
-            raise DisBackError(f"x must be a floating-point tensor, but it is {x.dtype}")
-        per_sample(sigma, x)
+        check_inputs(x, sigma)
         return self.denoise(x, sigma, labels, augment_labels).to(x.dtype)
 
     def denoise(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Condition | None,
-        augment_labels: Tensor | None = None,
+        self, x: Tensor, sigma: Tensor, cond: Condition | None, augment_labels: Tensor | None = None
     ) -> Tensor:
         """Scale, call the network in its precision, scale back."""
         weight = next(self.model.parameters())
@@ -105,12 +97,11 @@ class VPPrecond(Precond):
         beta_min: Positive = 0.1,
         M: Timesteps = 1000,  # noqa: N803 - the checkpoints' name
         epsilon_t: Positive = 1e-5,
-        precision: Precision = None,
     ) -> None:
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
         # float32 rounds the lower end by 2 %; the published samplers start from these numbers
         low, high = self.sigma(torch.tensor([epsilon_t, 1], device="cpu")).tolist()
-        super().__init__(model, low, high, precision)
+        super().__init__(model, low, high)
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_noise = (M - 1) t(sigma)."""
@@ -139,9 +130,8 @@ class VEPrecond(Precond):
         model: UNet,
         sigma_min: Sigma = 0.02,
         sigma_max: Sigma = 100,
-        precision: Precision = None,
     ) -> None:
-        super().__init__(model, sigma_min, sigma_max, precision)
+        super().__init__(model, sigma_min, sigma_max)
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_noise = ln(sigma / 2)."""
@@ -165,10 +155,9 @@ class iDDPMPrecond(ExactBuffers, Precond):  # noqa: N801 - the checkpoints' name
         C_1: Positive = 0.001,  # noqa: N803 - the checkpoints' name
         C_2: Positive = 0.008,  # noqa: N803
         M: Timesteps = 1000,  # noqa: N803
-        precision: Precision = None,
     ) -> None:
         u = _cosine_levels(C_1, C_2, M)
-        super().__init__(model, float(u[M - 1]), float(u[0]), precision)
+        super().__init__(model, float(u[M - 1]), float(u[0]))
         self.C_1, self.C_2, self.M = C_1, C_2, M
         self.register_buffer("u", u)
 
@@ -211,9 +200,8 @@ class EDMPrecond(Precond):
         sigma_min: Sigma = 0,
         sigma_max: Sigma = float("inf"),
         sigma_data: Positive = 0.5,
-        precision: Precision = None,
     ) -> None:
-        super().__init__(model, sigma_min, sigma_max, precision)
+        super().__init__(model, sigma_min, sigma_max)
         self.sigma_data = sigma_data
 
     def scalings(self, sigma: Tensor) -> Scalings:

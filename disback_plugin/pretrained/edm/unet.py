@@ -29,6 +29,8 @@ Precision = Literal["fp16", "bf16"] | None
 class UNet(nn.Module, ABC):
     """F(x, noise_labels, class_labels, augment_labels), with the sizes that it was built for."""
 
+    architecture: str  # its name in the literature
+
     def __init__(
         self,
         img_resolution: int,
@@ -43,11 +45,6 @@ class UNet(nn.Module, ABC):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.label_dim, self.augment_dim = label_dim, augment_dim
         self.label_dropout = label_dropout
-
-    @property
-    @abstractmethod
-    def architecture(self) -> str:
-        """Its name in the literature."""
 
     @abstractmethod
     def embed(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from disback_plugin.config import Arm
 from disback_plugin.lab.compare import BatchedDistillation, make_arm
+from disback_plugin.lab.compare.stack import Stack
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer.loop import Distillation
 from disback_plugin.lab.trainer.residuals import Residuals
@@ -69,9 +70,9 @@ def _trained(
     return loop, passes + measure.passes
 
 
-def _assert_equal(found: dict[str, Tensor], due: dict[str, Tensor]) -> None:
-    for name, value in found.items():
-        torch.testing.assert_close(value, due[name].detach(), rtol=1e-3, atol=2e-5)
+def _assert_equal(found: Stack, lane: int, due: dict[str, Tensor]) -> None:
+    for name, value in found.params.items():
+        torch.testing.assert_close(value[lane].detach(), due[name].detach(), rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -97,16 +98,16 @@ def test_each_lane_is_the_trainers_run_of_its_seed(
     walked: set[int] = set()
     for step in range(NUM_STEPS):
         batch.train_step(step)
-        walked |= set(batch.nodes)
+        walked |= {lane.node for lane in batch.lanes}
     assert (walked != {0}) == (arm in ("disback", "adaptive") and more != ALIKE)
     for lane, seed in enumerate(SEEDS):
         loop, passes = _trained(config, trained_as, seed, tmp_path / f"seed{seed}")
         assert float(batch.passes[lane]) == pytest.approx(passes)
         networks = loop.networks
-        _assert_equal(batch.student.lane(lane), networks.student.raw.state_dict())
-        _assert_equal(batch.fake_score.lane(lane), networks.fake_score.raw.state_dict())
+        _assert_equal(batch.student, lane, networks.student.raw.state_dict())
+        _assert_equal(batch.fake_score, lane, networks.fake_score.raw.state_dict())
         assert networks.student.ema is not None
-        _assert_equal(batch.ema.lane(lane), networks.student.ema.module.state_dict())
+        _assert_equal(batch.ema, lane, networks.student.ema.module.state_dict())
         if loop.disback is not None and loop.disback.path is not None:
             assert batch.lanes[lane].kept == [node.step for node in loop.disback.path]
     if more == ALIKE:

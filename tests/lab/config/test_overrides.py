@@ -1,6 +1,6 @@
 import pytest
 
-from disback_plugin.lab.config.overrides import apply_overrides
+from disback_plugin.lab.config.experiment import apply_overrides
 
 
 @pytest.mark.parametrize(

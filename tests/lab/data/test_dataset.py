@@ -36,11 +36,10 @@ def test_unlabelled_data_gives_batches_without_labels() -> None:
     assert data.to("cpu").labels is None
 
 
-def test_its_shape_length_and_std_are_those_of_the_samples() -> None:
+def test_its_shape_and_length_are_those_of_the_samples() -> None:
     samples = torch.tensor([[[-1.0, 1.0]], [[3.0, 5.0]]])
     data = DataSet(name="few", samples=samples, labels=None, num_classes=0)
     assert (len(data), data.data_shape) == (2, (1, 2))
-    assert data.sigma_data == pytest.approx((20 / 3) ** 0.5)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.lab.metrics import ClassifierSettings, frechet_distance, image_classifier
-from disback_plugin.lab.metrics.image_classifier import train_image_classifier
+from disback_plugin.lab.metrics.classifier import train_image_classifier
 from disback_plugin.lab.problems.images import ImagesEvaluator
 
 SETTINGS = ClassifierSettings(num_epochs=6, channels=4, batch_size=32, lr=1e-2)

@@ -162,7 +162,7 @@ def test_default_networks_stay_small(network: nn.Module, most: int) -> None:
 
 
 def test_the_unet_upsamples_by_nearest_neighbour() -> None:
-    from disback_plugin.lab.networks.small_unet import _double
+    from disback_plugin.lab.networks.unets import _double
 
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(_double(x), nn.functional.interpolate(x, scale_factor=2, mode="nearest"))

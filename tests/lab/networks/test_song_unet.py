@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from disback_plugin.errors import ConfigError, DisBackError
-from disback_plugin.lab.networks.song_unet import LabelledSongUNet
+from disback_plugin.lab.networks.unets import LabelledSongUNet
 
 
 def network(num_classes: int) -> LabelledSongUNet:

@@ -3,7 +3,7 @@
 import re
 
 from disback_plugin.lab.report.sweep_tables import sweep_markdown, sweep_table
-from disback_plugin.lab.results.sweep_summary import summarise_sweep
+from disback_plugin.lab.results.summary import summarise_sweep
 from tests.lab.results.sweeps import CURVES, swept
 
 

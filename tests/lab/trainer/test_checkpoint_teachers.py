@@ -11,8 +11,7 @@ from accelerate import Accelerator
 from disback_plugin.diffusion import TextCondition, VPDenoiser, without_guidance
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import parse_config
-from disback_plugin.lab.problems.prompt_encoder import PromptEncoder
-from disback_plugin.lab.problems.prompts import PromptsProblem
+from disback_plugin.lab.problems.prompts import PromptEncoder, PromptsProblem
 from disback_plugin.lab.trainer.roles import make_networks
 from disback_plugin.lab.trainer.teacher_files import load_source
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder

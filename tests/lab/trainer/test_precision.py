@@ -8,7 +8,7 @@ import torch
 
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.trainer import run_experiment
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
+from disback_plugin.lab.trainer.roles import make_accelerator
 from tests.lab.trainer.conftest import same_bits, tensors, tiny_config
 
 

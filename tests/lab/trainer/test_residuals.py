@@ -7,10 +7,9 @@ from torch import nn
 
 from disback_plugin.diffusion import EDMDenoiser
 from disback_plugin.lab.networks import ResidualMLP
-from disback_plugin.lab.trainer.accelerate_setup import make_accelerator
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.lab.trainer.residuals import Residuals
-from disback_plugin.lab.trainer.roles import make_sampler
+from disback_plugin.lab.trainer.roles import make_accelerator, make_sampler
 from tests.lab.trainer.conftest import tiny_config
 
 

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 from disback_plugin.diffusion import EDMDenoiser, OneStepStudent
 from disback_plugin.lab.networks import ResidualMLP
-from disback_plugin.lab.networks.song_unet import LabelledSongUNet
+from disback_plugin.lab.networks.unets import LabelledSongUNet
 from disback_plugin.lab.noise import Noise
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.network import speed_up

@@ -1,4 +1,7 @@
-"""DDPM++ and NCSN++ (Song et al. 2021, Appendix H) in EDM's form and with its tensor names."""
+"""DDPM++ and NCSN++ (Song et al. 2021, Appendix H) and ADM (Dhariwal and Nichol 2021, Sec. 3).
+
+In EDM's form and with its tensor names.
+"""
 
 import math
 from typing import Literal
@@ -6,17 +9,21 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from disback_plugin.pretrained.edm.blocks import BlockStyle
+from disback_plugin.pretrained.edm.blocks import BlockStyle, ResidualBlock
 from disback_plugin.pretrained.edm.layers import (
     Conv,
-    ConvThenHalve,
     FourierEmbedding,
     GroupNorm,
     Linear,
     PositionalEmbedding,
-    Resample,
+    draw_normal,
 )
-from disback_plugin.pretrained.edm.stages import Decoder, Encoder, Pyramid
+from disback_plugin.pretrained.edm.stages import (
+    Decoder,
+    Encoder,
+    EncoderType,
+    Pyramid,
+)
 from disback_plugin.pretrained.edm.unet import (
     Blocks,
     Filter,
@@ -28,9 +35,6 @@ from disback_plugin.pretrained.edm.unet import (
     Size,
     UNet,
 )
-
-EncoderType = Literal["standard", "skip", "residual"]
-DecoderType = Literal["standard", "skip"]
 
 
 class SongUNet(UNet):
@@ -57,12 +61,13 @@ class SongUNet(UNet):
         embedding_type: Literal["positional", "fourier"] = "positional",
         channel_mult_noise: Multiplier = 1,
         encoder_type: EncoderType = "standard",
-        decoder_type: DecoderType = "standard",
+        decoder_type: Literal["standard", "skip"] = "standard",
         resample_filter: Filter = (1, 1),
     ) -> None:
         super().__init__(
             img_resolution, in_channels, out_channels, label_dim, augment_dim, label_dropout
         )
+        self.architecture = "NCSN++" if embedding_type == "fourier" else "DDPM++"
         noise, width = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         self.map_noise: nn.Module = (
             FourierEmbedding(noise)
@@ -86,14 +91,10 @@ class SongUNet(UNet):
             taps=resample_filter,
             project_resampled=True,
         )
-        self.enc = _Encoder(pyramid, style, in_channels, model_channels, encoder_type)
-        self.dec = _Decoder(pyramid, style, self.enc.state_widths, out_channels, decoder_type)
+        self.enc = Encoder(pyramid, style, in_channels, model_channels, encoder_type)
+        every = decoder_type == "skip"
+        self.dec = Decoder(pyramid, style, self.enc.state_widths, False, out_channels, every)
         self._initialise()
-
-    @property
-    def architecture(self) -> str:
-        """NCSN++ is told by its embedding."""
-        return "NCSN++" if isinstance(self.map_noise, FourierEmbedding) else "DDPM++"
 
     def embed(
         self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
@@ -128,70 +129,72 @@ class SongUNet(UNet):
                 nn.init.zeros_(module.bias)
 
 
-class _Encoder(Encoder):
-    """With the input picture at each resolution beside the blocks, if the type says so."""
+class DhariwalUNet(UNet):
+    """ADM: adaptive group norm, one attention head per 64 channels; sources as of `SongUNet`."""
+
+    architecture = "ADM"
 
     def __init__(
         self,
-        pyramid: Pyramid,
-        style: BlockStyle,
-        in_channels: int,
-        first_width: int,
-        encoder_type: EncoderType,
+        img_resolution: Size,
+        in_channels: Size,
+        out_channels: Size,
+        label_dim: Labels = 0,
+        augment_dim: Labels = 0,
+        model_channels: Size = 192,
+        channel_mult: Multipliers = (1, 2, 3, 4),
+        channel_mult_emb: Multiplier = 4,
+        num_blocks: Blocks = 3,
+        attn_resolutions: Resolutions = (32, 16, 8),
+        dropout: Probability = 0.10,
+        label_dropout: Probability = 0,
     ) -> None:
-        self.encoder_type, self.side_width = encoder_type, in_channels
-        super().__init__(pyramid, style, in_channels, first_width)
+        super().__init__(
+            img_resolution, in_channels, out_channels, label_dim, augment_dim, label_dropout
+        )
+        width = model_channels * channel_mult_emb
+        self.map_noise = PositionalEmbedding(model_channels)
+        self.map_augment = Linear(augment_dim, model_channels, bias=False) if augment_dim else None
+        self.map_layer0 = Linear(model_channels, width)
+        self.map_layer1 = Linear(width, width)
+        self.map_label = Linear(label_dim, width, bias=False) if label_dim else None
 
-    def add_side(self, level: int, width: int, style: BlockStyle) -> None:
-        """The side track keeps the picture's channels (`skip`) or becomes the state."""
-        name = self.pyramid.name(level)
-        if self.encoder_type == "skip":
-            self[f"{name}_aux_down"] = Resample(style.taps, up=False)
-            self[f"{name}_aux_skip"] = Conv(self.side_width, width, 1)
-        elif self.encoder_type == "residual":
-            self[f"{name}_aux_residual"] = ConvThenHalve(self.side_width, width, 3, style.taps)
-            self.side_width = width
+        widths = [model_channels * multiplier for multiplier in channel_mult]
+        pyramid = Pyramid.of(img_resolution, widths, num_blocks, attn_resolutions)
+        style = BlockStyle(emb_channels=width, dropout=dropout)
+        self.enc = Encoder(pyramid, style, in_channels, widths[0])
+        self.dec = Decoder(pyramid, style, self.enc.state_widths, every_attention=True)
+        self.out_norm = GroupNorm(widths[0])
+        self.out_conv = Conv(widths[0], out_channels, 3)
+        self._initialise()
 
-    def join(self, level: int, x: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-        """x and the side track of this level."""
-        name = self.pyramid.name(level)
-        if self.encoder_type == "skip":
-            side = self[f"{name}_aux_down"](side)
-            return x + self[f"{name}_aux_skip"](side), side
-        if self.encoder_type == "residual":
-            x = (x + self[f"{name}_aux_residual"](side)) / math.sqrt(2)
-            return x, x
-        return x, side
+    def embed(
+        self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
+    ) -> Tensor:
+        """Augmentation joins before the mapping, the label after it."""
+        emb = self.map_noise(noise_labels)
+        if augment_labels is not None:
+            assert self.map_augment is not None
+            emb = emb + self.map_augment(augment_labels)
+        emb = self.map_layer1(F.silu(self.map_layer0(emb)))
+        if self.map_label is not None:
+            assert class_labels is not None
+            emb = emb + self.map_label(self.dropped(class_labels, emb.shape[0]))
+        return F.silu(emb)
 
+    def predict(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Down, up, and the picture from the last state."""
+        return self.out_conv(F.silu(self.out_norm(self.dec(self.enc(x, emb), emb))))
 
-class _Decoder(Decoder):
-    """The picture is made at the last level, or as a sum over all levels (`skip`)."""
-
-    def __init__(
-        self,
-        pyramid: Pyramid,
-        style: BlockStyle,
-        state_widths: list[int],
-        out_channels: int,
-        decoder_type: DecoderType,
-    ) -> None:
-        self.out_channels, self.every_level = out_channels, decoder_type == "skip"
-        super().__init__(pyramid, style, state_widths, every_attention=False)
-
-    def add_output(self, level: int, width: int, style: BlockStyle) -> None:
-        """The picture from `width` channels, and what doubles the picture so far."""
-        name = self.pyramid.name(level)
-        if level and not self.every_level:
-            return
-        if self.every_level and level < self.pyramid.last:
-            self[f"{name}_aux_up"] = Resample(style.taps, up=True)
-        self[f"{name}_aux_norm"] = GroupNorm(width, style.eps)
-        self[f"{name}_aux_conv"] = Conv(width, self.out_channels, 3)
-
-    def output(self, level: int, x: Tensor, picture: Tensor | None) -> Tensor | None:
-        """This level's picture on the sum of those below."""
-        name = self.pyramid.name(level)
-        if level and not self.every_level:
-            return None
-        here = self[f"{name}_aux_conv"](F.silu(self[f"{name}_aux_norm"](x)))
-        return here if picture is None else here + self[f"{name}_aux_up"](picture)
+    def _initialise(self) -> None:
+        """Torch's own except: zero for what ends a residual sum, unit normal for the labels."""
+        zero: list[nn.Module | None] = [self.out_conv, self.map_augment]
+        for block in self.modules():
+            if isinstance(block, ResidualBlock):
+                zero += [block.conv1, getattr(block, "proj", None)]
+        for module in zero:
+            if module is not None:
+                for parameter in module.parameters():
+                    nn.init.zeros_(parameter)
+        if self.map_label is not None:
+            draw_normal(self.map_label.weight)

@@ -1,6 +1,7 @@
-"""Mismatch degree (Eq. 9): how far a network's score is from that of a set of samples."""
+"""What a network's score is worth on samples: its mismatch (Eq. 9), a node's pull (Eq. 8)."""
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,6 @@ def mismatch_degree(
     sigmas: Sequence[float],
     generator: torch.Generator,
     labels: Tensor | None = None,
-    chunk_size: int = 1024,
 ) -> Mismatch:
     """Eq. 9, d = E |s_network(x_t) - grad log q_t(x_t)|^2, at each of `sigmas`.
 
@@ -56,7 +56,7 @@ def mismatch_degree(
         sigma = x0.new_full((half,), level)
         eps = torch.randn(x0.shape, generator=generator).to(x0)
         x_t = diffuse(x0, sigma, eps)
-        target = _target(x_t, sigma, reference, own, chunk_size)
+        target = _target(x_t, sigma, reference, own)
         guess = network(x_t, sigma, None if own is None else own[0])
         error = score(guess, x_t, sigma) - score(target, x_t, sigma)
         degree.append(float(error.square().mean()))
@@ -66,20 +66,16 @@ def mismatch_degree(
 
 
 def _target(
-    x_t: Tensor,
-    sigma: Tensor,
-    reference: Tensor,
-    labels: tuple[Tensor, Tensor] | None,
-    chunk_size: int,
+    x_t: Tensor, sigma: Tensor, reference: Tensor, labels: tuple[Tensor, Tensor] | None
 ) -> Tensor:
     if labels is None:
-        return stable_target(x_t, sigma, reference, chunk_size)
+        return stable_target(x_t, sigma, reference)
     target = torch.empty_like(x_t)
     for label in labels[0].unique():
         mine, theirs = labels[0] == label, labels[1] == label
         if not bool(theirs.any()):
             raise DisBackError(f"label {int(label)} has no sample in the second half: give more")
-        target[mine] = stable_target(x_t[mine], sigma[mine], reference[theirs], chunk_size)
+        target[mine] = stable_target(x_t[mine], sigma[mine], reference[theirs])
     return target
 
 
@@ -113,3 +109,62 @@ def _posterior_mean(queries: Tensor, sigma: Tensor, points: Tensor, chunk_size: 
         total = total * kept + shares @ part
         highest = peak
     return total / weight
+
+
+class Health(NamedTuple):
+    """Per noise level, over a batch: the node's pull against the teacher's, and the score gaps.
+
+    cosine: of D_fake - D_node with D_fake - D_teacher; about 1 for a damped teacher, about 0 for
+    noise. size: |D_fake - D_node| / |D_fake - D_teacher|. gap, teacher_gap: root mean squares of
+    the two differences, in data units.
+    """
+
+    sigmas: tuple[float, ...]
+    cosine: tuple[float, ...]
+    size: tuple[float, ...]
+    gap: tuple[float, ...]
+    teacher_gap: tuple[float, ...]
+
+    @property
+    def score_gap(self) -> float:
+        """`gap` / sigma, mean over the levels: by how much the two noise predictions differ."""
+        return fmean(gap / sigma for gap, sigma in zip(self.gap, self.sigmas, strict=True))
+
+
+@torch.no_grad()
+def node_health(
+    fake_score: Denoise,
+    node: Denoise,
+    teacher: Denoise,
+    samples: Tensor,
+    sigmas: Sequence[float],
+    generator: torch.Generator,
+    labels: Tensor | None = None,
+) -> Health:
+    """Probe a node on the student's current samples (n, *data), the same noise for all networks.
+
+    Cost: three forward passes a sample and level; two where `node` is `teacher`, the same object.
+    """
+    columns = []
+    for level in sigmas:
+        sigma = samples.new_full((len(samples),), level)
+        x_t = diffuse(samples, sigma, torch.randn(samples.shape, generator=generator).to(samples))
+        fake = fake_score(x_t, sigma, labels)
+        pull = fake - node(x_t, sigma, labels)
+        full = pull if teacher is node else fake - teacher(x_t, sigma, labels)
+        columns.append(compare_pulls(pull, full))
+    cosine, size, gap, teacher_gap = zip(*columns, strict=True)
+    return Health(tuple(sigmas), cosine, size, gap, teacher_gap)
+
+
+def compare_pulls(pull: Tensor, full: Tensor) -> tuple[float, float, float, float]:
+    """cosine, relative size, and both root mean squares of two (n, *data) differences.
+
+    Where a difference is zero there is no direction: the cosine is then 0.
+    """
+    a, b = pull.double().flatten(), full.double().flatten()
+    norm_a, norm_b = float(a.norm()), float(b.norm())
+    cosine = float(a @ b) / (norm_a * norm_b) if norm_a * norm_b > 0 else 0.0
+    root = a.numel() ** 0.5
+    size = norm_a / norm_b if norm_b > 0 else float("inf")
+    return cosine, size, norm_a / root, norm_b / root

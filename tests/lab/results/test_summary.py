@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from disback_plugin.lab.results.sweep_summary import summarise_sweep
+from disback_plugin.lab.results.summary import summarise_sweep
 from tests.lab.results.sweeps import CURVES, swept
 
 
