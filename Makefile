@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 # tiny tensors only lose time to more threads
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check lint clean
+.PHONY: demo test test-slow check lint docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/disback demo --out out/demo --resume
@@ -23,6 +23,10 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough
 
 check: lint test
+
+# docs/ as a site, in out/site
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --quiet
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 import copy
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,13 +138,31 @@ def test_every_command_shown_parses(page, capsys):
                     assert (ROOT / word).is_file(), word
 
 
-def test_every_command_is_in_the_readme():
+def test_every_command_is_in_the_docs():
     shown = {
         line.split()[1]
-        for block in blocks("")
+        for block in blocks("", ROOT / "docs" / "commands.md")
         for line in block.splitlines()
         if line[:8] == "disback "
     }
-    elsewhere = {"diff-instruct", "swiftbrush"}  # docs/hosts.md
     (commands,) = [a for a in make_parser()._actions if hasattr(a, "choices") and a.choices]
-    assert set(commands.choices) - elsewhere == shown
+    assert set(commands.choices) == shown
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len(PAGES[0].read_text().splitlines()) <= 150
+
+
+@pytest.mark.thorough
+def test_the_site_is_built_strictly_and_loads_nothing_from_a_network(tmp_path):
+    """A link that leads nowhere is an error; the README and what pages link to are in it."""
+    pytest.importorskip("mkdocs")
+    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, timeout=240)
+    pages = [page.read_text() for page in tmp_path.rglob("*.html")]
+    assert "Degradation recording" in (tmp_path / "api.html").read_text()
+    assert (tmp_path / "source" / "experiments" / "RESULTS.html").is_file()
+    loaded = re.compile(
+        r"""<(?:script|img|iframe)[^>]*src="https?:|<link[^>]*stylesheet[^>]*https?:"""
+    )
+    assert not [page for page in pages if loaded.search(page.replace("https://img.shields.io", ""))]
