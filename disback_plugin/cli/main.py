@@ -16,6 +16,7 @@ from disback_plugin.cli import (
     data,
     demo,
     doctor,
+    export,
     inspect,
     patches,
     path,
@@ -28,7 +29,7 @@ from disback_plugin.errors import DisBackError
 from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (
-    *(demo, run, sample, compare, data, path, convert, inspect, adapters, patches, report),
+    *(demo, run, sample, export, compare, data, path, convert, inspect, adapters, patches, report),
     doctor,
 )
 

@@ -37,13 +37,17 @@ class Sampler:
         self, batches: Sequence[Sequence[int]], size: int
     ) -> Iterator[tuple[Sequence[int], Array]]:
         """Seeds and their images (n, H, W, C), batch by batch; the network is given `size` rows."""
-        shape = describe(self.student.denoiser).data_shape
-        prompts = self.plan.prompts
-        num = self.plan.num_classes if prompts is None else prompts.count
-        rule = self.plan.labels if prompts is None else "balanced"
-        draws = SeededDraws(shape, num, rule).batches(batches, size)
+        draws = self.draws.batches(batches, size)
         generator = self.student.generator
         return make_images(generator, draws, self.device, self.condition, self.decoder)
+
+    @property
+    def draws(self) -> SeededDraws:
+        """The noise and the label, or the number of the prompt, of every seed."""
+        shape, prompts = describe(self.student.denoiser).data_shape, self.plan.prompts
+        if prompts is not None:
+            return SeededDraws(shape, prompts.count, "balanced")
+        return SeededDraws(shape, self.plan.num_classes, self.plan.labels)
 
 
 def make_sampler(
