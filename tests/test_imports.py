@@ -30,7 +30,8 @@ lab/problems lab/results
 lab/config
 lab/report
 lab/trainer
-lab/compare
+lab/compare lab/sampling
+lab/export
 cli
 """
 LEVEL = {

@@ -2,8 +2,16 @@
 
 import argparse
 import os
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
+
+from disback_plugin.errors import ConfigError
+from disback_plugin.plain_yaml import parse_yaml
+from disback_plugin.reading import cut
+
+_OPTION = re.compile(r"(\w+)=(.*)", re.DOTALL)
 
 
 def add_command(
@@ -28,6 +36,32 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """A checkpoint, and options of its format."""
+    parser.add_argument(
+        "spec",
+        metavar="KIND:LOCATION",
+        help="kind: edm-pkl, cm, diffusers, weights, run or safetensors; without one the content "
+        "decides",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="option=value", help="options of the format"
+    )
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """`option=value` with values as in YAML; ConfigError for another text, or one given twice."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        found = _OPTION.fullmatch(text)
+        if found is None:
+            raise ConfigError(f"{text!r} is not of the form option=value")
+        if found[1] in options:
+            raise ConfigError(f"option {found[1]!r} is given twice")
+        options[found[1]] = parse_yaml(found[2], f"the value of {cut(text, 80)!r}")
+    return options
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

@@ -48,13 +48,14 @@ def check_inputs(x: Tensor, sigma: Tensor) -> None:
 
 
 class OneStepStudent(nn.Module):
-    """G(z) = D(sigma z, sigma, cond), the generator that starts as its teacher.
+    """G(z) = D(scale z, sigma, cond), the generator that starts as its teacher.
 
     sigma is the level at which the denoiser is asked: 80 for EDM; `denoiser.sigma_max`, that is
-    t = 999, for DDPM. Raises ConfigError for a sigma that the denoiser does not know.
+    t = 999, for DDPM. scale: of its input noise; sigma unless given. Raises ConfigError for a sigma
+    that the denoiser does not know.
     """
 
-    def __init__(self, denoiser: Denoiser, sigma: float) -> None:
+    def __init__(self, denoiser: Denoiser, sigma: float, scale: float | None = None) -> None:
         super().__init__()
         if not denoiser.sigma_min <= sigma <= denoiser.sigma_max:
             raise ConfigError(
@@ -63,10 +64,11 @@ class OneStepStudent(nn.Module):
             )
         self.denoiser = denoiser
         self.sigma = float(sigma)
+        self.scale = self.sigma if scale is None else float(scale)
 
     def forward(self, z: Tensor, cond: Condition | None = None) -> Tensor:
         """Latent z (B, *data), standard normal, and cond of B or None -> x0 (B, *data)."""
-        return self.denoiser(self.sigma * z, z.new_full((z.shape[0],), self.sigma), cond)
+        return self.denoiser(self.scale * z, z.new_full((z.shape[0],), self.sigma), cond)
 
 
 @dataclass(frozen=True, kw_only=True)

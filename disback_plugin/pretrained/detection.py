@@ -48,7 +48,10 @@ _CONVERT = (
 _NO_UNET = "its network is a transformer, and only U-Nets are read"
 _SNAPSHOT = "give the network-snapshot-*.pkl that the training wrote beside it, as edm-pkl:FILE"
 _BASE = "give its base model, and this file as an option: diffusers:BASE lora=FILE"
-_WEIGHTS = "give the folder with its config.json, as diffusers:DIR"
+_WEIGHTS = (
+    "give the folder with its config.json, as diffusers:DIR; or weights:FILE, with its base model "
+    "as an option: base=diffusers:BASE"
+)
 # patterns that all begin a name in the file -> what the file is, what to do; the first counts
 _KNOWN = (
     (("optimizer_state$", "net$"), "a training state of NVlabs/edm", _SNAPSHOT),

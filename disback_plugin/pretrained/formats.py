@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from disback_plugin.diffusion import Denoiser, TextCondition
 from disback_plugin.errors import ConfigError
@@ -21,17 +22,19 @@ class TextEncoder(Protocol):
         """This encoder, moved."""
 
 
-# both take the location (what follows the colon of a spec) and the options
+# all take the location (what follows the colon of a spec) and the options
 Opener = Callable[[str, Mapping[str, Any]], Denoiser]
 TextEncoderOpener = Callable[[str, Mapping[str, Any]], TextEncoder]
+DecoderOpener = Callable[[str, Mapping[str, Any]], nn.Module]  # latents -> pixels in [-1, 1]
 
 
 @dataclass(frozen=True)
 class Format:
-    """open: to a denoiser with its description. text_encoder: None where no model has one."""
+    """open: to a denoiser with its description. The others: None where no model has such a part."""
 
     open: Opener
     text_encoder: TextEncoderOpener | None
+    decoder: DecoderOpener | None
 
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -39,14 +42,16 @@ FORMATS: dict[str, Format] = {}
 
 
 def register_format(
-    kind: str, text_encoder: TextEncoderOpener | None = None
+    kind: str,
+    text_encoder: TextEncoderOpener | None = None,
+    decoder: DecoderOpener | None = None,
 ) -> Callable[[Opener], Opener]:
     """Decorator: the function opens specs `kind:LOCATION`; a taken kind is an error."""
 
     def register(opener: Opener) -> Opener:
         if kind in FORMATS:
             raise ConfigError(f"checkpoint format {kind!r} is already registered")
-        FORMATS[kind] = Format(opener, text_encoder)
+        FORMATS[kind] = Format(opener, text_encoder, decoder)
         return opener
 
     return register

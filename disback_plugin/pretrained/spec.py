@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from disback_plugin.config_base import nearest
 from disback_plugin.diffusion import Denoiser, Description
 from disback_plugin.errors import CheckpointError, ConfigError
@@ -24,6 +26,7 @@ _MODULES = {
     "edm-pkl": "disback_plugin.pretrained.edm.opening",
     "cm": "disback_plugin.pretrained.consistency.opening",
     "diffusers": "disback_plugin.pretrained.diffusers.opening",
+    "weights": "disback_plugin.pretrained.weights.opening",
     "run": "disback_plugin.lab.trainer.run_format",
     "safetensors": "disback_plugin.lab.trainer.run_format",
 }
@@ -33,6 +36,7 @@ _READS = {
     "edm-pkl": "a .pkl of NVlabs/edm",
     "cm": "a .pt of OpenAI's consistency models, or a diffusers folder of one",
     "diffusers": "a pipeline's folder",
+    "weights": "a file or folder of a network's weights alone, with the option base=KIND:LOCATION",
     "run": "a folder of `disback run`",
     "safetensors": "a file of `disback convert`, or a run's teacher",
 }
@@ -43,9 +47,10 @@ _ON_HUB = re.compile(r"(?:.*:)?https?:/+(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.
 def load_denoiser(spec: str, **options: Any) -> Denoiser:
     """D(x, sigma, labels=None) -> x0 from `kind:LOCATION`, in eval mode, on the CPU, in float32.
 
-    kind: `edm-pkl`, `cm`, `diffusers`, `run` or `safetensors`; without one the content decides,
-    and a log line says so. Options are the format's own. The result's `description` tells what was
-    found. Raises ConfigError for an unknown kind or option, CheckpointError for what does not load.
+    kind: `edm-pkl`, `cm`, `diffusers`, `weights`, `run` or `safetensors`; without one the content
+    decides, and a log line says so. Options are the format's own. The result's `description` tells
+    what was found. Raises ConfigError for an unknown kind or option, CheckpointError for what does
+    not load.
     """
     kind, location = split_spec(spec)
     with translated(f"{kind}:{location} does not load"):
@@ -65,6 +70,19 @@ def load_text_encoder(spec: str, **options: Any) -> TextEncoder:
         raise ConfigError(f"only diffusers pipelines have text encoders, {spec} has none")
     with translated(f"the text encoder of {spec} does not load"):
         return open_encoder(location, options)
+
+
+def load_decoder(spec: str, **options: Any) -> nn.Module:
+    """The VAE of `diffusers:REPO_OR_DIR`, or of what was made from it: latents -> images.
+
+    Options are those of `load_denoiser`. Raises ConfigError, CheckpointError where there is none.
+    """
+    kind, location = split_spec(spec)
+    open_decoder = _format(kind).decoder
+    if open_decoder is None:
+        raise ConfigError(f"only diffusers pipelines have a VAE, {spec} has none")
+    with translated(f"the VAE of {spec} does not load"):
+        return open_decoder(location, options)
 
 
 def _format(kind: str) -> Format:
@@ -137,6 +155,8 @@ def _check_content(kind: str, location: str) -> None:
         if kind in ("diffusers", "cm") and HUB_NAME.fullmatch(location):
             return
         raise CheckpointError(f"no such file or folder: {location}")
+    if kind == "weights":  # of whatever network: its opener compares them with the base's
+        return
     found = look(path)
     if found is not None and kind not in found.kinds:
         write = f"write {found.kinds[0]}:{location}" if found.kinds and found.sure else ""

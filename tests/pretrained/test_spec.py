@@ -121,7 +121,7 @@ def test_kinds_are_known_before_anything_that_reads_them_is_imported() -> None:
     )
     said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     kinds, imported = said.stdout.splitlines()
-    assert kinds == "edm-pkl cm diffusers run safetensors"
+    assert kinds == "edm-pkl cm diffusers weights run safetensors"
     own = {"detection", "formats", "spec"}
     assert set(imported.split()) == {f"disback_plugin.pretrained.{name}" for name in own}
 

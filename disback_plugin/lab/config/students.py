@@ -1,6 +1,7 @@
 """Settings of the one-step student: where it starts, and what it is asked. Chosen by `kind`."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,11 +17,16 @@ from disback_plugin.lab.networks import MLPGenerator
 from disback_plugin.lab.noise import seed_of, seeded
 from disback_plugin.pretrained import describe, load_denoiser
 
+InputNoise = Literal["sigma", "unit"]
+
 
 class DenoiserStudentConfig(StrictModel):
     """One-step student, asked at `sigma` or (VP) at `timestep`.
 
     It starts as its teacher, or as the `checkpoint`, a spec of `load_denoiser` with its `options`.
+    noise: its input is noise of that level (`sigma`), or such that the network of a VP model is
+    given standard normal noise (`unit`), as DMD2 and diffusers' pipelines do: at the last timestep
+    nearly the same, at SDXL's 399 not.
     """
 
     kind: Literal["denoiser"] = "denoiser"
@@ -28,6 +34,7 @@ class DenoiserStudentConfig(StrictModel):
     options: dict[str, Any] = Field(default_factory=dict)
     sigma: float | None = Field(default=None, gt=0)
     timestep: int | None = Field(default=None, ge=0, lt=NUM_TIMESTEPS)
+    noise: InputNoise = "sigma"
 
     @model_validator(mode="after")
     def _check(self) -> "DenoiserStudentConfig":
@@ -44,8 +51,16 @@ class DenoiserStudentConfig(StrictModel):
     def make(self, teacher: Denoiser, data_shape: Sequence[int], seed: int) -> OneStepStudent:
         """The student's own checkpoint or a copy of the teacher, without guidance; no `seed`."""
         denoiser = without_guidance(self._denoiser(teacher, data_shape))
+        return self.ask(denoiser.requires_grad_(True))
+
+    def ask(self, denoiser: Denoiser) -> OneStepStudent:
+        """The student that asks this denoiser; ConfigError where it has no such noise level."""
         sigma = self._sigma(denoiser)
-        return OneStepStudent(denoiser.requires_grad_(True), sigma)
+        if self.noise == "sigma":
+            return OneStepStudent(denoiser, sigma)
+        if not isinstance(denoiser, VPDenoiser):
+            raise ConfigError("student.noise=unit is for models with timesteps (eps, v, x0, LCM)")
+        return OneStepStudent(denoiser, sigma, math.sqrt(1 + sigma**2))
 
     def _sigma(self, denoiser: Denoiser) -> float:
         if self.sigma is not None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.files import read_tensors
@@ -12,7 +14,7 @@ from disback_plugin.lab.results.run_file import REFERENCE, RUN, check_teacher, r
 from disback_plugin.lab.trainer.experiment import WEIGHTS
 from disback_plugin.lab.trainer.run_folder import CONFIG, STUDENT, read_config
 from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
-from disback_plugin.pretrained import describe, load_text_encoder
+from disback_plugin.pretrained import describe, load_decoder, load_text_encoder
 from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
 from disback_plugin.pretrained.formats import TextEncoder, register_format, take_options
 from disback_plugin.tensors import load_weights
@@ -39,15 +41,26 @@ def open_text_encoder(location: str, options: Mapping[str, Any]) -> TextEncoder:
 
     The experiment has the options of that checkpoint; those of the run do not matter to it.
     """
+    checkpoint, options = _teachers_checkpoint(location, "text encoder")
+    return load_text_encoder(checkpoint, **options)
+
+
+def open_decoder(location: str, options: Mapping[str, Any]) -> nn.Module:
+    """The VAE's, of the same checkpoint."""
+    checkpoint, options = _teachers_checkpoint(location, "VAE")
+    return load_decoder(checkpoint, **options)
+
+
+def _teachers_checkpoint(location: str, part: str) -> tuple[str, Mapping[str, Any]]:
     folder = Path(location).absolute()
     out = folder if (folder / CONFIG).is_file() else folder.parents[1]
     teacher = read_config(out).teacher
     if teacher.checkpoint is None:
-        raise ConfigError(f"the teacher of {out} was trained there: it has no text encoder")
-    return load_text_encoder(teacher.checkpoint, **teacher.options)
+        raise ConfigError(f"the teacher of {out} was trained there: it has no {part}")
+    return teacher.checkpoint, teacher.options
 
 
-@register_format("run", text_encoder=open_text_encoder)
+@register_format("run", text_encoder=open_text_encoder, decoder=open_decoder)
 def open_run(location: str, options: Mapping[str, Any]) -> Denoiser:
     """The teacher of an experiment (its folder), or the student of one of its runs (runs/NAME).
 
@@ -58,6 +71,12 @@ def open_run(location: str, options: Mapping[str, Any]) -> Denoiser:
     if (folder / CONFIG).is_file():
         take_options(options, "run", {})
         return _teacher(folder)
+    return open_student(location, options).denoiser
+
+
+def open_student(location: str, options: Mapping[str, Any]) -> OneStepStudent:
+    """The student of a complete run, runs/NAME, as it was trained to be asked."""
+    folder = Path(location).absolute()
     if not (folder / RUN).is_file() or not (folder.parents[1] / CONFIG).is_file():
         raise CheckpointError(
             f"{location} is neither an experiment's folder ({CONFIG} is missing) nor one of its "
@@ -89,7 +108,7 @@ def _teacher(out: Path) -> Denoiser:
     return teacher
 
 
-def _student(folder: Path, weights: str) -> Denoiser:
+def _student(folder: Path, weights: str) -> OneStepStudent:
     out = folder.parents[1]
     config = read_config(out)
     if config.student.kind != "denoiser":
@@ -121,4 +140,4 @@ def _student(folder: Path, weights: str) -> Denoiser:
         sigma_max=denoiser.sigma_max,
         role=f"the student, asked once at sigma {student.sigma:.4g}, {kind} weights of {where}",
     )
-    return denoiser
+    return student

@@ -48,7 +48,15 @@ class Repository:
 
     def unet(self, kinds: tuple[str, ...] = UNETS) -> nn.Module:
         """The U-Net; CheckpointError for another class, missing weights or weights left over."""
-        folder, config = self._find("unet", "config.json")
+        return self._model("unet", kinds)
+
+    def vae(self) -> nn.Module:
+        """The VAE of a latent model; CheckpointError where there is none."""
+        return self._model("vae", ("AutoencoderKL",))
+
+    def _model(self, part: str, kinds: tuple[str, ...]) -> nn.Module:
+        """A part that is a model of diffusers, in float32."""
+        folder, config = self._find(part, "config.json")
         name = str(config.get("_class_name"))
         if name not in kinds:
             raise CheckpointError(
@@ -58,7 +66,7 @@ class Repository:
         what = f"the {name} in {self.location} does not load"
         self._check_files(what, folder, "diffusion_pytorch_model")
         with translated(what):
-            unet, found = getattr(diffusers, name).from_pretrained(
+            model, found = getattr(diffusers, name).from_pretrained(
                 self.location,
                 subfolder=folder,
                 variant=self.variant,
@@ -68,7 +76,7 @@ class Repository:
                 output_loading_info=True,
             )
         self._refuse_misfits(name, found)
-        return unet.eval()
+        return model.eval()
 
     def text_pipeline(self) -> Any:
         """A Stable Diffusion pipeline that has nothing but its text encoders, frozen."""

@@ -16,6 +16,7 @@ from disback_plugin.diffusion import (
 )
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.diffusers.files import OPTIONS, TYPES, make_repository
+from disback_plugin.pretrained.diffusers.latent_decoder import open_decoder
 from disback_plugin.pretrained.diffusers.text_encoder import open_text_encoder
 from disback_plugin.pretrained.formats import register_format, take_options
 from disback_plugin.pretrained.image_unet import ImageUNet
@@ -29,7 +30,7 @@ _PREDICTIONS: dict[str, tuple[type[VPDenoiser], str]] = {
 _TEXT_OPTIONS = ("lcm", "lora", "guidance_scale", "negative_prompt")
 
 
-@register_format("diffusers", text_encoder=open_text_encoder)
+@register_format("diffusers", text_encoder=open_text_encoder, decoder=open_decoder)
 def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A pipeline folder or hub id; D is not clipped, as a sampler with clip_sample would do."""
     given = take_options(options, "diffusers", OPTIONS, TYPES)

@@ -45,6 +45,21 @@ def test_a_student_at_the_last_timestep_starts_as_its_teacher_there() -> None:
     assert own.isdisjoint(id(parameter) for parameter in student.parameters())
 
 
+def test_unit_noise_is_what_the_network_itself_is_given() -> None:
+    """As DMD2 asks: the U-Net sees standard normal noise whatever the timestep."""
+    teacher = make_teacher(VPDenoiserConfig(kind="eps"), MLP, (2,), 0, seed=0)
+    seen: list[torch.Tensor] = []
+    student = DenoiserStudentConfig(timestep=399, noise="unit").make(teacher, (2,), seed=0)
+    student.denoiser.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    z = torch.randn(4, 2)
+    student(z)
+    torch.testing.assert_close(seen[0], z)
+    assert student.scale == pytest.approx((1 + student.sigma**2) ** 0.5)
+    edm = make_teacher(EDM, MLP, (2,), 0, seed=0)
+    with pytest.raises(ConfigError, match="noise=unit is for models with timesteps"):
+        DenoiserStudentConfig(sigma=1.0, noise="unit").make(edm, (2,), seed=0)
+
+
 def test_a_timestep_needs_a_teacher_with_timesteps() -> None:
     teacher = make_teacher(EDM, MLP, (2,), 0, seed=0)
     with pytest.raises(ConfigError, match=r"give student\.sigma instead"):

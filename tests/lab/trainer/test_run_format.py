@@ -95,7 +95,7 @@ def test_what_cannot_be_loaded_from_a_run_is_said(out: Path, tmp_path: Path) -> 
     (copy / "experiment.json").unlink()
     (copy / "config.yaml").write_text(
         config.replace("kind: denoiser\n  checkpoint: null\n  options: {}\n  sigma: 20.0\n"
-                       "  timestep: null", "kind: generator")
+                       "  timestep: null\n  noise: sigma", "kind: generator")
     )  # fmt: skip
     with pytest.raises(CheckpointError, match="is a generator z -> x0, no denoiser"):
         load_denoiser(f"run:{run}")
