@@ -28,9 +28,9 @@ lab/data lab/networks lab/noise
 lab/metrics
 lab/problems lab/results
 lab/config
-lab/report
+lab/report lab/tables
 lab/trainer
-lab/compare
+lab/compare lab/evaluation
 cli
 """
 LEVEL = {

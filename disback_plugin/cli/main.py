@@ -16,17 +16,22 @@ from disback_plugin.cli import (
     data,
     demo,
     doctor,
+    evaluate,
     inspect,
     patches,
     path,
     report,
     run,
+    tables,
 )
 from disback_plugin.cli.stopping import stoppable
 from disback_plugin.errors import DisBackError
 from disback_plugin.reading import cut, local_path, told
 
-COMMANDS = (demo, run, compare, data, path, convert, inspect, adapters, patches, report, doctor)
+COMMANDS = (
+    *(demo, run, compare, evaluate, tables, data, path, convert, inspect, adapters, patches),
+    *(report, doctor),
+)
 
 _ROOM = "make room, then give the same command again: what is finished is kept"
 _RIGHTS = "change its permissions, or give another path"
