@@ -28,10 +28,10 @@ lab/data lab/networks lab/noise
 lab/metrics
 lab/problems lab/results
 lab/config
-lab/report
+lab/report lab/tables
 lab/trainer
 lab/compare lab/sampling
-lab/export
+lab/evaluation lab/export
 cli
 """
 LEVEL = {

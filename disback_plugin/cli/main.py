@@ -16,6 +16,7 @@ from disback_plugin.cli import (
     data,
     demo,
     doctor,
+    evaluate,
     export,
     inspect,
     patches,
@@ -23,14 +24,15 @@ from disback_plugin.cli import (
     report,
     run,
     sample,
+    tables,
 )
 from disback_plugin.cli.stopping import stoppable
 from disback_plugin.errors import DisBackError
 from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (
-    *(demo, run, sample, export, compare, data, path, convert, inspect, adapters, patches, report),
-    doctor,
+    *(demo, run, sample, evaluate, tables, export, compare, data, path, convert, inspect),
+    *(adapters, patches, report, doctor),
 )
 
 _ROOM = "make room, then give the same command again: what is finished is kept"

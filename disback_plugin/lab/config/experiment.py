@@ -89,10 +89,14 @@ class EvaluationConfig(StrictModel):
 
 
 class CheckpointConfig(StrictModel):
-    """A checkpoint every `every` steps, of which the newest `keep` stay."""
+    """A checkpoint every `every` steps, of which the newest `keep` stay.
+
+    keep_students: the student every so many steps, all of which stay: `disback eval RUN --every`.
+    """
 
     every: int = Field(default=500, gt=0)
     keep: int = Field(default=2, gt=0)
+    keep_students: int | None = Field(default=None, gt=0)
 
 
 class WandbConfig(StrictModel):

@@ -11,12 +11,19 @@ from disback_plugin.lab.metrics.distances import (
     SlicedWasserstein,
     all_finite,
     class_coverage,
+    coarse_pixels,
     energy_distance,
     fit_gaussian,
     frechet_between,
     frechet_distance,
     mode_coverage,
     sliced_wasserstein,
+)
+from disback_plugin.lab.metrics.feature_scores import (
+    Overlap,
+    inception_score,
+    kernel_distance,
+    precision_recall,
 )
 from disback_plugin.lab.metrics.scores import (
     Health,

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from disback_plugin.errors import DisBackError
 
 RADIUS_IN_STD, MIN_FRACTION = 3.0, 0.2  # of a mode that counts as covered
+MAX_SIDE = 16  # of coarse pixels
 
 
 def sample_matrix(samples: Tensor, at_least: int = 1) -> Tensor:
@@ -33,6 +35,16 @@ def sample_pair(first: Tensor, second: Tensor, at_least: int = 1) -> tuple[Tenso
             f"{tuple(second.shape[1:])}; compare samples of the same data"
         )
     return a, b
+
+
+def coarse_pixels(images: Tensor) -> Tensor:
+    """Images (n, C, H, W) averaged to at most 16 x 16 and flattened, float32: colours and shapes.
+
+    768 numbers an RGB image: a covariance that a few thousand images determine.
+    """
+    height, width = images.shape[-2:]
+    side = min(height, MAX_SIDE), min(width, MAX_SIDE)
+    return adaptive_avg_pool2d(images.float(), side).flatten(1)
 
 
 def all_finite(*samples: Tensor) -> bool:

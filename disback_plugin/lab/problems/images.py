@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from pydantic import model_validator
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.data import DataSet, ImageLMDB
@@ -17,6 +16,7 @@ from disback_plugin.lab.metrics import (
     ClassifierSettings,
     ImageClassifier,
     all_finite,
+    coarse_pixels,
     fit_gaussian,
     frechet_between,
     image_classifier,
@@ -24,7 +24,6 @@ from disback_plugin.lab.metrics import (
 from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource, reference_rows
 
 NUM_REFERENCE = 10_000  # images that the samples' distance is measured to
-MAX_SIDE = 16  # 768 numbers an RGB image: a covariance that a few thousand images determine
 
 
 class ImagesConfig(ProblemSettings):
@@ -101,7 +100,7 @@ class ImagesEvaluator:
     """
 
     def __init__(self, data: Tensor, classifier: ImageClassifier | None = None) -> None:
-        self._spaces: dict[str, Callable[[Tensor], Tensor]] = {"fd_pixel": _shrunk}
+        self._spaces: dict[str, Callable[[Tensor], Tensor]] = {"fd_pixel": coarse_pixels}
         if classifier is not None:
             self._spaces["fd_classifier"] = classifier.features
         self._fits = {name: fit_gaussian(space(data)) for name, space in self._spaces.items()}
@@ -113,8 +112,3 @@ class ImagesEvaluator:
             name: frechet_between(fit_gaussian(space(samples)), self._fits[name])
             for name, space in self._spaces.items()
         }
-
-
-def _shrunk(images: Tensor) -> Tensor:
-    height, width = images.shape[-2:]
-    return adaptive_avg_pool2d(images.float(), (min(height, MAX_SIDE), min(width, MAX_SIDE)))

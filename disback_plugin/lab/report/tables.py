@@ -26,19 +26,19 @@ def format_table(summary: Mapping[str, Any]) -> str:
     """Finals, steps to thresholds, speed-ups, notes and the verdict, in aligned columns."""
     blocks = [
         f"{summary['experiment']}: finals at {number(summary['budget'])} steps, recording counted",
-        _aligned(final_rows(summary)),
+        aligned(final_rows(summary)),
     ]
     if summary["comparisons"]:
         blocks += [
             f"final {summary['primary']}, disback minus control, paired by seed",
-            _aligned(difference_rows(summary)),
+            aligned(difference_rows(summary)),
         ]
     if summary["thresholds"]:
-        blocks += [f"steps to {summary['primary']}, per seed", _aligned(_threshold_rows(summary))]
+        blocks += [f"steps to {summary['primary']}, per seed", aligned(_threshold_rows(summary))]
     if summary["thresholds"] and summary["speedups"]:
         blocks += [
             "speed-up of disback in network passes (95 % interval)",
-            _aligned(_speedup_rows(summary)),
+            aligned(_speedup_rows(summary)),
         ]
     blocks += [f"note: {note}" for note in [*summary["notes"], SECONDS_NOTE]]
     return "\n\n".join([*blocks, verdict(summary)])
@@ -94,7 +94,8 @@ def _speedup_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, a line under the header."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

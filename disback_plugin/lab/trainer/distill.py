@@ -31,6 +31,7 @@ from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.lab.trainer.roles import attach, make_accelerator, make_networks, make_sampler
 from disback_plugin.lab.trainer.run_folder import (
     STUDENT,
+    STUDENTS,
     check_ours,
     clear_run,
     clear_temps,
@@ -42,7 +43,7 @@ from disback_plugin.lab.trainer.run_folder import (
 )
 from disback_plugin.path import NodeEntry
 
-_UNSAVED = ("path", "checkpoints", "samples", "metrics.jsonl", STUDENT, "run.json")
+_UNSAVED = ("path", "checkpoints", "samples", STUDENTS, "metrics.jsonl", STUDENT, "run.json")
 
 
 def run_arm(
@@ -60,12 +61,18 @@ def run_arm(
         config, accelerator = experiment.config, make_accelerator(experiment.config)
         checkpoint = CheckpointFolder(folder / "checkpoints").latest()
         accelerator.wait_for_everyone()
-        on_main(lambda: clear_temps(folder, folder / "samples"), f"clearing {folder}")
+        places = (folder, folder / "samples", folder / STUDENTS)
+        on_main(lambda: clear_temps(*places), f"clearing {folder}")
         if checkpoint is None:
             on_main(lambda: _clear(folder), f"clearing {folder}")
         on_main(lambda: write_run(config, folder, arm, seed), "writing run.json")
         job = DistillJob(experiment, arm, seed, folder, accelerator)
-        rhythm = Rhythm(config.logging.every, config.evaluation.every, config.checkpoint)
+        rhythm = Rhythm(
+            config.logging.every,
+            config.evaluation.every,
+            config.checkpoint,
+            config.checkpoint.keep_students,
+        )
         start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
         try:
             Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
@@ -172,6 +179,12 @@ class DistillJob:
         file = self.folder / "samples" / f"step_{step:06d}.safetensors"
         save_samples(file, samples, chosen.num_saved)
         return choose_metrics(self._evaluator(samples), chosen.metrics)
+
+    def keep_student(self, step: int, seconds: float) -> None:
+        cost = {"step": str(step), "seconds": repr(seconds), "passes": repr(self.passes)}
+        file = self.folder / STUDENTS / f"step_{step:06d}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(file, student_tensors(self.loop.networks), cost, seal=True)
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         disback = self.loop.disback

@@ -49,6 +49,9 @@ class Job(Protocol):
         Like an evaluation not counted in seconds or passes; the training stays as it is.
         """
 
+    def keep_student(self, step: int, seconds: float) -> None:
+        """Write the student down for good, after `step` steps; called on the main process only."""
+
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """What `restore` needs: JSON-able data and named groups of tensors."""
 
@@ -60,12 +63,13 @@ class Job(Protocol):
 class Rhythm:
     """Every how many steps; `evaluate` also before the first step and after the last.
 
-    None: no evaluation at all.
+    None: no evaluation at all, no students kept.
     """
 
     log: int
     evaluate: int | None
     checkpoint: CheckpointConfig
+    students: int | None = None
 
 
 class Clock:
@@ -171,6 +175,10 @@ class Driver:
                 self._write(more, step)
                 if due:
                     self._evaluate(step)
+        if self.rhythm.students is not None and step % self.rhythm.students == 0:
+            with self.clock.stopped():
+                seconds = self.clock.seconds
+                on_main(lambda: self.job.keep_student(step, seconds), f"keeping step {step}")
         if step % self.rhythm.checkpoint.every == 0 or last or stop:
             with self.clock.stopped():
                 self._save(step)

@@ -23,7 +23,7 @@ from disback_plugin.schedule import without_removed
 from disback_plugin.sealed import digest, fingerprints, read_sealed, write_sealed
 
 CONFIG, VERSIONS = "config.yaml", "experiment.json"
-STUDENT = "student.safetensors"
+STUDENT, STUDENTS = "student.safetensors", "students"  # the last one; those kept on the way
 _RESTORE = f"restore it, or start anew in another folder: all here goes by {CONFIG}"
 _PACKAGES = ("disback_plugin", "torch", "accelerate", "safetensors", "numpy", "pydantic")
 

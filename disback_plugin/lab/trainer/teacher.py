@@ -114,6 +114,9 @@ class TeacherJob:
     def diagnose(self, step: int) -> list[Line]:
         return []
 
+    def keep_student(self, step: int, seconds: float) -> None:
+        raise AssertionError("there is no student yet")
+
     def state(self) -> tuple[dict[str, Any], Tensors]:
         return self.teacher.state()
 

@@ -1,0 +1,147 @@
+"""Features of an image set on disk, in shards that are whole or absent: what a kill leaves counts.
+
+Shard k holds the rows of images k * SHARD to (k + 1) * SHARD. The network always sees the same
+BLOCK images together, whichever process asks it and however often that was killed: the numbers made
+from a store are the same to the last bit.
+"""
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from disback_plugin.errors import DataError
+from disback_plugin.files import read_metadata, read_tensors, remove, write_tensors
+from disback_plugin.lab.evaluation.networks import FeatureNetwork
+from disback_plugin.lab.evaluation.pixels import Prepare
+from disback_plugin.lab.evaluation.samples import Images
+
+logger = logging.getLogger("disback")
+
+BLOCK, SHARD = 50, 500
+AHEAD, NUM_READERS = 3, 8  # blocks read while the network works; threads that read
+IDENTITY, PIXELS = "identity", "pixels"
+
+
+class FeatureStore:
+    """Shards of one image set, network and way of preparing pixels, which `identity` is of."""
+
+    def __init__(
+        self, folder: Path, num_images: int, identity: str, layers: Sequence[str] = ()
+    ) -> None:
+        self.folder, self.num_images, self.identity = folder, num_images, identity
+        self.layers = tuple(layers)
+        self.num_shards = -(-num_images // SHARD)
+
+    def file(self, shard: int) -> Path:
+        return self.folder / f"shard_{shard:06d}.safetensors"
+
+    def missing(self) -> list[int]:
+        """Shards still to be made; those of other images or another network are made anew."""
+        return [shard for shard in range(self.num_shards) if not self._is_there(shard)]
+
+    def _is_there(self, shard: int) -> bool:
+        file = self.file(shard)
+        if not file.exists():
+            return False
+        try:
+            return read_metadata(file, DataError).get(IDENTITY) == self.identity
+        except DataError as error:
+            logger.warning("%s: it is made anew", error)
+            remove(file)
+            return False
+
+    def write(self, shard: int, layers: dict[str, Tensor], pixels: str) -> None:
+        """Features (n, d) of each layer, and the SHA-256 of the images' bytes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(
+            self.file(shard), layers, {IDENTITY: self.identity, PIXELS: pixels}, seal=True
+        )
+
+    def pieces(self, layer: str, rows: np.ndarray | None = None) -> Iterator[Tensor]:
+        """The features (n, d) float32 of rows in order, shard by shard; rows: sorted numbers."""
+        for shard in range(self.num_shards):
+            first = shard * SHARD
+            if rows is None:
+                yield self._read(shard)[layer]
+                continue
+            start, end = np.searchsorted(rows, (first, first + SHARD))
+            if end > start:
+                yield self._read(shard)[layer][torch.from_numpy(rows[start:end] - first)]
+
+    def pixels_digest(self) -> str:
+        """One SHA-256 over all images' pixels, whatever files they lie in."""
+        whole = hashlib.sha256()
+        for shard in range(self.num_shards):
+            whole.update(read_metadata(self.file(shard), DataError)[PIXELS].encode())
+        return whole.hexdigest()
+
+    def _read(self, shard: int) -> dict[str, Tensor]:
+        file = self.file(shard)
+        try:
+            return read_tensors(file, DataError, sealed=True)[0]
+        except DataError as error:
+            raise DataError(f"{error}; delete it and give the same command again") from None
+
+
+def fill(
+    store: FeatureStore,
+    images: Images,
+    network: FeatureNetwork,
+    prepare: Prepare,
+    device: torch.device,
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[int]:
+    """Make this process's missing shards (rank, of how many); yields how many images each had."""
+    rank, num_ranks = share
+    network.to(device)
+    with ThreadPoolExecutor(NUM_READERS) as readers:
+        # by number, not by place in what is missing: that changes while others write
+        for shard in [one for one in store.missing() if one % num_ranks == rank]:
+            rows = range(shard * SHARD, min((shard + 1) * SHARD, len(images)))
+            found: dict[str, list[Tensor]] = {name: [] for name in store.layers}
+            pixels = hashlib.sha256()
+            for block, raw in _blocks(images, rows, prepare, readers):
+                for image in raw:
+                    pixels.update(repr(image.shape).encode() + image.tobytes())
+                answer = network.features(torch.from_numpy(block).to(device), store.layers)
+                for name in store.layers:
+                    found[name].append(answer[name].cpu())
+            store.write(shard, {k: torch.cat(v) for k, v in found.items()}, pixels.hexdigest())
+            yield len(rows)
+
+
+def _blocks(
+    images: Images, rows: range, prepare: Prepare, readers: Executor
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Prepared images (n, 3, h, w) of each block, and the images as they were read."""
+
+    def load(number: int) -> tuple[np.ndarray, np.ndarray]:
+        raw = images.load(number)
+        return prepare(raw), raw
+
+    waiting: deque[Any] = deque()
+    for start in range(0, len(rows), BLOCK):
+        waiting.append([readers.submit(load, row) for row in rows[start : start + BLOCK]])
+        if len(waiting) > AHEAD:
+            yield _stacked(images, waiting.popleft())
+    while waiting:
+        yield _stacked(images, waiting.popleft())
+
+
+def _stacked(images: Images, block: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    prepared, raw = zip(*(future.result() for future in block), strict=True)
+    shapes = sorted({image.shape for image in prepared})
+    if len(shapes) > 1:
+        raise DataError(
+            f"{images.path} has images of {shapes[0][1:]} and {shapes[1][1:]} pixels, which this "
+            "protocol does not resize: give images of one size"
+        )
+    return np.stack(prepared), list(raw)
