@@ -20,6 +20,7 @@ from disback_plugin.plain_yaml import parse_yaml
 from disback_plugin.schedule import FixedInterval
 
 # YAML 1.1 reads 1e-4 as text (it wants 1.0e-4); nobody who types it means text.
+MIN_PROBED = 4  # one half is measured on, against the other
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -78,14 +79,27 @@ class DisBackSection(StrictModel):
 
 
 class EvaluationConfig(StrictModel):
-    """Metrics of the student's EMA; `thresholds`, of `primary`, are fixed beforehand."""
+    """Metrics of the student's EMA; `thresholds`, of `primary`, are fixed beforehand.
+
+    num_probed: samples that the mismatch is measured on (see `ScoreProbe`), all at once; 0: it is
+    not. batch_size: samples a forward pass, of the student and of the teacher.
+    """
 
     every: int = Field(gt=0)
     num_samples: int = Field(default=1000, gt=1)
     num_saved: int = Field(default=256, ge=0)
+    num_probed: int = Field(default=512, ge=0)
+    batch_size: int = Field(default=512, gt=0)
     primary: str
     thresholds: tuple[float, ...] = ()
     metrics: tuple[str, ...] | None = None  # default: all that the problem's evaluator gives
+
+    @field_validator("num_probed")
+    @classmethod
+    def _enough(cls, num: int) -> int:
+        if 0 < num < MIN_PROBED or num % 2:
+            raise ValueError(f"an even number of at least {MIN_PROBED}, or 0")
+        return num
 
 
 class CheckpointConfig(StrictModel):
@@ -115,6 +129,8 @@ class ExperimentConfig(StrictModel):
 
     method: the family of score distillation, by its student gradient: `diff-instruct`, `dmd`, `vsd`
     or what else is registered. channels_last, compile (torch.compile): see `speed_up`.
+    gradient_checkpointing: activations of student and fake score are computed again in the backward
+    pass, not kept: less memory, one more forward pass, the same bits.
     draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
     CPU's.
     """
@@ -132,6 +148,7 @@ class ExperimentConfig(StrictModel):
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     channels_last: bool = False
     compile: bool = False
+    gradient_checkpointing: bool = False
     draw_on_device: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
