@@ -30,7 +30,7 @@ lab/problems lab/results
 lab/config
 lab/report
 lab/trainer
-lab/compare
+lab/compare lab/smoke
 cli
 """
 LEVEL = {

@@ -9,9 +9,10 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings, check_walk
-from disback_plugin.config_base import StrictModel, known_name, nearest, parse_settings, read_yaml
+from disback_plugin.config_base import StrictModel, known_name, nearest, parse_settings
 from disback_plugin.diffusion import STUDENT_GRADIENTS, Denoiser
 from disback_plugin.errors import ConfigError
+from disback_plugin.lab.config.extends import read_extended
 from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
 from disback_plugin.lab.config.students import StudentConfig
 from disback_plugin.lab.config.training import DistillConfig, TeacherTraining
@@ -19,8 +20,8 @@ from disback_plugin.lab.problems import Problem, ProblemConfig
 from disback_plugin.plain_yaml import parse_yaml
 from disback_plugin.schedule import FixedInterval
 
-# YAML 1.1 reads 1e-4 as text (it wants 1.0e-4); nobody who types it means text.
 MIN_PROBED = 4  # one half is measured on, against the other
+# YAML 1.1 reads 1e-4 as text (it wants 1.0e-4); nobody who types it means text.
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -182,10 +183,11 @@ class ExperimentConfig(StrictModel):
 def load_config(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read and validate a YAML file, after `overrides` such as `distill.student_lr=1e-4`.
 
+    A file may have `extends: OTHER.yaml` (see `read_extended`); overrides come last.
     Raises ConfigError naming the file, the key, the value seen and, for an unknown key, the nearest
     valid one.
     """
-    return parse_config(read_yaml(Path(file)), str(file), overrides)
+    return parse_config(read_extended(Path(file)), str(file), overrides)
 
 
 def parse_config(data: Any, source: str, overrides: Sequence[str] = ()) -> ExperimentConfig:

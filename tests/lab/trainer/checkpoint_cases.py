@@ -9,9 +9,7 @@ import torch
 
 from disback_plugin.lab.config.experiment import ExperimentConfig, parse_config
 from disback_plugin.lab.data import write_image_lmdb, write_latent_lmdb
-from tests.pretrained.diffusers.pipelines import save_ddpm
-from tests.pretrained.diffusers.test_text import save_lora
-from tests.pretrained.diffusers.text_pipelines import save_sd, save_sdxl, text_unet
+from disback_plugin.lab.smoke.pipelines import save_ddpm, save_lora, save_sd, save_sdxl, text_unet
 from tests.pretrained.files import OPENAI_OPTIONS, write_edm_pickle, write_openai
 
 STEPS: dict[str, Any] = {
