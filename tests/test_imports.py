@@ -32,6 +32,7 @@ lab/report lab/tables
 lab/trainer
 lab/compare lab/sampling
 lab/evaluation lab/export
+lab/smoke
 cli
 """
 LEVEL = {

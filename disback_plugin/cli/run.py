@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from disback_plugin.cli.arguments import add_command, add_jobs, number_of_jobs, positive
+from disback_plugin.cli.smoke import smoke
 from disback_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """  disback run experiments/gaussians/far.yaml --seeds 5
   disback run experiments/digits/ddpm.yaml distill.student_lr=3e-4 --arm disback --out runs/lr
   disback run experiments/digits/ddpm.yaml --out runs/digits-ddpm --resume
+  disback run experiments/digits/ddpm.yaml --smoke
   torchrun --nproc_per_node 2 -m disback_plugin run experiments/digits/edm.yaml
 """
 
@@ -38,6 +40,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 0..N-1")
     parser.add_argument("--out", type=Path, help="folder (default: runs/<name of the experiment>)")
     parser.add_argument("--resume", action="store_true", help="go on in a folder with results")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="try the config in small, in seconds: its arm disback with tiny random weights in the "
+        "real formats, stopped and resumed (in a temporary folder unless --out names an empty one)",
+    )
     add_jobs(parser)
     parser.set_defaults(command=run)
 
@@ -51,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     if strange:
         raise ConfigError(f"{strange[0]!r} is neither an option nor key=value")
     config = load_config(args.config, args.overrides)
+    if args.smoke:
+        return smoke(config, args.out)
     out = args.out or Path("runs") / config.name
     arms = ARMS if args.arm == "all" else (args.arm,)
     command = ["run", str(args.config), *args.overrides]

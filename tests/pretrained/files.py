@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from disback_plugin.lab.smoke import openai
+from disback_plugin.lab.smoke.pickles import edm_file, network
 from disback_plugin.pretrained.edm import Precond
 from disback_plugin.pretrained.edm.checkpoint import EDMCheckpoint, write_edm_safetensors
-from tests.pretrained.consistency import checkpoints as openai
 from tests.pretrained.edm import cases as edm
-from tests.pretrained.edm.pickle_files import edm_file, network
 
 OPENAI = openai.Config(channels=32, mult=(1, 2), num_classes=10)
 OPENAI_OPTIONS = {"resolution": 8, "num_head_channels": OPENAI.num_head_channels}

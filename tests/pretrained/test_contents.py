@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from disback_plugin.cli.main import main
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.foreign_weights import read_weights, translated
+from disback_plugin.lab.smoke.pipelines import save_ddpm
 from disback_plugin.pretrained import load_denoiser
-from tests.pretrained.diffusers.pipelines import save_ddpm
 from tests.pretrained.files import write_edm_pickle
 
 ONE = torch.zeros(3)

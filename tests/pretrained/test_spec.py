@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 import disback_plugin
 from disback_plugin.cli.main import main
 from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.lab.smoke.pipelines import save_ddpm
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from disback_plugin.pretrained.formats import FORMATS, register_format
-from tests.pretrained.diffusers.pipelines import save_ddpm
 from tests.pretrained.files import (
     OPENAI_OPTIONS,
     tiny_edm,

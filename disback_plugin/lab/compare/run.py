@@ -16,7 +16,7 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.metrics import SlicedWasserstein
 from disback_plugin.lab.problems import Evaluator
 from disback_plugin.lab.results.curves import Curve, CurvePoint, read_curves, write_curves
-from disback_plugin.lab.trainer.batches import CHUNK, evaluation_labels, evaluation_noise
+from disback_plugin.lab.trainer.batches import evaluation_labels, evaluation_noise
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
 from disback_plugin.lab.trainer.roles import make_accelerator, make_sampler
@@ -46,8 +46,9 @@ class Bench:
     @torch.no_grad()
     def evaluate(self, students: Stack) -> list[float]:
         """The primary metric of stacked students (S,), from the latents the trainer judges with."""
-        latents = self._z.split(CHUNK, 1)
-        conds = (None,) * len(latents) if self._cond is None else self._cond.split(CHUNK, 1)
+        size = self.config.evaluation.batch_size
+        latents = self._z.split(size, 1)
+        conds = (None,) * len(latents) if self._cond is None else self._cond.split(size, 1)
         parts = zip(latents, conds, strict=True)
         samples = torch.cat([students(z, cond).float() for z, cond in parts], dim=1)
         return [self._metric(lane) for lane in samples]
@@ -137,6 +138,10 @@ def _check(config: ExperimentConfig) -> None:
         raise ConfigError("compare trains in float32: set mixed_precision=no, or use `disback run`")
     if config.distill.dropout and getattr(config.teacher.network, "dropout", False):
         raise ConfigError("compare trains without dropout: set distill.dropout=false")
+    if config.distill.student_ema_half_life is not None:
+        raise ConfigError(
+            "compare averages with distill.student_ema_decay: set student_ema_half_life=null"
+        )
     if make_accelerator(config).device.type != "cpu":
         raise ConfigError("compare runs on the CPU: set device=cpu, or use `disback run`")
 

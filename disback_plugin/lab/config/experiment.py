@@ -9,9 +9,10 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from disback_plugin.config import Codec, RecordConfig, Rounding, ScheduleSettings, check_walk
-from disback_plugin.config_base import StrictModel, known_name, nearest, parse_settings, read_yaml
+from disback_plugin.config_base import StrictModel, known_name, nearest, parse_settings
 from disback_plugin.diffusion import STUDENT_GRADIENTS, Denoiser
 from disback_plugin.errors import ConfigError
+from disback_plugin.lab.config.extends import read_extended
 from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
 from disback_plugin.lab.config.students import StudentConfig
 from disback_plugin.lab.config.training import DistillConfig, TeacherTraining
@@ -19,6 +20,7 @@ from disback_plugin.lab.problems import Problem, ProblemConfig
 from disback_plugin.plain_yaml import parse_yaml
 from disback_plugin.schedule import FixedInterval
 
+MIN_PROBED = 4  # one half is measured on, against the other
 # YAML 1.1 reads 1e-4 as text (it wants 1.0e-4); nobody who types it means text.
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -78,14 +80,27 @@ class DisBackSection(StrictModel):
 
 
 class EvaluationConfig(StrictModel):
-    """Metrics of the student's EMA; `thresholds`, of `primary`, are fixed beforehand."""
+    """Metrics of the student's EMA; `thresholds`, of `primary`, are fixed beforehand.
+
+    num_probed: samples that the mismatch is measured on (see `ScoreProbe`), all at once; 0: it is
+    not. batch_size: samples a forward pass, of the student and of the teacher.
+    """
 
     every: int = Field(gt=0)
     num_samples: int = Field(default=1000, gt=1)
     num_saved: int = Field(default=256, ge=0)
+    num_probed: int = Field(default=512, ge=0)
+    batch_size: int = Field(default=512, gt=0)
     primary: str
     thresholds: tuple[float, ...] = ()
     metrics: tuple[str, ...] | None = None  # default: all that the problem's evaluator gives
+
+    @field_validator("num_probed")
+    @classmethod
+    def _enough(cls, num: int) -> int:
+        if 0 < num < MIN_PROBED or num % 2:
+            raise ValueError(f"an even number of at least {MIN_PROBED}, or 0")
+        return num
 
 
 class CheckpointConfig(StrictModel):
@@ -119,6 +134,8 @@ class ExperimentConfig(StrictModel):
 
     method: the family of score distillation, by its student gradient: `diff-instruct`, `dmd`, `vsd`
     or what else is registered. channels_last, compile (torch.compile): see `speed_up`.
+    gradient_checkpointing: activations of student and fake score are computed again in the backward
+    pass, not kept: less memory, one more forward pass, the same bits.
     draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
     CPU's.
     """
@@ -136,6 +153,7 @@ class ExperimentConfig(StrictModel):
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     channels_last: bool = False
     compile: bool = False
+    gradient_checkpointing: bool = False
     draw_on_device: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
@@ -169,10 +187,11 @@ class ExperimentConfig(StrictModel):
 def load_config(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read and validate a YAML file, after `overrides` such as `distill.student_lr=1e-4`.
 
+    A file may have `extends: OTHER.yaml` (see `read_extended`); overrides come last.
     Raises ConfigError naming the file, the key, the value seen and, for an unknown key, the nearest
     valid one.
     """
-    return parse_config(read_yaml(Path(file)), str(file), overrides)
+    return parse_config(read_extended(Path(file)), str(file), overrides)
 
 
 def parse_config(data: Any, source: str, overrides: Sequence[str] = ()) -> ExperimentConfig:

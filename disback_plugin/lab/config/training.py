@@ -13,6 +13,7 @@ from disback_plugin.config_base import StrictModel, known_name
 from disback_plugin.diffusion import WEIGHTINGS, LogNormal, SigmaSampler
 
 Betas = tuple[float, float]
+USUAL_EMA_DECAY = 0.99
 
 
 class LRSchedule(StrictModel):
@@ -83,6 +84,9 @@ class DistillConfig(StrictModel):
     student_lr_schedule, fake_lr_schedule: over the student's updates, which begin after recording.
     student_optimizer: `adamw` with `student_betas`, or `sgd` with `student_momentum`, which the
         paper takes for consistency models. The fake score's is AdamW.
+    student_ema_decay: of the average of the student's weights, a step. Or, as in EDM's code,
+        student_ema_half_life, in images, at most student_ema_rampup times the images so far (EDM:
+        0.05).
     dropout: student and fake score train with the dropout that their networks have (EDM's do, and
     Diff-Instruct keeps it), or without, as in DMD2.
     """
@@ -106,7 +110,9 @@ class DistillConfig(StrictModel):
     fake_weighting: str = "edm"
     num_fake_updates: int = Field(default=1, gt=0)
     clip_grad_norm: float | None = Field(default=None, gt=0)
-    student_ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    student_ema_decay: float = Field(default=USUAL_EMA_DECAY, ge=0, lt=1)
+    student_ema_half_life: float | None = Field(default=None, gt=0)
+    student_ema_rampup: float | None = Field(default=None, gt=0)
     dropout: bool = True
 
     _weighting = field_validator("fake_weighting")(lambda name: known_name(name, list(WEIGHTINGS)))
@@ -123,7 +129,23 @@ class DistillConfig(StrictModel):
                 f"record_batch_size={self.record_batch_size} is more than batch_size="
                 f"{self.batch_size}"
             )
+        if self.student_ema_half_life is None and self.student_ema_rampup is not None:
+            raise ValueError("student_ema_rampup shortens student_ema_half_life: give that too")
+        if self.student_ema_half_life is not None and self.student_ema_decay != USUAL_EMA_DECAY:
+            raise ValueError("give one of student_ema_decay and student_ema_half_life")
         return self
+
+    def ema_decay(self, num_updates: int) -> float:
+        """The decay of the student's average at its update number `num_updates`, from 0.
+
+        Half-life H in images: 0.5^(batch / min(H, rampup * images before)), 0 at first with one.
+        """
+        if self.student_ema_half_life is None:
+            return self.student_ema_decay
+        half_life = self.student_ema_half_life
+        if self.student_ema_rampup is not None:
+            half_life = min(half_life, num_updates * self.batch_size * self.student_ema_rampup)
+        return 0.5 ** (self.batch_size / half_life) if half_life else 0.0
 
     @property
     def student_optimizer_settings(self) -> OptimizerSettings:

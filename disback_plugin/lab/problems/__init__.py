@@ -14,8 +14,16 @@ from disback_plugin.lab.problems.base import (
 from disback_plugin.lab.problems.digits import DigitsConfig
 from disback_plugin.lab.problems.gaussians import GaussiansConfig
 from disback_plugin.lab.problems.images import ImagesConfig
+from disback_plugin.lab.problems.latents import LatentsConfig
 from disback_plugin.lab.problems.prompts import PromptsConfig
+from disback_plugin.lab.problems.teacher_alone import TeacherAloneConfig
 
 ProblemConfig = Annotated[
-    GaussiansConfig | DigitsConfig | ImagesConfig | PromptsConfig, Field(discriminator="kind")
+    GaussiansConfig
+    | DigitsConfig
+    | ImagesConfig
+    | LatentsConfig
+    | PromptsConfig
+    | TeacherAloneConfig,
+    Field(discriminator="kind"),
 ]

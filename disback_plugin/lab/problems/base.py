@@ -49,13 +49,15 @@ class TeacherSource:
 class Problem(ABC):
     """data_shape: of one sample. num_classes: what labels number, classes or prompts; 0: none.
 
-    dataset: None where there is nothing but prompts. condition: from labels to what networks take.
+    dataset: None where there is nothing to compare with but the teacher's samples. condition: from
+    labels to what networks take. takes_text: that is encoded prompts.
     """
 
     kind: ClassVar[str]
+    takes_text: ClassVar[bool] = False
     data_shape: tuple[int, ...]
     num_classes: int
-    dataset: SampleSource[Tensor | None] | None = None
+    dataset: SampleSource[Any] | None = None
     condition: Conditioner = as_they_are
 
     @abstractmethod
@@ -93,15 +95,15 @@ def reference_rows() -> torch.Generator:
 
 def _check_teacher(problem: Problem, teacher: Description) -> None:
     """Both are of text or neither, with equal shapes, and classes where both have some."""
-    takes_text, has_text = teacher.condition == "text", problem.kind == "prompts"
-    if takes_text != has_text:
+    if problem.takes_text != (teacher.condition == "text"):
         raise ConfigError(
-            f"a teacher that takes text needs problem kind 'prompts', not {problem.kind!r}"
+            "a teacher that takes text needs problem kind 'prompts' or 'latents', not "
+            f"{problem.kind!r}"
         )
     if problem.data_shape != teacher.data_shape:
         raise ConfigError(
             f"the data has shape {problem.data_shape}, the teacher's samples {teacher.data_shape}"
         )
-    if not has_text and problem.num_classes not in (0, teacher.num_classes):
+    if not problem.takes_text and problem.num_classes not in (0, teacher.num_classes):
         classes = count(problem.num_classes, "class", "classes")
         raise ConfigError(f"the problem has {classes}, the teacher {teacher.num_classes}")

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from disback_plugin.diffusion import TextCondition
-from disback_plugin.errors import ConfigError, RunError, count
-from disback_plugin.files import read_tensors
+from disback_plugin.errors import ConfigError, count
 from disback_plugin.lab.data import load_prompts
-from disback_plugin.lab.metrics import energy_distance
 from disback_plugin.lab.problems.base import Problem, ProblemSettings, TeacherSource
+from disback_plugin.lab.problems.samples import SamplesEvaluator, samples_file
 from disback_plugin.pretrained import load_text_encoder
 from disback_plugin.pretrained.formats import TextEncoder
 
@@ -39,11 +38,7 @@ class PromptsConfig(ProblemSettings):
     metric_names: ClassVar = ("energy_distance",)
 
     def _load(self, teacher: TeacherSource | None) -> "PromptsProblem":
-        if teacher is None or teacher.description.condition != "text":
-            raise ConfigError(
-                "problem kind 'prompts' needs a teacher that takes text: "
-                "teacher: diffusers:REPO_OR_DIR"
-            )
+        teacher = of_text(teacher, self.kind)
         prompts = load_prompts(
             self.file, column=self.column, split=self.split, trust_pickle=self.trust_pickle
         )
@@ -62,30 +57,21 @@ class PromptsProblem(Problem):
     """No data; labels number the prompts."""
 
     kind = "prompts"
+    takes_text = True
 
     def evaluator(
         self, num_samples: int, folder: Path, device: torch.device | str = "cpu"
-    ) -> "SamplesEvaluator":
-        return SamplesEvaluator(folder / "samples.safetensors")
+    ) -> SamplesEvaluator:
+        return SamplesEvaluator(samples_file(folder))
 
 
-class SamplesEvaluator:
-    """energy_distance to the samples in a file, which need not be there before the first call.
-
-    The file holds the teacher's multi-step samples.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __call__(self, samples: Tensor) -> dict[str, float]:
-        return {"energy_distance": energy_distance(samples, self._reference())}
-
-    def _reference(self) -> Tensor:
-        tensors, _ = read_tensors(self.file, RunError)
-        if "samples" not in tensors:
-            raise RunError(f"{self.file} has no tensor 'samples'")
-        return tensors["samples"]
+def of_text(teacher: TeacherSource | None, kind: str) -> TeacherSource:
+    """The teacher, where it takes text; else ConfigError."""
+    if teacher is None or teacher.description.condition != "text":
+        raise ConfigError(
+            f"problem kind {kind!r} needs a teacher that takes text: teacher: diffusers:REPO_OR_DIR"
+        )
+    return teacher
 
 
 class PromptEncoder:

@@ -12,7 +12,6 @@ from disback_plugin.files import write_tensors
 from disback_plugin.lab.noise import Noise, generator
 from disback_plugin.lab.problems import Conditioner, Problem, as_they_are
 
-CHUNK = 512  # samples per forward pass of an evaluation
 Sample = Callable[[Tensor, Condition | None], Tensor]
 
 
@@ -68,13 +67,16 @@ def evaluation_labels(num: int, num_classes: int) -> Tensor | None:
 
 
 @torch.no_grad()
-def draw_samples(sample: Sample, z: Tensor, problem: Problem, device: torch.device) -> Tensor:
-    """`sample(z, cond)` in chunks on `device`, for balanced labels; (num, *data) on the CPU."""
+def draw_samples(
+    sample: Sample, z: Tensor, problem: Problem, device: torch.device, batch_size: int
+) -> Tensor:
+    """`sample(z, cond)` in batches on `device`, for balanced labels; (num, *data) on the CPU."""
     labels = evaluation_labels(len(z), problem.num_classes)
-    chunks = [None] * len(z.split(CHUNK)) if labels is None else labels.split(CHUNK)
+    latents = z.split(batch_size)
+    chunks = [None] * len(latents) if labels is None else labels.split(batch_size)
     parts = [
         sample(part.to(device), problem.condition(chunk, device)).float().cpu()
-        for part, chunk in zip(z.split(CHUNK), chunks, strict=True)
+        for part, chunk in zip(latents, chunks, strict=True)
     ]
     return torch.cat(parts)
 

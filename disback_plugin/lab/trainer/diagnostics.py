@@ -15,7 +15,6 @@ from disback_plugin.lab.noise import generator
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
 
-NUM_SAMPLES = 512
 QUANTILES = (0.3, 0.6, 0.9)  # of the noise levels that the student is trained at
 
 
@@ -27,8 +26,9 @@ class ScoreProbe:
     moves the student (Eq. 8). disback/health_cosine, disback/health_size: only while a node
     answers, its pull against the teacher's (`metrics.Health`). For levels apart: trainer/probe.py.
 
-    Cost: 512 samples of the student and 2,304 network passes over one sample, 3,072 while a node
-    answers; the floor once. For that long a copy of student, fake score and, for a node, teacher.
+    Cost: `evaluation.num_probed` samples of the student and 4.5 times as many network passes over
+    one sample, 6 times while a node answers; the floor once. For that long a copy of student, fake
+    score and, for a node, teacher.
     """
 
     def __init__(
@@ -39,13 +39,14 @@ class ScoreProbe:
         accelerator: Accelerator,
     ) -> None:
         self._problem, self._accelerator = problem, accelerator
+        self.num_samples = num = config.evaluation.num_probed
         self.levels = probe_levels(config)
         self._z = torch.randn(
-            (NUM_SAMPLES, *sampler.latent_shape), generator=generator(0, 0, "probe/z")
+            (num, *sampler.latent_shape), generator=generator(0, 0, "probe/z")
         ).to(sampler.device)
         self._labels: Tensor | None = None
         if problem.num_classes:  # every label in both halves
-            half = torch.arange(NUM_SAMPLES // 2) % problem.num_classes
+            half = torch.arange(num // 2) % problem.num_classes
             self._labels = half.repeat(2).to(sampler.device)
 
     def __call__(
@@ -59,7 +60,7 @@ class ScoreProbe:
         with torch.no_grad():
             samples = _frozen(student)(self._z, self._labels)
         real = self._answer(real_score)
-        half = slice(NUM_SAMPLES // 2)
+        half = slice(self.num_samples // 2)
         health = node_health(
             self._answer(_frozen(fake_score)),
             real,
@@ -83,9 +84,9 @@ class ScoreProbe:
         data = self._problem.dataset
         if data is None:
             return None
-        samples, labels = data.batch(4 * NUM_SAMPLES, generator(0, 0, "probe/data"))
+        samples, labels = data.batch(4 * self.num_samples, generator(0, 0, "probe/data"))
         if self._labels is None:
-            return self._excess(teacher, samples[:NUM_SAMPLES].to(self._z.device), None)
+            return self._excess(teacher, samples[: self.num_samples].to(self._z.device), None)
         rows = None if labels is None else _rows_by_label(labels, self._labels.cpu())
         if rows is None:
             return None
@@ -106,9 +107,9 @@ class ScoreProbe:
         return answer
 
 
-def has_probe(problem: Problem) -> bool:
+def has_probe(config: ExperimentConfig, problem: Problem) -> bool:
     """Whether there is a probe here: for samples with class labels or none, not for prompts."""
-    return problem.kind != "prompts"
+    return config.evaluation.num_probed > 0 and not problem.takes_text
 
 
 def probe_levels(config: ExperimentConfig) -> tuple[float, ...]:

@@ -112,7 +112,9 @@ class DistillJob:
         self.config, self.problem, self.folder = config, problem, folder
         self.accelerator, self.residuals, self._measured = accelerator, residuals, 0.0
         self._probe = (
-            ScoreProbe(config, problem, sampler, accelerator) if has_probe(problem) else None
+            ScoreProbe(config, problem, sampler, accelerator)
+            if has_probe(config, problem)
+            else None
         )
         num, cache = config.evaluation.num_samples, experiment.teacher_folder
         self._z = evaluation_noise(seed, num, sampler.latent_shape)
@@ -174,8 +176,8 @@ class DistillJob:
         assert self._evaluator is not None
         ema = self.loop.networks.student.ema
         assert ema is not None
-        samples = draw_samples(ema, self._z, self.problem, self.accelerator.device)
-        chosen = self.config.evaluation
+        chosen, device = self.config.evaluation, self.accelerator.device
+        samples = draw_samples(ema, self._z, self.problem, device, chosen.batch_size)
         file = self.folder / "samples" / f"step_{step:06d}.safetensors"
         save_samples(file, samples, chosen.num_saved)
         return choose_metrics(self._evaluator(samples), chosen.metrics)

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from disback_plugin.diffusion import Denoiser
+from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
@@ -21,7 +23,8 @@ Tensors = dict[str, dict[str, Tensor]]
 class TrainedNetwork:
     """`network` is what to call and to differentiate; `raw` is the module inside its wrappers.
 
-    num_updates: since this object was made.
+    num_updates: since this object was made, of an averaged one since the first, over resumes.
+    ema_decay: of the average, a number or a function of num_updates; None: there is no average.
     """
 
     def __init__(
@@ -30,11 +33,14 @@ class TrainedNetwork:
         module: nn.Module,
         accelerator: Accelerator,
         optimizer: OptimizerSettings,
-        ema_decay: float | None = None,
+        ema_decay: float | Callable[[int], float] | None = None,
         dropout: bool = True,
     ) -> None:
         self.name, self.raw, self.accelerator = name, module.train(dropout), accelerator
-        self.ema = None if ema_decay is None else make_ema(module, ema_decay)
+        self._decay = ema_decay if callable(ema_decay) else None
+        self.ema = None
+        if ema_decay is not None:
+            self.ema = make_ema(module, ema_decay(0) if callable(ema_decay) else ema_decay)
         made = optimizer.make(module.parameters())
         self.network, self.optimizer = accelerator.prepare(module, made)
         self.num_updates = 0
@@ -49,9 +55,11 @@ class TrainedNetwork:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.num_updates += 1
         if self.ema is not None:
+            if self._decay is not None:
+                self.ema.multi_avg_fn = get_ema_multi_avg_fn(self._decay(self.num_updates))
             self.ema.update_parameters(self.raw)
+        self.num_updates += 1
         assert norm is not None
         return norm.detach()
 
@@ -70,6 +78,7 @@ class TrainedNetwork:
         if self.ema is not None:
             tensors = checkpoint.tensors[f"{self.name}_ema"]
             load_weights(self.ema, tensors, f"{self.name}_ema in {source}")
+            self.num_updates = int(self.ema.n_averaged) - 1  # which starts at 1
         key = f"{self.name}_optimizer"
         unpack_optimizer(self.optimizer.optimizer, checkpoint.tensors[key], checkpoint.state[key])
 
@@ -83,6 +92,19 @@ def make_ema(module: nn.Module, decay: float) -> AveragedModel:
     # Torch's first update copies the weights; the start is already copied, so average at once.
     ema.n_averaged.fill_(1)
     return ema.requires_grad_(False).eval()
+
+
+def save_memory(module: nn.Module) -> nn.Module:
+    """The module itself, its U-Nets set to checkpoint gradients; ConfigError where they cannot."""
+    networks = [part for part in module.modules() if hasattr(part, "enable_gradient_checkpointing")]
+    if not networks:
+        raise ConfigError(
+            "gradient_checkpointing is for U-Nets of EDM, consistency models and diffusers, and "
+            "for network kind 'song-unet'; set it to false"
+        )
+    for network in networks:
+        cast(Any, network).enable_gradient_checkpointing()
+    return module
 
 
 def speed_up(module: nn.Module, config: ExperimentConfig) -> nn.Module:

@@ -14,7 +14,7 @@ from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.log import check_wandb
 from disback_plugin.lab.trainer.loop import Networks
-from disback_plugin.lab.trainer.network import TrainedNetwork, speed_up
+from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory, speed_up
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.session import DisBack
 
@@ -74,11 +74,15 @@ def make_networks(
     Guidance is the teacher's alone (Eq. 8 with nodes too): what is trained answers to the prompt.
     """
     distill = config.distill
-    ema, dropout = distill.student_ema_decay, distill.dropout
+    dropout = distill.dropout
+    ema = distill.student_ema_decay if distill.student_ema_half_life is None else distill.ema_decay
     student = config.student.make(teacher, problem.data_shape, seed)
     fake_score = without_guidance(copy.deepcopy(teacher)).requires_grad_(True)
     for network in (teacher, fake_score, student):
         speed_up(network, config)
+    if config.gradient_checkpointing:
+        for network in (fake_score, student):
+            save_memory(network)
     return Networks(
         teacher=teacher.to(accelerator.device),
         fake_score=TrainedNetwork(

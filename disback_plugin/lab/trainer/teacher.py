@@ -175,6 +175,7 @@ def _sample(experiment: Experiment, device: torch.device) -> dict[str, Tensor]:
         z,
         problem,
         device,
+        config.evaluation.batch_size,
     )
     tensors = {"samples": samples}
     if problem.dataset is not None:

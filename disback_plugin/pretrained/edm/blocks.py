@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from disback_plugin.errors import ConfigError
 from disback_plugin.pretrained.edm.layers import Conv, GroupNorm, Linear, Resample, ResampledConv
@@ -40,7 +41,12 @@ class BlockStyle:
 
 
 class ResidualBlock(nn.Module):
-    """Two normed convolutions, told the noise level in between, beside a shortcut."""
+    """Two normed convolutions, told the noise level in between, beside a shortcut.
+
+    checkpointing: for a backward pass the block runs again, rather than keep what lies between.
+    """
+
+    checkpointing = False
 
     def __init__(self, style: BlockStyle, before: int, after: int, resample: str | None) -> None:
         super().__init__()
@@ -64,6 +70,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, before, H, W), emb (B, emb_channels) -> (B, after, ...) in x's dtype."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self.answer, x, emb, use_reentrant=False)
+        return self.answer(x, emb)
+
+    def answer(self, x: Tensor, emb: Tensor) -> Tensor:
+        """As `forward`, everything kept."""
         h = self.conv0(F.silu(self.norm0(x)))
         told = self.affine(emb)[:, :, None, None].to(h.dtype)
         if self.adaptive_scale:
@@ -87,9 +99,9 @@ class AttentionBlock(ResidualBlock):
         self.qkv = Conv(after, 3 * after, 1)
         self.proj = Conv(after, after, 1)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def answer(self, x: Tensor, emb: Tensor) -> Tensor:
         """As ResidualBlock."""
-        x = super().forward(x, emb)
+        x = super().answer(x, emb)
         batch, channels, _, _ = x.shape
         width = channels // self.num_heads
         # the checkpoints order these channels by head, channel, then query, key and value

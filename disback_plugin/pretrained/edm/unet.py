@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from disback_plugin.errors import DisBackError
+from disback_plugin.pretrained.edm.blocks import ResidualBlock
 
 # types and ceilings of what a checkpoint may give as arguments, so that none asks for the absurd
 Size = Annotated[int, Field(ge=1, le=2**16)]  # pixels, channels
@@ -45,6 +46,12 @@ class UNet(nn.Module, ABC):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.label_dim, self.augment_dim = label_dim, augment_dim
         self.label_dropout = label_dropout
+
+    def enable_gradient_checkpointing(self) -> None:
+        """From now on blocks run again for a backward pass: less memory, the same bits."""
+        for block in self.modules():
+            if isinstance(block, ResidualBlock):
+                block.checkpointing = True
 
     @abstractmethod
     def embed(

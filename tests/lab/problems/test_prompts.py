@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from disback_plugin.lab.metrics import energy_distance
-from disback_plugin.lab.problems.prompts import SamplesEvaluator
+from disback_plugin.lab.problems.samples import SamplesEvaluator
 
 
 def test_samples_are_compared_with_those_in_the_file(tmp_path: Path) -> None:

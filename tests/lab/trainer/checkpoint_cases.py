@@ -8,10 +8,8 @@ from typing import Any
 import torch
 
 from disback_plugin.lab.config.experiment import ExperimentConfig, parse_config
-from disback_plugin.lab.data import write_image_lmdb
-from tests.pretrained.diffusers.pipelines import save_ddpm
-from tests.pretrained.diffusers.test_text import save_lora
-from tests.pretrained.diffusers.text_pipelines import save_sd, save_sdxl, text_unet
+from disback_plugin.lab.data import write_image_lmdb, write_latent_lmdb
+from disback_plugin.lab.smoke.pipelines import save_ddpm, save_lora, save_sd, save_sdxl, text_unet
 from tests.pretrained.files import OPENAI_OPTIONS, write_edm_pickle, write_openai
 
 STEPS: dict[str, Any] = {
@@ -31,6 +29,8 @@ STEPS: dict[str, Any] = {
 PROMPTS = ["a cat", "two dogs", "a row of houses"]
 IMAGES = {"kind": "images", "lmdb": "{}/lmdb"}
 TEXT = {"kind": "prompts", "file": "{}/prompts.txt"}
+LATENTS = {"kind": "latents", "lmdb": "{}/latents"}
+ALONE = {"kind": "teacher"}
 OPENAI = {"checkpoint": "cm:{}/cd_tiny.pt", "options": OPENAI_OPTIONS}
 OPENAI_EDM = {**OPENAI, "checkpoint": "cm:{}/edm_tiny_ema.pt"}
 GUIDED = {"checkpoint": "diffusers:{}/sd", "options": {"guidance_scale": 3.0}}
@@ -41,12 +41,14 @@ LCM = {
 # name -> problem, teacher, student, its one-step noise level
 CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
     "edm": (IMAGES, "edm-pkl:{}/edm.pkl", {"sigma": 80.0}),
+    "edm alone": (ALONE, "edm-pkl:{}/edm.pkl", {"sigma": 80.0}),
     "cm": (IMAGES, OPENAI, {"sigma": 80.0}),
     "cm from edm": (IMAGES, OPENAI_EDM, {"sigma": 80.0, **OPENAI}),
     "ddpm": (IMAGES, "diffusers:{}/ddpm", {"timestep": 999}),
     "sd": (TEXT, GUIDED, {"timestep": 999}),
     "lcm": (TEXT, GUIDED, {"timestep": 999, **LCM}),
     "sdxl": (TEXT, "diffusers:{}/sdxl", {"timestep": 399}),
+    "sdxl on latents": (LATENTS, "diffusers:{}/sdxl", {"timestep": 399}),
 }
 
 
@@ -62,6 +64,8 @@ def write_files(folder: Path) -> None:
     images = torch.randint(0, 256, (12, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     write_image_lmdb(folder / "lmdb", ((image, None) for image in images.byte().numpy()))
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    write_latent_lmdb(folder / "latents", zip(latents.numpy(), PROMPTS, strict=True))
 
 
 def settings(name: str, files: Path, *overrides: str) -> ExperimentConfig:
@@ -70,6 +74,6 @@ def settings(name: str, files: Path, *overrides: str) -> ExperimentConfig:
     data |= {"problem": problem, "student": {"kind": "denoiser", **student}}
     data["teacher"] = {"checkpoint": teacher} if isinstance(teacher, str) else {**teacher}
     data["teacher"] |= {"num_sampling_steps": 2, "sampling_sigma_max": 10.0}
-    data["evaluation"]["primary"] = "energy_distance" if problem is TEXT else "fd_pixel"
+    data["evaluation"]["primary"] = "energy_distance" if problem in (TEXT, LATENTS) else "fd_pixel"
     data = json.loads(json.dumps(data).replace("{}", str(files)))
     return parse_config(data, name, overrides)

@@ -22,7 +22,9 @@ from tests.pretrained.files import write_edm_pickle
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["edm", "cm from edm", "ddpm", "lcm", "sdxl"])
+@pytest.mark.parametrize(
+    "name", ["edm", "edm alone", "cm from edm", "ddpm", "lcm", "sdxl", "sdxl on latents"]
+)
 def test_every_format_trains_in_all_arms_and_resumes(
     name: str, files: Path, tmp_path: Path
 ) -> None:
@@ -59,7 +61,7 @@ def test_every_format_trains_in_all_arms_and_resumes(
         (
             "ddpm",
             "teacher=diffusers:{}/sd",
-            "takes text needs problem kind 'prompts', not 'images'",
+            "takes text needs problem kind 'prompts' or 'latents', not 'images'",
         ),
         ("sd", "teacher=diffusers:{}/ddpm", "'prompts' needs a teacher that takes text"),
         ("edm", "problem={kind: digits}", r"data has shape .1, 8, 8., the teacher's samples .3, 8"),

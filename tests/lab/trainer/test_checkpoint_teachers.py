@@ -35,7 +35,7 @@ def test_the_initial_student_is_its_checkpoint_asked_once(name: str, files: Path
         assert denoiser.timestep(torch.tensor([sigma])).item() == student.timestep
     shape = describe(denoiser).data_shape
     cond: Any = torch.arange(3)
-    if config.problem.kind == "prompts":
+    if config.problem.kind in ("prompts", "latents"):
         cond = load_text_encoder(teacher.checkpoint)(PROMPTS)
     elif not describe(denoiser).num_classes:
         cond = None

@@ -78,7 +78,7 @@ def test_networks_in_training_keep_their_mode_and_no_global_draw_is_made(probe) 
 
 @pytest.mark.slow
 def test_training_is_the_same_with_and_without_the_probe(finished, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(distill, "has_probe", lambda problem: False)
+    monkeypatch.setattr(distill, "has_probe", lambda *given: False)
     run_experiment(tiny_config(), tmp_path / "out", arms=["disback"])
     on, off = finished / "runs" / "disback-seed0", tmp_path / "out" / "runs" / "disback-seed0"
     assert lines(on / "metrics.jsonl", "mismatch")

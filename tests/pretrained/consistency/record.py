@@ -11,8 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from disback_plugin.lab.smoke.openai import fill, shapes
 from tests.pretrained.consistency import upstream
-from tests.pretrained.consistency.checkpoints import CASES, fill, inputs, shapes
+from tests.pretrained.consistency.checkpoints import CASES, inputs
 
 FOLDER = Path(__file__).parent / "recorded"
 STRIDE = 3

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.lab.smoke.openai import Config, shapes
 from disback_plugin.pretrained.consistency import Architecture, build_unet, infer_architecture
-from tests.pretrained.consistency.checkpoints import CASES, Config, shapes
+from tests.pretrained.consistency.checkpoints import CASES
 
 # scripts/launch.sh of openai/consistency_models
 IMAGENET_64 = Config(

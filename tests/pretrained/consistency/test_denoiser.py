@@ -8,13 +8,14 @@ import torch
 
 from disback_plugin.diffusion import Description, EDMDenoiser, PreconditionedDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.lab.smoke.openai import Config, fill, shapes
 from disback_plugin.pretrained.consistency import (
     OpenAIEDMDenoiser,
     build_unet,
     infer_architecture,
     make_denoiser,
 )
-from tests.pretrained.consistency.checkpoints import CASES, Config, fill, inputs, shapes
+from tests.pretrained.consistency.checkpoints import CASES, inputs
 
 
 def make(config: Config, parametrisation: str = "consistency") -> PreconditionedDenoiser:

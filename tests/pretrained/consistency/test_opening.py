@@ -10,9 +10,10 @@ import torch
 from disback_plugin.cli.main import main
 from disback_plugin.diffusion import ConsistencyDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.lab.smoke.openai import write
 from disback_plugin.pretrained import load_denoiser
 from disback_plugin.pretrained.consistency import OpenAIEDMDenoiser, open_checkpoint
-from tests.pretrained.consistency.checkpoints import CASES, write
+from tests.pretrained.consistency.checkpoints import CASES
 
 
 @pytest.mark.parametrize(

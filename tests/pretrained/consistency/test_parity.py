@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from disback_plugin.diffusion import OneStepStudent
+from disback_plugin.lab.smoke.openai import Config, fill, shapes
 from disback_plugin.pretrained.consistency import build_unet, infer_architecture, make_denoiser
 from tests.pretrained.consistency import upstream
-from tests.pretrained.consistency.checkpoints import CASES, Config, fill, inputs, shapes
+from tests.pretrained.consistency.checkpoints import CASES, inputs
 from tests.pretrained.consistency.record import FOLDER, sampled
 
 TOLERANCE = 1e-5  # of the largest number

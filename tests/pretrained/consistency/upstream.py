@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from tests.pretrained.consistency.checkpoints import Config
+from disback_plugin.lab.smoke.openai import Config
 from tests.upstreams import find_checkout
 
 CHECKOUT = find_checkout("consistency_models", "cm/unet.py")

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from disback_plugin.diffusion import OneStepStudent, VPDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
+from disback_plugin.lab.smoke.pipelines import save_ddpm, tiny_unet
 from disback_plugin.pretrained import describe, load_denoiser
-from tests.pretrained.diffusers.pipelines import save_ddim, save_ddpm, tiny_unet
+from tests.pretrained.diffusers.pipelines import save_ddim
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:

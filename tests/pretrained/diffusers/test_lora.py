@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from disback_plugin.errors import CheckpointError
+from disback_plugin.lab.smoke.pipelines import text_unet
 from disback_plugin.pretrained.diffusers.lora import HEADER, fuse_lora
-from tests.pretrained.diffusers.text_pipelines import text_unet
 
 MODULES = ["to_q", "to_v", "conv1"]
 

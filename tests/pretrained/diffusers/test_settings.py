@@ -11,9 +11,8 @@ from diffusers import LCMScheduler
 from safetensors.torch import load_file, save_file
 
 from disback_plugin.errors import CheckpointError
+from disback_plugin.lab.smoke.pipelines import save_ddpm, save_sd
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
-from tests.pretrained.diffusers.pipelines import save_ddpm
-from tests.pretrained.diffusers.text_pipelines import save_sd
 
 SCHEDULER, UNET = "scheduler/scheduler_config.json", "unet/config.json"
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

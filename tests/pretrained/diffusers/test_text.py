@@ -6,9 +6,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler, LCMScheduler, UNet2DConditionModel
-from diffusers.utils import convert_state_dict_to_kohya
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,10 +15,9 @@ from disback_plugin.diffusion import (
     without_guidance,
 )
 from disback_plugin.errors import CheckpointError, DisBackError
+from disback_plugin.lab.smoke.pipelines import save_ddpm, save_lora, save_sd, save_sdxl
 from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
-from tests.pretrained.diffusers.pipelines import save_ddpm
 from tests.pretrained.diffusers.test_images import at, close
-from tests.pretrained.diffusers.text_pipelines import save_sd, save_sdxl
 
 PROMPTS = ["a cat", "two dogs in a row"]
 
@@ -123,26 +119,6 @@ def test_prompts_must_be_encoded_and_for_this_model(
         denoiser(x, sigma, other)
 
 
-def save_lora(folder: Path, unet: UNet2DConditionModel) -> tuple[Path, Path]:
-    """A LoRA that is not zero in diffusers' format, and the same in kohya's, as LCM-LoRA has it."""
-    torch.manual_seed(4)
-    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k", "conv1"]))
-    for name, value in unet.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(value, std=0.3)
-    state = {f"unet.{name}": v.contiguous() for name, v in get_peft_model_state_dict(unet).items()}
-    unet.unload_lora()
-    save_file(state, folder / "lora.safetensors", metadata={"format": "pt"})
-    kohya = {
-        name.replace("lora_unet_unet_", "lora_unet_"): value.clone()
-        for name, value in convert_state_dict_to_kohya(
-            {name.replace("unet.", "unet.", 1): value for name, value in state.items()}
-        ).items()
-    }
-    save_file(kohya, folder / "kohya.safetensors", metadata={"format": "pt"})
-    return folder / "lora.safetensors", folder / "kohya.safetensors"
-
-
 @pytest.fixture(scope="module")
 def loras(sd: tuple[Path, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     unet = UNet2DConditionModel.from_pretrained(sd[0], subfolder="unet")
@@ -236,7 +212,7 @@ def test_a_model_without_text_has_no_text_encoder(tmp_path: Path) -> None:
 def test_u_nets_that_need_more_than_text_are_refused(
     config: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    from tests.pretrained.diffusers.text_pipelines import text_unet
+    from disback_plugin.lab.smoke.pipelines import text_unet
 
     text_unet(16, **config).save_pretrained(tmp_path / "unet")
     DDPMScheduler().save_pretrained(tmp_path / "scheduler")

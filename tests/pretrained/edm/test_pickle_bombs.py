@@ -7,10 +7,7 @@ import pytest
 import torch
 
 from disback_plugin.errors import CheckpointError
-from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
-from disback_plugin.pretrained.edm.pickle_reader.constructors import make_set
-from tests.pretrained.edm.pickle_files import (
-    TINY_KWARGS,
+from disback_plugin.lab.smoke.pickles import (
     Call,
     Name,
     Raw,
@@ -20,8 +17,10 @@ from tests.pretrained.edm.pickle_files import (
     persistent,
     state,
     tensor,
-    write,
 )
+from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
+from disback_plugin.pretrained.edm.pickle_reader.constructors import make_set
+from tests.pretrained.edm.pickle_files import TINY_KWARGS, write
 
 BIG = (2**31).to_bytes(4, "little")
 

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 
 from disback_plugin.cli.main import main
 from disback_plugin.errors import CheckpointError
+from disback_plugin.lab.smoke.pickles import edm_file, network
 from disback_plugin.pretrained.edm.build import build_edm
 from disback_plugin.pretrained.edm.checkpoint import read_edm_safetensors
 from disback_plugin.pretrained.edm.opening import load_edm_pickle, load_edm_safetensors
 from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
 from tests.pretrained.edm.cases import DDPMPP
-from tests.pretrained.edm.pickle_files import edm_file, network
 
 KWARGS = {"img_resolution": 8, "img_channels": 3, **DDPMPP, "sigma_max": float("inf")}
 

@@ -8,20 +8,18 @@ import pytest
 import torch
 
 from disback_plugin.errors import CheckpointError
-from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
-from disback_plugin.pretrained.edm.pickle_reader.source import ByteSource, Span
-from tests.pretrained.edm.pickle_files import (
+from disback_plugin.lab.smoke.pickles import (
     dump,
     edm_file,
     network,
     persistent,
-    small_pickles,
     state,
     stored,
     tensor,
-    tiny,
-    write,
 )
+from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
+from disback_plugin.pretrained.edm.pickle_reader.source import ByteSource, Span
+from tests.pretrained.edm.pickle_files import small_pickles, tiny, write
 
 
 def assert_refused(folder: Path, data: bytes, pattern: str, **options: Any) -> None:

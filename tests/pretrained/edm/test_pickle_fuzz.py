@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from disback_plugin.errors import CheckpointError
+from disback_plugin.lab.smoke.pickles import Name, dump, edm_file, stored
 from disback_plugin.pretrained.edm.checkpoint import EDMCheckpoint
 from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
-from tests.pretrained.edm.pickle_files import Name, dump, edm_file, small_pickles, stored, tiny
+from tests.pretrained.edm.pickle_files import small_pickles, tiny
 from tests.pretrained.edm.watching import watched
 
 NUM_MUTATIONS = 1600

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from disback_plugin.errors import CheckpointError
-from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
-from tests.pretrained.edm.pickle_files import (
-    TINY_KWARGS,
+from disback_plugin.lab.smoke.pickles import (
     Call,
     Name,
     Raw,
@@ -22,13 +20,12 @@ from tests.pretrained.edm.pickle_files import (
     edm_file,
     network,
     persistent,
-    small_pickles,
     storage_bytes,
     stored,
     tensor,
-    tiny,
-    write,
 )
+from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
+from tests.pretrained.edm.pickle_files import TINY_KWARGS, small_pickles, tiny, write
 from tests.pretrained.edm.watching import watched
 
 FLAG = Path("/tmp") / f"disback-poison-{os.getpid()}"

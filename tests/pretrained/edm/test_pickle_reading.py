@@ -11,26 +11,23 @@ import torch
 from torch import nn
 
 from disback_plugin.errors import CheckpointError
-from disback_plugin.pretrained.edm.build import build_edm
-from disback_plugin.pretrained.edm.opening import load_edm_pickle
-from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
-from tests.pretrained.edm.cases import DDPMPP, NCSNPP
-from tests.pretrained.edm.pickle_files import (
+from disback_plugin.lab.smoke.pickles import (
     SOURCE,
-    TINY_KWARGS,
     Call,
     Name,
     edm_file,
     network,
     numpy_float,
     persistent,
-    small_pickles,
     state,
     stored,
     tensor,
-    tiny,
-    write,
 )
+from disback_plugin.pretrained.edm.build import build_edm
+from disback_plugin.pretrained.edm.opening import load_edm_pickle
+from disback_plugin.pretrained.edm.pickle_reader import read_edm_pickle
+from tests.pretrained.edm.cases import DDPMPP, NCSNPP
+from tests.pretrained.edm.pickle_files import TINY_KWARGS, small_pickles, tiny, write
 
 ADM = {
     "model_type": "DhariwalUNet",
