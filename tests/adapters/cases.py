@@ -1,7 +1,8 @@
 """The table of hosts: every case goes through the same tests, see `test_hosts.py`.
 
-The small hosts of our own run everywhere. The real ones need a checkout in third_party/ or in the
-folder DISBACK_UPSTREAMS; a few of their cases run by default, all with DISBACK_HOSTS=all.
+The small hosts of our own run everywhere, and so does Model Optimizer, a package. The other real
+ones need a checkout in third_party/ or in the folder DISBACK_UPSTREAMS; a few of their cases run by
+default, all with DISBACK_HOSTS=all.
 """
 
 import os
@@ -25,6 +26,8 @@ SHARDED_LORA = f"{SHARDED} {LORA_FOUR_STEPS}"
 CHECKPOINTING = f"--gradient_checkpointing --use_fp16 {SD_GAN}"
 ACCUMULATED = "--gradient_accumulation_steps 2 --use_ema --mixed_precision bf16"
 GUIDED = "model.guidance_scale=2.0"
+PIPELINE_GAN = "gan_loss_weight_gen=0.1 gan_r1_reg_weight=1.0 guidance_scale=2.0"
+BACKWARD = "pred_type=eps fake_score_pred_type=eps student_sample_steps=2 backward_simulation=true"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,9 @@ BY_DEFAULT = (
     _real("fastgen", "guided", options=GUIDED, brief=True),
     _real("fastgen", "2", **TWO),
     _real("fastgen", "f-distill", kind="f_distill", brief=True),
+    _real("modelopt", options="guidance_scale=2.0"),
+    _real("modelopt", "gan", options=f"{PIPELINE_GAN} pred_type=v"),
+    _real("modelopt", "backward-2", options=BACKWARD, **TWO),
 )
 MORE = (
     _small("swiftbrush", "2", **TWO),
@@ -100,6 +106,8 @@ MORE = (
     _real("swiftbrush", "plain"),
     _real("swiftbrush", "checkpointing", options="--gradient_checkpointing --set_grads_to_none"),
     _real("swiftbrush", "accumulated-2", options=ACCUMULATED, **TWO),
+    _real("modelopt", "gan-2", options=PIPELINE_GAN, **TWO),
+    _real("modelopt", "x0", options="pred_type=x0 fake_score_pred_type=flow", brief=True),
 )
 
 

@@ -14,7 +14,7 @@ from tests.adapters.launching import succeed
 from tests.adapters.runs import Host, Runs
 
 HOSTS = {"dmd2": "DMD2", "diff_instruct": "DiffInstruct", "swiftbrush": "SwiftBrush"}
-HOSTS |= {"fastgen": "FastGen"}
+HOSTS |= {"fastgen": "FastGen", "modelopt": "ModelOpt"}
 
 
 def host_class(name: str) -> type[Host]:

@@ -73,13 +73,13 @@ class Host(ABC):
         found = find_checkout(cls.upstream, cls.landmark)
         if found is None:
             pytest.skip(f"no checkout {cls.upstream} in DISBACK_UPSTREAMS or third_party/")
-        _need(*cls.needs, *cls.real_needs)
+        need(*cls.needs, *cls.real_needs)
         return found
 
     @classmethod
     def tree(cls, real: bool) -> Path:
         """The real host's or the small one's folder; skips the test where it cannot run."""
-        _need(*cls.needs)
+        need(*cls.needs)
         return cls.checkout() if real else cls.small
 
     def plan(self, case: Case) -> list[Run]:
@@ -168,7 +168,8 @@ def as_flags(values: dict[str, Any]) -> list[str]:
     return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
 
-def _need(*modules: str) -> None:
+def need(*modules: str) -> None:
+    """Skip the test where one of them is not installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"the host needs {', '.join(missing)}, which are not installed")
