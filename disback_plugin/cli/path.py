@@ -3,9 +3,10 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.config import Codec
 from disback_plugin.errors import count
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
@@ -69,7 +70,7 @@ def add_import(actions: Any) -> None:
         "--teacher", type=Path, required=True, help="its weights file or diffusers folder"
     )
     sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder to make")
-    sub.add_argument("--codec", choices=["full", "delta"], default="full", help="how to store")
+    sub.add_argument("--codec", choices=get_args(Codec), default="full", help="how to store")
     sub.set_defaults(command=import_folders)
 
 
