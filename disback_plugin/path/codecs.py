@@ -27,6 +27,7 @@ class NodeCodec(ABC):
     """
 
     name: ClassVar[str]
+    loss: ClassVar[str] = ""  # what a node loses of its change, in words; nothing where empty
 
     @abstractmethod
     def encode_tensor(self, value: Tensor, teacher: Tensor) -> Tensor:
@@ -83,6 +84,7 @@ class DeltaCodec(NodeCodec):
     """
 
     name = "delta"
+    loss = "up to 1/256 of every weight's change"
 
     def encode_tensor(self, value: Tensor, teacher: Tensor) -> Tensor:
         if not value.is_floating_point():
@@ -105,6 +107,7 @@ class BoundedCodec(NodeCodec):
     """
 
     name = "bounded"
+    loss = "up to a tenth of every tensor's change"
     BOUND = 0.1
 
     def encode_tensor(self, value: Tensor, teacher: Tensor) -> Tensor:

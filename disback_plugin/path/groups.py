@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from disback_plugin.path.precision import difference
+from disback_plugin.path.precision import difference, square_sum
 
 GROUP = 32
 SCALE = 2  # bytes
@@ -31,8 +31,8 @@ def pack(value: Tensor, teacher: Tensor, bound: float) -> Tensor | None:
             delta = difference(exact, base)
             packed = _pack(delta, bits)
             rows[begin // GROUP : begin // GROUP + len(packed)] = packed
-            error += _square_sum(difference(base + _unpack(packed)[: end - begin], exact))
-            change += _square_sum(delta)
+            error += square_sum(difference(base + _unpack(packed)[: end - begin], exact))
+            change += square_sum(delta)
         if error <= bound**2 * change:  # false for NaN
             return rows
     return None
@@ -88,7 +88,3 @@ def _unpack(rows: Tensor) -> Tensor:
     if rows.shape[1] == WIDTHS[4]:
         integers = torch.cat((integers << 4, integers), 1).view(torch.int8) >> 4
     return (integers.view(torch.int8).float() * scale).view(-1)
-
-
-def _square_sum(value: Tensor) -> float:
-    return float(torch.linalg.vector_norm(value, dtype=torch.float64)) ** 2
