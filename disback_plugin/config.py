@@ -17,7 +17,7 @@ from disback_plugin.config_base import StrictModel
 from disback_plugin.schedule import FixedInterval, PerNode, Schedule, make_schedule
 
 Arm = Literal["disback", "warm", "fixed"]
-Codec = Literal["full", "delta"]
+Codec = Literal["full", "delta", "bounded"]
 InstallationKind = Literal["in-place", "separate", "lora"]
 Rounding = Literal["stochastic", "nearest"]
 IDLE_LOSS = 1.0  # of a network that leaves x_t as it is (see measure.py)
@@ -118,7 +118,8 @@ class DisBackConfig(StrictModel):
         `fixed` leaves the host as it is without the plugin.
     path: folder of the degradation path: recorded into, or reused where it holds a whole one.
     schedule: which node answers when (see `schedule.py`).
-    codec: how nodes are stored: `full`, or `delta` (bfloat16 difference to the teacher, half size).
+    codec: how nodes are stored: `full`; `delta` (bfloat16 difference to the teacher, half size);
+        `bounded` (the difference in 4 bits, its error at most a tenth of it, a seventh of `full`).
     rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16.
     installation: how a node becomes the real score; None leaves it to the adapter.
     keep_teacher: also write the teacher's own tensors into the path's folder.

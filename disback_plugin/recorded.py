@@ -12,6 +12,7 @@ from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, is_main, on_every, same_on_every
 from disback_plugin.errors import ConfigError, SessionError, count
 from disback_plugin.path import DegradationPath
+from disback_plugin.path.conversion import CONVERTED
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 from disback_plugin.real_score.weights import local_part
@@ -108,8 +109,8 @@ def _check_recording(path: DegradationPath, config: DisBackConfig, checksum: int
     if config.record is None:
         return
     recorded, settings = dict(path.manifest.recording), config.recording_settings()
-    recorded.pop("student", None)
-    recorded.pop("host", None)
+    for known in ("student", "host", CONVERTED):
+        recorded.pop(known, None)
     if recorded != settings:
         differs = f"was recorded with {recorded}, the settings say {settings}"
     elif path.student not in (None, checksum):

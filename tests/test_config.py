@@ -40,7 +40,7 @@ def test_bad_recording_settings_are_refused(settings, message):
         ({"path": "p", "arm": "warmed"}, "'disback', 'warm' or 'fixed'"),
         ({"path": "p", "shedule": {}}, "did you mean 'schedule'"),
         ({"path": "p", "schedule": {"name": "fixed"}}, "interval"),
-        ({"path": "p", "codec": "zip"}, "'full' or 'delta'"),
+        ({"path": "p", "codec": "zip"}, "'full', 'delta' or 'bounded'"),
         (
             {
                 "path": "p",

@@ -3,13 +3,15 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.errors import count
+from disback_plugin.config import Codec
+from disback_plugin.errors import PathError, count
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
   disback path verify runs/digits-ddpm/runs/disback-seed0/path
+  disback path convert path small --codec bounded --teacher sdxl/unet
   disback path import old/checkpoint_model_* --teacher sdxl/unet --out path
 """
 PATH = "runs/digits-ddpm/runs/disback-seed0/path"
@@ -18,6 +20,9 @@ SHOW_EXAMPLES = f"""  disback path show {PATH}
 """
 IMPORT_EXAMPLES = """  disback path import old/checkpoint_model_* --teacher sdxl/unet --out path
   disback path import old/checkpoint_model_* --teacher teacher.safetensors --out path --codec delta
+"""
+CONVERT_EXAMPLES = """  disback path convert path small --codec bounded --teacher sdxl/unet
+  disback path convert small again --codec full --teacher teacher.safetensors
 """
 
 
@@ -55,7 +60,23 @@ def add_parser(commands: Any) -> None:
                 help="also measure each node on the student it was recorded for: what it knows of "
                 "its samples, and how it pulls compared with the teacher (a path of `disback run`)",
             )
+    add_convert(actions)
     add_import(actions)
+
+
+def add_convert(actions: Any) -> None:
+    """Register `disback path convert`."""
+    summary = "write a path again in another codec; the old one stays as it is"
+    sub = add_command(actions, "convert", summary, CONVERT_EXAMPLES)
+    sub.add_argument("path", type=Path, metavar="SRC", help="folder with path.json")
+    sub.add_argument("out", type=Path, metavar="DST", help="folder to make")
+    sub.add_argument("--codec", choices=get_args(Codec), required=True, help="how to store")
+    sub.add_argument(
+        "--teacher",
+        type=Path,
+        help="its weights file or diffusers folder, where SRC does not keep the teacher",
+    )
+    sub.set_defaults(command=convert_path)
 
 
 def add_import(actions: Any) -> None:
@@ -69,7 +90,7 @@ def add_import(actions: Any) -> None:
         "--teacher", type=Path, required=True, help="its weights file or diffusers folder"
     )
     sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder to make")
-    sub.add_argument("--codec", choices=["full", "delta"], default="full", help="how to store")
+    sub.add_argument("--codec", choices=get_args(Codec), default="full", help="how to store")
     sub.set_defaults(command=import_folders)
 
 
@@ -79,6 +100,35 @@ def import_folders(args: argparse.Namespace) -> int:
 
     import_published(args.folders, read_teacher(args.teacher), args.out, args.codec)
     return show(argparse.Namespace(path=args.out, probe=False))
+
+
+def convert_path(args: argparse.Namespace) -> int:
+    """Convert, with a line a node, and say what lossy codecs have lost for good."""
+    from disback_plugin.adapters.dmd2.published import read_teacher
+    from disback_plugin.path import DegradationPath, get_codec
+    from disback_plugin.path.conversion import ConvertedNode, convert, passed_codecs
+
+    teacher = None if args.teacher is None else read_teacher(args.teacher)
+    path = DegradationPath.open(args.path, teacher)
+    if teacher is None and path.manifest.teacher.file is None:
+        raise PathError(
+            f"{args.path} does not keep its teacher: give --teacher, its weights file or "
+            "diffusers folder"
+        )
+    print(f"{'node':>4}  {'bytes before':>15}  {'after':>15}  error")
+
+    def tell(node: ConvertedNode) -> None:
+        before, after = node.before.bytes, node.after.bytes
+        print(f"{node.after.index:>4}  {before:>15,}  {after:>15,}  {node.error:.2%}", flush=True)
+
+    made = convert(path, args.out, args.codec, tell)
+    print("error: |after - before| / |before - teacher|; every node was read again and verified")
+    for codec in passed_codecs(made):
+        if loss := get_codec(codec).loss:
+            print(f"the nodes were stored as {codec!r} before: what that lost stays lost, {loss}")
+    before, after = (sum(node.bytes for node in one) for one in (path, made))
+    print(f"{args.out}: {count(len(made), 'node')}, {after / before:.0%} of the bytes")
+    return 0
 
 
 def show(args: argparse.Namespace) -> int:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from disback_plugin import files
 from disback_plugin.distributed import same_on_every
-from disback_plugin.errors import ConfigError, PathError
+from disback_plugin.errors import PathError
 from disback_plugin.path import inspection
-from disback_plugin.path.codecs import NodeCodec, get_codec
+from disback_plugin.path.codecs import get_codec
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -154,7 +154,7 @@ class DegradationPath:
         stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1])
         needs_teacher = self.manifest.codec != "full"
         teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
-        return self._codec().decode(stored, teacher)
+        return inspection.codec_of(self.folder, self.manifest).decode(stored, teacher)
 
     def read_together(self, index: int) -> dict[str, Tensor]:
         """As `read`, on every rank at once: all read the same node, or all raise."""
@@ -210,7 +210,7 @@ class DegradationPath:
             raise PathError(
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
-        codec = self._codec()
+        codec = inspection.codec_of(self.folder, self.manifest)
         stored = codec.encode(tensors, teacher)
         decoded = codec.decode(stored, teacher)
         precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
@@ -275,12 +275,6 @@ class DegradationPath:
                 f"another run or command has written into {self.folder} meanwhile: this recording "
                 "is over; record into another folder"
             )
-
-    def _codec(self) -> NodeCodec:
-        try:
-            return get_codec(self.manifest.codec)
-        except ConfigError as error:
-            raise PathError(f"{self.folder / FILE_NAME}: {error}") from None
 
     def _replace(self, **changes: Any) -> None:
         self._check_own()

@@ -4,13 +4,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from disback_plugin.errors import PathError, count
+from disback_plugin.errors import ConfigError, PathError, count
 from disback_plugin.files import leftover_temps, read_tensors, remove
 from disback_plugin.path.manifest import FILE_NAME, Manifest, NodeEntry, read_manifest
 from disback_plugin.reading import require_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from disback_plugin.path.codecs import NodeCodec
 
 
 def holds_path(folder: Path) -> bool:
@@ -29,14 +31,24 @@ def clear_empty(folder: Path) -> None:
         remove(folder / FILE_NAME)
 
 
+def codec_of(folder: Path, manifest: Manifest) -> "NodeCodec":
+    """The codec that wrote the path; PathError where this release has none of that name."""
+    from disback_plugin.path.codecs import get_codec
+
+    try:
+        return get_codec(manifest.codec)
+    except ConfigError as error:
+        raise PathError(f"{folder / FILE_NAME}: {error}") from None
+
+
 def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, Tensor]":
     """The stored tensors of a node, with exactly the names and shapes of the manifest's table."""
     from disback_plugin.tensors import misfit
 
-    file = folder / entry.file
+    file, codec = folder / entry.file, codec_of(folder, manifest)
     stored = _read(file, entry.sha256, entry.bytes)
     due = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    if problem := misfit(due, stored):
+    if problem := misfit(due, codec.unpacked(stored, due)):
         raise PathError(f"{file} does not fit the manifest: {problem}")
     return stored
 
@@ -106,6 +118,7 @@ def _check_size(file: Path, size: int | None) -> None:
 
 
 def _damaged_nodes(folder: Path, manifest: Manifest) -> dict[int, str]:
+    codec_of(folder, manifest)  # unknown, it is no damage
     damaged = {}
     for entry in manifest.nodes:
         try:

@@ -67,6 +67,13 @@ def alike(a: Tensor, b: Tensor) -> Tensor:
     return (a == b) | (a.isnan() & b.isnan())
 
 
+def difference(a: Tensor, b: Tensor) -> Tensor:
+    """a - b; 0 also between equal values that are not finite (a mask of -inf)."""
+    gap = a - b
+    finite = math.isfinite(float(gap.sum()))  # a sum that overflows costs a look, no more
+    return gap if finite else gap.masked_fill_(alike(a, b), 0.0)
+
+
 def without_constants(teacher: Tensor, node: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
     """All of them with 0 where the teacher is not finite and the node is the same: no distance."""
     if math.isfinite(float(teacher.sum())):

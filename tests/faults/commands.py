@@ -38,10 +38,27 @@ def is_complete_path(folder: Path) -> bool:
 
 
 def imported(folder: Path) -> Found:
-    """A path of an import is there with all its nodes, or not at all."""
+    """The path that was imported or converted is there with all its nodes, or not at all."""
     found = nodes(folder)
-    assert len(found) in (0, 2), f"a part of an import is accepted: {sorted(found)}"
+    assert len(found) in (0, 2), f"a part of a path is accepted: {sorted(found)}"
     return found
+
+
+def path_of_deltas(folder: Path) -> None:
+    from tests.toy import network, tensors_of
+
+    teacher = tensors_of(network(1))
+    path = DegradationPath.create(folder / "deltas", teacher, codec="delta", keep_teacher=True)
+    for step in (1, 2):
+        node = {k: v + step * 1e-3 if v.is_floating_point() else v for k, v in teacher.items()}
+        path.append(node, step)
+    path.finish()
+
+
+def convert_path(folder: Path) -> None:
+    target = folder / "scope" / "path"
+    if not is_complete_path(target):
+        command("path", "convert", folder / "deltas", target, "--codec", "full")
 
 
 def edm_pickle(folder: Path) -> None:

@@ -39,6 +39,7 @@ WORKS = {
         lambda f: runs.save(f, 1, 2), lambda f: runs.save(f, 3), runs.latest, runs.next_saved
     ),
     "path import": Work(commands.published, commands.import_path, commands.imported),
+    "path convert": Work(commands.path_of_deltas, commands.convert_path, commands.imported),
     "convert edm-pkl": Work(
         commands.edm_pickle, commands.convert_edm, commands.edm_converted, warm=EDM
     ),

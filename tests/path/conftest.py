@@ -30,7 +30,7 @@ def nodes(teacher):
     return nodes_of(teacher, 3)
 
 
-@pytest.fixture(params=["full", "delta"])
+@pytest.fixture(params=["full", "delta", "bounded"])
 def codec(request):
     return request.param
 

@@ -93,7 +93,7 @@ def test_begin_step_and_end_step_are_idempotent(host, disback):
     assert len(disback.path) == 4
 
 
-@pytest.mark.parametrize("codec", ["full", "delta"])
+@pytest.mark.parametrize("codec", ["full", "delta", "bounded"])
 def test_distances_of_a_bfloat16_teacher_are_the_paths_not_the_roundings(tmp_path, codec):
     # the same recording with a float32 and a bfloat16 teacher tells the same distances
     hosts = [ToyHost(), ToyHost(teacher_dtype=torch.bfloat16)]
@@ -135,7 +135,7 @@ def test_restore_teacher_brings_the_bytes_back_in_the_middle_of_the_path(host, t
     assert disback.begin_step(8).switch.node == 2  # and the walk goes on
 
 
-@pytest.mark.parametrize("codec", ["full", "delta"])
+@pytest.mark.parametrize("codec", ["full", "delta", "bounded"])
 def test_a_bfloat16_teacher_gets_every_node_and_its_bytes_back(tmp_path, codec):
     host = ToyHost(teacher_dtype=torch.bfloat16)
     original = tensors_of(host.teacher)

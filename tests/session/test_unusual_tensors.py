@@ -114,7 +114,7 @@ def run(disback, fake_score, steps):
 
 
 @pytest.mark.filterwarnings("ignore:Casting complex values")
-@pytest.mark.parametrize("codec", ["full", "delta"])
+@pytest.mark.parametrize("codec", ["full", "delta", "bounded"])
 @pytest.mark.parametrize("installation", ["in-place", "separate"])
 @pytest.mark.parametrize("make", USED.values(), ids=USED)
 def test_what_can_be_used_is_recorded_walked_and_the_teachers_own_at_the_end(
