@@ -138,11 +138,9 @@ def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(
 ):
     broken = EntryPoint("broken", "no_such_module:Adapter", registry.ENTRY_POINT_GROUP)
     other = EntryPoint("other", "tests.toy:ToyHost", registry.ENTRY_POINT_GROUP)
-    exits = EntryPoint("exits", "runpy:run_path", registry.ENTRY_POINT_GROUP)
-    load = EntryPoint.load
-    monkeypatch.setattr(
-        EntryPoint, "load", lambda self: sys.exit(3) if self == exits else load(self)
-    )
+    (tmp_path / "module_that_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    exits = EntryPoint("exits", "module_that_exits:Adapter", registry.ENTRY_POINT_GROUP)
     good = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken, exits, other, good])
     assert "toy-host" in list_adapters()
