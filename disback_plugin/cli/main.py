@@ -28,7 +28,9 @@ from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (demo, run, compare, data, path, convert, inspect, adapters, patches, report, doctor)
 
-_ROOM = "make room, then give the same command again: what is finished is kept"
+_ROOM = (
+    "make room, then give the same command again (a run, with --resume): what is finished is kept"
+)
 _RIGHTS = "change its permissions, or give another path"
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),

@@ -23,6 +23,8 @@ def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
     node copied into those would change nothing, silently.
     """
     state = readable(module, role)
+    if not state:
+        raise InstallError(f"the {role} ({type(module).__name__}) has no weights: give its network")
     storage = {value.data_ptr() for value in [*module.parameters(), *module.buffers()]}
     copies = [name for name, value in state.items() if value.data_ptr() not in storage]
     if copies:

@@ -199,6 +199,7 @@ def strange():
 
 
 REFUSED = [
+    (nn.ReLU, None, r"the teacher .ReLU. has no weights: give its network"),
     (NoTensor, None, r"'version' in the teacher's state_dict\(\) is no tensor \(int\).*extra stat"),
     (lambda: Net().to("meta"), Net, "'linear.weight' of the teacher is on the meta device.*hook"),
     (Net, lambda: Net().to("meta"), "'linear.weight' of the fake score is on the meta device"),
