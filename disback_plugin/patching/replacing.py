@@ -15,7 +15,7 @@ from disback_plugin.patching.inside import inside
 
 @contextmanager
 def only_writer(root: Path) -> Iterator[None]:
-    """PatchError where another command is writing into this tree; the lock leaves no file behind."""
+    """PatchError where another command is writing into this tree; the lock leaves no file."""
     if sys.platform == "win32":  # a folder cannot be locked there
         yield
         return

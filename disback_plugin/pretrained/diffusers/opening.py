@@ -74,6 +74,12 @@ def _image_network(unet: Any, location: str) -> ImageUNet:
             f"{config.time_embedding_type!r} is not supported: labels must be class ids and the "
             "time a timestep"
         )
+    takes, makes = config.in_channels, config.out_channels
+    if makes not in (takes, 2 * takes):  # with a learned variance
+        raise CheckpointError(
+            f"{location}: the U-Net takes {takes} channels and makes {makes}: it needs something "
+            "besides the image, or answers something else"
+        )
     return ImageUNet(unet)
 
 
