@@ -165,8 +165,9 @@ def _load_entry_points() -> None:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             cls = register_adapter(point.load())
-        except Exception as error:  # somebody else's package: it must not take ours down
-            logger.warning("adapter %r of %s cannot be used: %s", point.name, point.value, error)
+        except (Exception, SystemExit) as error:  # somebody else's: it must not take ours down
+            why = f"it exits ({error})" if isinstance(error, SystemExit) else error
+            logger.warning("adapter %r of %s cannot be used: %s", point.name, point.value, why)
             continue
         if point.dist is not None:
             _PACKAGES[cls.name] = f"{point.dist.name} {point.dist.version}"

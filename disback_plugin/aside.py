@@ -18,7 +18,7 @@ def built_aside(folder: Path, force: bool = False) -> Iterator[Path]:
     ConfigError where `folder` is a file, holds files (unless `force`), or holds files that the new
     one does not have: these are never removed.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))  # resolve() raises for a loop of links
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: choose a folder to write")
     moved_away = folder.with_name(f"{folder.name}.old")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TEMP_PREFIX = ".tmp-"
 SEAL = "seal"
 _SAFETENSORS_TEMP = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # its own, beside what it writes
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how it tells the system's errors
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNSEALED = "0" * 64
 
@@ -94,7 +95,10 @@ def naming(target: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as problem:
-        raise OSError(None, str(problem), str(target)) from None
+        found = _OS_ERROR.search(str(problem))
+        number = int(found[1]) if found else None
+        said = str(problem) if number is None else os.strerror(number)
+        raise OSError(number, said, str(target)) from None
     except OSError as problem:
         if problem.filename is not None:
             raise
@@ -116,8 +120,9 @@ def write_text(file: Path, text: str) -> None:
     """Replace `file` by `text` in UTF-8, atomically."""
     temp = temp_for(file)
     try:
-        temp.write_text(text, encoding="utf-8")
-        _commit(temp, file)
+        with naming(file):
+            temp.write_text(text, encoding="utf-8")
+            _commit(temp, file)
     except BaseException:
         remove(temp)
         raise

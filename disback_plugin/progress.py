@@ -1,6 +1,7 @@
 """How far a session is: told to its host (`Turn`), kept in a checkpoint (`Progress`)."""
 
 import logging
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from disback_plugin.distributed import is_main
 from disback_plugin.errors import SessionError
 from disback_plugin.measure import RecordingState, Start
 from disback_plugin.path import TeacherReference
+from disback_plugin.reading import shown
 from disback_plugin.real_score import Switch
 from disback_plugin.schedule import Walk, make_schedule, without_removed
 
@@ -116,6 +118,17 @@ class Progress:
         for name, kind in (("recording", RecordingState), ("walk", Walk)):
             progress[name] = kind(**progress.get(name, {}))
         return cls(**progress)
+
+
+def whole(step: object) -> int:
+    """A host's step as a plain number, also of numpy or torch; SessionError for no whole one."""
+    try:
+        return int(operator.index(step))  # type: ignore[arg-type]
+    except TypeError:
+        raise SessionError(
+            f"a step is a whole number (seen: {type(step).__name__} {shown(step)}): count the "
+            "host's steps"
+        ) from None
 
 
 class Steps:

@@ -17,6 +17,7 @@ from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.real_score import Installation
 
 logger = logging.getLogger("disback")
+_TEACHER_MOVED = "the teacher has moved: are teacher and fake_score swapped?"
 SEEN_WITHIN = 30.0  # seconds in which a shared disk shows every rank what rank 0 wrote
 
 
@@ -190,7 +191,12 @@ class Recorder:
 
     def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
         def append() -> None:
-            path.append(tensors, step, self.installation.precision_of)
+            try:
+                path.append(tensors, step, self.installation.precision_of)
+            except PathError as error:
+                if self.installation.overwritten():
+                    raise PathError(f"{error}. Meanwhile {_TEACHER_MOVED}") from None
+                raise
 
         self._write(path, append, f"writing node {len(path) + 1}")
 

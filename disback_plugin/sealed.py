@@ -35,6 +35,8 @@ def damage_of(file: Path, error: type[DisBackError], advice: str = "") -> Iterat
     """Within, what an unreadable or damaged `file` raises becomes `error`: file, seen, advice."""
     ending = f"; {advice}" if advice else ""
     try:
+        if file.exists() and not file.is_file():  # to open a pipe may never end
+            raise OSError("it is no file")
         yield
     except DisBackError:
         raise
@@ -50,8 +52,6 @@ def damage_of(file: Path, error: type[DisBackError], advice: str = "") -> Iterat
 def read_json(file: Path, error: type[DisBackError], advice: str = "") -> dict[str, Any]:
     """The JSON object in `file`; `error`, naming it, for anything else."""
     with damage_of(file, error, advice):
-        if file.exists() and not file.is_file():
-            raise OSError("it is no file")
         if file.exists() and file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
         try:

@@ -14,7 +14,7 @@ from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.measure import Measure, Measurement
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import holds_path
-from disback_plugin.progress import Progress, Steps, Turn
+from disback_plugin.progress import Progress, Steps, Turn, whole
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
 from disback_plugin.real_score.weights import refuse_foreign
 from disback_plugin.recorded import (
@@ -94,6 +94,7 @@ class DisBack:
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
         """Install a node if one is due. Idempotent: asking twice for a step changes nothing."""
+        step = whole(step)
         if not self.active:
             return Turn(step, "teacher", 0, update_student=True)
         if self._progress.first_step is None:
@@ -119,7 +120,7 @@ class DisBack:
 
         Returns the node just recorded. A second call for the same step does nothing.
         """
-        entry = None
+        entry, step = None, whole(step)
         if self.active and step != self._progress.last_step:
             num_done = self._progress.local(step) + 1
             self._steps.end(step)

@@ -3,17 +3,21 @@
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from disback_plugin.errors import RunError
 from disback_plugin.files import (
     leftover_temps,
+    naming,
     read_metadata,
     read_tensors,
     write_json,
     write_tensors,
+    write_text,
 )
 from disback_plugin.foreign_weights import read_weights
 from disback_plugin.sealed import read_sealed, write_sealed
@@ -122,3 +126,20 @@ def test_a_failed_write_leaves_nothing_and_the_file_as_it_was(tmp_path, monkeypa
             write()
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
     assert read_tensors(file)[0]["x"].tolist() == [1.0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+def test_a_full_disk_is_told_with_the_file_by_text_and_by_tensors(tmp_path, monkeypatch):
+    def in_full(target):
+        (full := tmp_path / "full").unlink(missing_ok=True)
+        full.symlink_to("/dev/full")
+        return full
+
+    with monkeypatch.context() as patch:
+        patch.setattr("disback_plugin.files.temp_for", in_full)
+        with pytest.raises(OSError, match="No space left") as raised:
+            write_text(tmp_path / "a.json", "text" * 10_000)
+    assert (raised.value.errno, raised.value.filename) == (28, str(tmp_path / "a.json"))
+    with pytest.raises(OSError, match="No space left") as raised, naming(tmp_path / "b"):
+        raise SafetensorError("Error while serializing: I/O error: full (os error 28)")
+    assert (raised.value.errno, raised.value.filename) == (28, str(tmp_path / "b"))

@@ -16,6 +16,7 @@ plain_yaml
 distributed config_base
 files tensors
 foreign_weights aside sealed
+shards
 path diffusion
 schedule
 config real_score

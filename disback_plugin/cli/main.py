@@ -35,7 +35,9 @@ COMMANDS = (
     *(adapters, patches, report, doctor),
 )
 
-_ROOM = "make room, then give the same command again: what is finished is kept"
+_ROOM = (
+    "make room, then give the same command again (a run, with --resume): what is finished is kept"
+)
 _RIGHTS = "change its permissions, or give another path"
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),

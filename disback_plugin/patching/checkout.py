@@ -12,7 +12,7 @@ from disback_plugin.patching.engine import Patch, PatchError, apply_patches
 from disback_plugin.patching.inside import inside, read
 from disback_plugin.patching.ledger import FOLDER, IGNORE, LEDGER, Ledger, digest, original_file
 from disback_plugin.patching.problems import SINCE_PATCHING, Kind, Problem, describe
-from disback_plugin.patching.replacing import replace_all, temps_of
+from disback_plugin.patching.replacing import only_writer, replace_all, temps_of
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,17 @@ class Checkout:
         Nothing is written unless all of them apply. `force` accepts an unknown tree (never one
         that was changed after patching: that would drop the change).
         """
+        with only_writer(self.root):
+            return self._apply(names, force)
+
+    def _apply(self, names: Sequence[str], force: bool) -> list[str]:
         ledger, problems = self._recorded(), self.differences()
         passed = {Kind.ACCEPTED, Kind.UNKNOWN} if force else {Kind.ACCEPTED}
         if refused := [problem for problem in problems if problem.kind not in passed]:
             raise PatchError(f"{self.root}: {describe(refused)}")
         chosen, sources = self._chosen(names), self._originals()
         if not chosen:
-            return self.revert()
+            return self._revert(force=False)
         self._sweep()
         patched = apply_patches(sources, chosen)
         wanted = self._ledger(chosen, sources, patched)
@@ -173,6 +177,10 @@ class Checkout:
 
         Refuses where a file was changed or deleted after it was patched, unless forced.
         """
+        with only_writer(self.root):
+            return self._revert(force)
+
+    def _revert(self, force: bool) -> list[str]:
         ledger = self._recorded()
         kinds = {Kind.ORPHANED} if force else {Kind.ORPHANED, *SINCE_PATCHING}
         if refused := [problem for problem in self.differences() if problem.kind in kinds]:

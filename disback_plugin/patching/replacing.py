@@ -4,12 +4,35 @@ import filecmp
 import os
 import re
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from disback_plugin.patching.engine import PatchError
 from disback_plugin.patching.inside import inside
+
+
+@contextmanager
+def only_writer(root: Path) -> Iterator[None]:
+    """PatchError where another command is writing into this tree; the lock leaves no file."""
+    if sys.platform == "win32":  # a folder cannot be locked there
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PatchError(
+                    f"{root} is being patched or reverted by another command: wait for it"
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_all(root: Path, changes: Sequence[tuple[str, bytes | None]]) -> None:

@@ -24,7 +24,7 @@ class WriterLock:
 
     def __init__(self, folder: Path, *, take_over: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._key = folder, (os.getpid(), folder.resolve())
+        self.folder, self._key = folder, (os.getpid(), Path(os.path.realpath(folder)))
         older = _held.get(self._key)
         if older is not None and take_over:
             older.release()

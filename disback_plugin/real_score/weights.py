@@ -23,6 +23,8 @@ def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
     node copied into those would change nothing, silently.
     """
     state = readable(module, role)
+    if not state:
+        raise InstallError(f"the {role} ({type(module).__name__}) has no weights: give its network")
     storage = {value.data_ptr() for value in [*module.parameters(), *module.buffers()]}
     copies = [name for name, value in state.items() if value.data_ptr() not in storage]
     if copies:
@@ -95,7 +97,8 @@ def _problem(value: Any, *, stored: bool = True) -> str | None:
     if not isinstance(value, Tensor):
         return (
             f"is no tensor ({kind.__name__}), so it is no weight: keep it as extra state "
-            "(get_extra_state()), which DisBack leaves out, or out of the state dict"
+            "(get_extra_state()), which DisBack leaves out, or out of the state dict; of a "
+            "quantised layer, give this role unquantised"
         )
     if hasattr(value, "full_tensor"):
         return "is sharded (FSDP2, DTensor), which is not supported yet"
@@ -112,6 +115,8 @@ def _problem(value: Any, *, stored: bool = True) -> str | None:
         )
     if value.layout != torch.strided or value.is_quantized:
         return "is sparse or quantised: give this role as plain tensors (to_dense, dequantize)"
+    if value.is_conj() or value.is_neg():
+        return "is a view that conjugates or negates another: keep its values (resolve_conj())"
     if stored and not _storable(value.dtype):
         return f"is {value.dtype}, which no safetensors file can hold: cast it (complex: complex64)"
     return None

@@ -139,6 +139,14 @@ def test_user_errors_are_one_message_and_exit_code_2(config, arguments, message,
     assert message in error
 
 
+def test_a_loop_of_links_is_an_error_of_ours(tmp_path, capsys):
+    (tmp_path / "loop").symlink_to("loop")
+    loop = str(tmp_path / "loop")
+    for arguments in (["report", loop], ["path", "repair", loop], ["run", loop]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith("disback: error: ")
+
+
 def test_unknown_options_are_refused(config, capsys):
     with pytest.raises(SystemExit):
         main(["run", str(config), "--seedz", "3"])

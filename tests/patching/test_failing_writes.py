@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from disback_plugin.patching import PatchError
-from disback_plugin.patching.replacing import replace_all
+from disback_plugin.patching.replacing import only_writer, replace_all
 from tests.patching.test_checkout import FIRST, NAMES, SECOND, open_tree, tree
 
 __all__ = ["tree"]  # the fixture
@@ -157,3 +157,15 @@ def test_temp_files_of_a_killed_run_are_cleared(tree: Path) -> None:
     replace_all(tree, [("a.py", b"new\n"), ("sub/b.py", None)])
     assert set(everything(tree)) == {"a.py", "sub"}
     assert (tree / "a.py").read_bytes() == b"new\n"
+
+
+def test_two_commands_do_not_write_one_tree_at_once(tree: Path) -> None:
+    before = everything(tree)
+    with only_writer(tree):
+        for write in (lambda: open_tree(tree).apply(NAMES), lambda: open_tree(tree).revert()):
+            with pytest.raises(PatchError, match="is being patched or reverted by another command"):
+                write()
+        assert everything(tree) == before
+    assert open_tree(tree).apply(NAMES)
+    assert open_tree(tree).apply([])  # reverts, under the same lock
+    assert everything(tree) == before

@@ -133,13 +133,19 @@ def test_roles_that_share_weights_are_refused(host):
             DisBack.attach(roles=host.roles | {role: shared}, config=DisBackConfig(arm="fixed"))
 
 
-def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(monkeypatch, caplog):
+def test_a_broken_package_of_somebody_else_does_not_take_the_others_down(
+    monkeypatch, caplog, tmp_path
+):
     broken = EntryPoint("broken", "no_such_module:Adapter", registry.ENTRY_POINT_GROUP)
     other = EntryPoint("other", "tests.toy:ToyHost", registry.ENTRY_POINT_GROUP)
+    (tmp_path / "module_that_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    exits = EntryPoint("exits", "module_that_exits:Adapter", registry.ENTRY_POINT_GROUP)
     good = EntryPoint("toy-host", f"{__name__}:HostAdapter", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, other, good])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, exits, other, good])
     assert "toy-host" in list_adapters()
     assert "'broken' of no_such_module:Adapter cannot be used" in caplog.text
+    assert "'exits' of module_that_exits:Adapter cannot be used: it exits (3)" in caplog.text
     assert "'other' of tests.toy:ToyHost cannot be used: <class" in caplog.text
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import distributed, nn
 
 from disback_plugin import DisBack, FixedTeacher
-from disback_plugin.errors import SessionError
+from disback_plugin.errors import PathError, SessionError
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score.copying import copy_node, whole_pieces
 from disback_plugin.real_score.footing import Footing
@@ -72,6 +72,14 @@ def test_swapped_roles_are_named(tmp_path):
         for step in range(4):
             host.train_step(step, disback.begin_step(step).update_student)
             disback.end_step(step)
+
+
+def test_swapped_roles_are_named_at_the_first_node_that_equals_the_teacher(tmp_path):
+    host = ToyHost()
+    swapped = {**host.roles, "teacher": host.fake_score, "fake_score": host.teacher}
+    disback = DisBack.attach(roles=swapped, config=settings(tmp_path))
+    with pytest.raises(PathError, match=r"equals the teacher.* fake_score swapped\?$"):
+        host.run(disback, range(6))
 
 
 def test_after_the_last_switch_it_is_told_at_the_end(tmp_path, caplog):

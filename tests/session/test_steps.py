@@ -1,6 +1,10 @@
 """Steps count on by one: what restarts, stands still or jumps is named, in both stages alike."""
 
+import json
+
+import numpy as np
 import pytest
+import torch
 
 from disback_plugin.errors import ConfigError, SessionError
 from tests.session.common import attach, settings
@@ -121,3 +125,25 @@ def test_a_node_that_equals_the_teacher_names_the_usual_causes(tmp_path):
     disback.begin_step(0)
     with pytest.raises(ValueError, match="warms up from 0 .*accumulated update, a GradScaler"):
         disback.end_step(0)
+
+
+@pytest.mark.parametrize("kind", [np.int64, torch.tensor, np.uint8])
+def test_steps_may_be_whole_numbers_of_any_library(tmp_path, kind):
+    host, disback = begin(tmp_path)
+    nodes = []
+    for number in range(14):
+        turn = disback.begin_step(kind(number))
+        assert type(turn.step) is int
+        nodes.append(turn.node)
+        host.train_step(number, turn.update_student)
+        disback.end_step(kind(number))
+    assert nodes == [0] * 6 + [3, 3, 2, 2, 1, 1, 0, 0]
+    assert json.loads(json.dumps(disback.state_dict()))["progress"]["last_step"] == 13
+
+
+@pytest.mark.parametrize("step", [0.0, "0", None])
+def test_a_step_that_is_no_whole_number_is_an_error(tmp_path, step):
+    _, disback = begin(tmp_path)
+    for call in (disback.begin_step, disback.end_step):
+        with pytest.raises(SessionError, match="a step is a whole number .seen: (float|str|None)"):
+            call(step)

@@ -199,6 +199,7 @@ def strange():
 
 
 REFUSED = [
+    (nn.ReLU, None, r"the teacher .ReLU. has no weights: give its network"),
     (NoTensor, None, r"'version' in the teacher's state_dict\(\) is no tensor \(int\).*extra stat"),
     (lambda: Net().to("meta"), Net, "'linear.weight' of the teacher is on the meta device.*hook"),
     (Net, lambda: Net().to("meta"), "'linear.weight' of the fake score is on the meta device"),
@@ -208,6 +209,7 @@ REFUSED = [
     (lazy, None, "'linear.weight' of the teacher is not initialised yet"),
     (expanded, None, "'extra' of the teacher is expanded.*clone"),
     (lambda: with_parameter(torch.ones(1, dtype=torch.complex128)), None, "complex128.*complex64"),
+    (lambda: with_buffer(torch.ones(2, dtype=torch.complex64).conj()), None, "a view that conjug"),
     (quantised, Net, "'linear.weight' is torch.int8 in the teacher and torch.float32 in the fake"),
     (tied, untied, "'linear.weight' and 'other.weight' are one tensor in the teacher and two"),
 ]

@@ -18,9 +18,11 @@ from disback_plugin.files import remove, sync, temp_for
 from disback_plugin.foreign_weights import read_weights
 from disback_plugin.path import DegradationPath, TeacherReference
 from disback_plugin.path.reference import other_numbers
+from disback_plugin.shards import weight_files
 from disback_plugin.tensors import misfit
 
 FILES = ("pytorch_model_1.bin", "model_1.safetensors")
+STEM = "diffusion_pytorch_model"
 PREFIXES = ("module.fake_unet.", "fake_unet.")
 _FOLDER = re.compile(r"checkpoint_model_(\d+)")
 
@@ -93,19 +95,23 @@ def read_published(folder: Path, teacher: Mapping[str, Tensor]) -> dict[str, Ten
 def read_teacher(source: Path) -> dict[str, Tensor]:
     """The teacher's state dict: a weights file, or a diffusers folder (its `unet/`, if it has one).
 
-    A sharded model's files are read together; files of a variant (`*.fp16.safetensors`) are not.
+    Of a sharded model the files that its index names are read together, and no other. Raises
+    PathError, CheckpointError.
     """
     if source.is_file():
         return read_weights(source, PathError)
     folder = source / "unet" if (source / "unet").is_dir() else source
-    shards = [
-        file
-        for file in sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
-        if re.fullmatch(r"diffusion_pytorch_model(-\d+-of-\d+)?", file.stem)
-    ]
-    if not shards:
+    if not any(folder.glob(f"{STEM}*.safetensors*")):
         raise PathError(
-            f"{source} is neither a weights file nor a diffusers folder: no "
-            f"diffusion_pytorch_model*.safetensors in {folder}"
+            f"{source} is neither a weights file nor a diffusers folder: no {STEM}*.safetensors in "
+            f"{folder}"
         )
-    return {name: value for file in shards for name, value in read_weights(file, PathError).items()}
+
+    def find(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() else None
+
+    def there() -> list[str]:
+        return sorted(file.name for file in folder.iterdir())
+
+    files = weight_files(find, there, STEM)
+    return {name: value for file in files for name, value in read_weights(file, PathError).items()}

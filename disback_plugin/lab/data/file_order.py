@@ -4,6 +4,7 @@ Everything but runs of digits is compared as text, as `sorted` does.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +73,8 @@ def gaps(ordered: Sequence[str]) -> str:
 
 
 def _key(name: str) -> str:
-    return _DIGITS.sub(lambda found: _padded(found[0]), name)
+    """macOS writes é as two characters: the same name."""
+    return _DIGITS.sub(lambda found: _padded(found[0]), unicodedata.normalize("NFC", name))
 
 
 def _padded(digits: str) -> str:

@@ -23,13 +23,18 @@ def open_arrays(path: Path, labels: str) -> tuple[int, Callable[[int], bytes | n
     """
     if labels not in ("auto", NO_LABELS):
         raise DataError(f"{path} keeps its labels itself: leave --labels {cut(labels)} out")
-    arrays = _read(path, (*IMAGES, *LABELS, *ENCODED))
+    arrays, others = _read(path, (*IMAGES, *LABELS, *ENCODED))
     num, read = _images(path, arrays)
     if num < 1:
         raise DataError(f"{path} holds no images")
     if labels == NO_LABELS:
         return num, read, Labels(None, "none, as asked")
-    name = next((name for name in LABELS if name in arrays), None)
+    name = _only(path, LABELS, arrays)
+    if name is None and (unread := [other for other, rows in others.items() if rows == num]):
+        raise DataError(
+            f"{path} has no array {' or '.join(LABELS)}, but {', '.join(unread[:5])}, which could "
+            f"hold labels: save them under that name, or pass --labels {NO_LABELS}"
+        )
     if name is None:
         return num, read, Labels(None, f"none: there is no array {' or '.join(LABELS)}")
     numbers = arrays[name]
@@ -41,7 +46,16 @@ def open_arrays(path: Path, labels: str) -> tuple[int, Callable[[int], bytes | n
     return num, read, Labels(numbers.reshape(num).astype(np.int64), f"from the array {name}")
 
 
-def _read(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _only(path: Path, names: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The one of `names` that is there; DataError for several."""
+    there = [name for name in names if name in arrays]
+    if len(there) > 1:
+        raise DataError(f"{path} has {' and '.join(there)}: save the one that is meant")
+    return there[0] if there else None
+
+
+def _read(path: Path, wanted: tuple[str, ...]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The wanted arrays that are there, and how many rows others have."""
     require_regular(path, DataError)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -54,11 +68,24 @@ def _read(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
             names = ", ".join(cut(name, 40) for name in [*stored][:20])
             raise DataError(f"it has the arrays {names}, but neither images nor jpeg and offsets")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted if name in file.files}
+            found = {name: file[name] for name in wanted if name in file.files}
+        others = {
+            cut(name, 40): _rows(path, info) for name, info in stored.items() if name not in wanted
+        }
+        return found, others
     except MemoryError:
         raise DataError(f"{path} cannot be read: its arrays do not fit into memory") from None
     except Exception as error:  # of the zip, of an array's header, of what unpacks
         raise DataError(f"{path} cannot be read: {told(error)}") from None
+
+
+def _rows(path: Path, info: zipfile.ZipInfo) -> int:
+    """The first size in an array's header; 0 where there is none."""
+    with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            return 0
+        shape, *_ = np.lib.format.read_array_header_1_0(stream)
+    return int(shape[0]) if shape else 0
 
 
 def _images(
@@ -75,16 +102,19 @@ def _images(
         if len(bounds) and (bounds[0] < 0 or bounds[-1] > data.size or (np.diff(bounds) < 1).any()):
             raise DataError(f"{path}: offsets do not rise from 0 to the {data.size} bytes of jpeg")
         return len(bounds) - 1, lambda i: data[bounds[i] : bounds[i + 1]].tobytes()
-    images = next((arrays[name] for name in IMAGES if name in arrays), None)
-    if images is None:
+    name = _only(path, IMAGES, arrays)
+    if name is None:
         raise DataError(
             f"{path} has the arrays {', '.join(arrays)}, but neither images nor jpeg and offsets"
         )
+    images = arrays[name]
     if images.dtype != np.uint8 or images.ndim != 4 or not {1, 3} & {*images.shape[1::2]}:
         raise DataError(
             f"{path}: images are {images.dtype} {images.shape}, not uint8 (N, H, W, 3 or 1) or "
             "(N, 3 or 1, H, W)"
         )
+    if {*images.shape[1::2]} <= {1, 3}:
+        raise DataError(f"{path}: images are {images.shape}: nothing tells where channels are")
     if images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)
     if images.shape[3] == 1:  # grey, which Pillow wants without channels

@@ -19,10 +19,16 @@ from disback_plugin.reading import cut, local_path, read_bytes, require_regular,
 TABLE = "dataset.json"
 NO_LABELS = "none"
 MAX_CLASSES = 2**31
-_SPLIT = re.compile(
-    r"(train|training|trainval|val|valid|validation|test|testing|eval|dev|holdout)"
-    r"([-_ ]?(set|data|split|images|[0-9]+))?",
-    re.IGNORECASE,
+_PARTS = "train|training|trainval|val|valid|validation|test|testing|eval|dev|holdout"
+_SPLIT = re.compile(rf"({_PARTS})([-_ ]?(set|data|split|images|[0-9]+))?", re.IGNORECASE)
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+# folders of one thing seen in several ways, and tables that could hold labels
+_VIEWS = (
+    re.compile("images?|imgs?|jpegimages|rgb|inputs?", re.IGNORECASE),
+    re.compile("masks?|labels?|annotations?|segmentations?|gt|targets?|depth|edges", re.IGNORECASE),
+)
+_OTHER_TABLE = re.compile(
+    r"(metadata|labels?|annotations?)\.(jsonl|json|csv|tsv|txt|parquet)", re.IGNORECASE
 )
 
 
@@ -59,7 +65,21 @@ def find_labels(files: Files, images: Sequence[str], choice: str) -> Labels:
             raise DataError(f"{files.path}/{cut(table)} does not lie above all images: {ways}")
         content = _content(files, table)
         return _from_table(files, images, f"{files.path}/{cut(table)}", content, [folder])
-    return _from_folders(files, images, folders, common)
+    found = _from_folders(files, images, folders, common)
+    if found.numbers is None:
+        _refuse_unread(files)
+    return found
+
+
+def _refuse_unread(files: Files) -> None:
+    """Raise DataError where no label was found, and a file beside could hold them all."""
+    for name in files.names:
+        if _OTHER_TABLE.fullmatch(PurePosixPath(name).name):
+            raise DataError(
+                f"{files.path}/{cut(name)} could hold labels, and such a file is not read: give "
+                f'them as --labels FILE, JSON {{"labels": [[NAME, NUMBER], ...]}}, or pass '
+                f"--labels {NO_LABELS}"
+            )
 
 
 def require_labels_file(file: Path) -> None:
@@ -120,8 +140,10 @@ def _refuse_levels(
     splits = [name for name in classes if _SPLIT.fullmatch(name)]
     inner = [name for name in classes if below[name]]
     alike = len(set().union(*below.values())) < sum(map(len, below.values()))
-    if len(splits) > 1 or any(below[name] for name in splits) or alike:
-        first = cut((splits or inner)[0])
+    named = all(any(map(_SPLIT.fullmatch, _WORD.findall(name))) for name in classes)  # trainA
+    views = all(any(map(kind.fullmatch, classes)) for kind in _VIEWS)
+    if len(splits) > 1 or any(below[name] for name in splits) or alike or named or views:
+        first = cut((splits or inner or classes)[0])
         one = files.path / str(first) if files.path.is_dir() else f"{first}/ alone, unpacked"
         raise DataError(
             f"{files.path}: {', '.join(map(cut, classes[:4]))} look like parts of a data set, not "

@@ -42,12 +42,18 @@ def read_pixels(
         warnings.simplefilter(
             "ignore"
         )  # of images that are large, or tell odd things of themselves
-        if isinstance(content, np.ndarray):
-            image = pil.fromarray(content)
-        else:
-            image = pil.open(io.BytesIO(content), formats=FORMATS)
-        with image:
+        with _opened(pil, content) as image:
             return _prepare(pil, _as_told(pil, image, seen), resolution)
+
+
+def _opened(pil: Any, content: bytes | np.ndarray) -> Any:
+    if isinstance(content, np.ndarray):
+        return pil.fromarray(content)
+    try:
+        return pil.open(io.BytesIO(content), formats=FORMATS)
+    except pil.UnidentifiedImageError:
+        known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise ValueError(f"it is no whole {known}; convert it, or fetch it anew") from None
 
 
 def remarks(seen: Counter[str]) -> list[str]:
@@ -62,7 +68,7 @@ def _as_told(pil: Any, image: Any, seen: Counter[str]) -> Any:
         raise DataError(f"an animation of {frames} frames: save the one that is meant")
     if image.mode.startswith(("I", "F")):  # converting would clip, not scale
         raise DataError(f"pixels of mode {image.mode!r}, not 8 bits a channel: convert the image")
-    deep = any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    deep = image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile)
     profile = image.info.get("icc_profile") or b""
     image.load()
     turn = image.getexif().get(_ORIENTATION, 1)

@@ -62,8 +62,9 @@ class ImageSource:
 
     def rows(self, resolution: int | None) -> Iterator[tuple[np.ndarray, int | None]]:
         """RGB images (3, H, W) uint8 and labels; cropped to the centre square and resized (Lanczos)
-        to `resolution`, or as they are. Raises DataError naming an image that cannot be read."""
-        pil = needed("PIL.Image", "reading images")
+        to `resolution`, or as they are. Raises DataError naming an image that cannot be read, or
+        that has another size than the first."""
+        pil, size = needed("PIL.Image", "reading images"), None
         for number, name in enumerate(self.names):
             try:
                 pixels = image_pixels.read_pixels(pil, self.read(number), resolution, self.seen)
@@ -71,6 +72,12 @@ class ImageSource:
                 raise DataError(f"{cut(name)}: {error}") from None
             except Exception as error:  # damaged images raise nearly anything
                 raise DataError(f"{cut(name)} cannot be read as an image: {told(error)}") from error
+            own = "{2} x {1}".format(*pixels.shape)
+            if own != (size := size or own):
+                raise DataError(
+                    f"{cut(name)} has {own} pixels, {cut(self.names[0])} {size}: give one "
+                    "resolution for all (--resolution N)"
+                )
             label = None if self.labels is None else int(self.labels[number])
             yield pixels, label
 

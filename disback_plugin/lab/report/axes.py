@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from disback_plugin.files import naming
+
 # Okabe and Ito's palette: told apart with colour-blind eyes; line styles tell them apart in grey
 COLOURS = {
     "disback": "#0072B2", "fixed": "#D55E00", "warm": "#009E73", "adaptive": "#000000",
@@ -43,7 +45,8 @@ def save(figure: Figure, file: Path) -> int:
     The software's name is left out, so that equal numbers give equal bytes.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=DOTS_PER_INCH, format="png", metadata={"Software": None})
+    with naming(file):
+        figure.savefig(file, dpi=DOTS_PER_INCH, format="png", metadata={"Software": None})
     return round(figure.get_figwidth() * 100)
 
 

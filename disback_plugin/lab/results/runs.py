@@ -99,7 +99,7 @@ def read_runs(paths: Iterable[Path]) -> list[Run]:
 
 
 def _run_folders(path: Path) -> list[Path]:
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # resolve() raises for a loop of links
     for pattern in ("run.json", "*/run.json", "runs/*/run.json"):
         found = sorted(file.parent for file in path.glob(pattern))
         if found:

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.files import naming
 from disback_plugin.lab.config.experiment import WandbConfig
+from disback_plugin.reading import require_regular
 
 
 class MetricsLog:
@@ -26,6 +27,8 @@ class MetricsLog:
 
     def __init__(self, file: Path, offset: int = 0, digest: str | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(file):
+            require_regular(file, RunError)
         self._file, self._stream = file, file.open("ab")
         size = os.fstat(self._stream.fileno()).st_size
         if size < offset:

@@ -16,13 +16,14 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from disback_plugin.config_base import parse_settings, read_yaml
 from disback_plugin.distributed import on_main
 from disback_plugin.errors import ConfigError, RunError
-from disback_plugin.files import leftover_temps, remove, write_text
+from disback_plugin.files import leftover_temps, remove, sha256, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.results.run_file import AGAIN, RUN, read_run_file
 from disback_plugin.schedule import without_removed
 from disback_plugin.sealed import digest, fingerprints, read_sealed, write_sealed
 
 CONFIG, VERSIONS = "config.yaml", "experiment.json"
+TEACHER = "teacher"  # in VERSIONS: the digest of its reference.json
 STUDENT, STUDENTS = "student.safetensors", "students"  # the last one; those kept on the way
 _RESTORE = f"restore it, or start anew in another folder: all here goes by {CONFIG}"
 _PACKAGES = ("disback_plugin", "torch", "accelerate", "safetensors", "numpy", "pydantic")
@@ -97,8 +98,20 @@ def write_settings(config: ExperimentConfig, out: Path, device: str) -> None:
     """Make `out`, and dump settings and versions into it."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / CONFIG, config.to_yaml())
-    versions = _versions(config, device)
-    write_sealed(out / VERSIONS, {**versions, "config": digest(read_yaml(out / CONFIG))})
+    before = _known(out)
+    teacher = {TEACHER: before[TEACHER]} if TEACHER in before else {}
+    settings = {"config": digest(read_yaml(out / CONFIG))}
+    write_sealed(out / VERSIONS, {**_versions(config, device), **settings, **teacher})
+
+
+def check_own_teacher(out: Path, reference: Path) -> None:
+    """Raise RunError where the finished teacher in `out` is that of another experiment."""
+    if _known(out).get(TEACHER) not in (None, sha256(reference)):
+        raise RunError(
+            f"{reference.parent} is the teacher of another experiment, or was trained again: it is "
+            f"not the one that {VERSIONS} knows, and runs here started from that; put it back, or "
+            "start anew in another folder"
+        )
 
 
 def read_config(out: Path) -> ExperimentConfig:
@@ -122,10 +135,23 @@ def _parse_config(out: Path) -> ExperimentConfig:
         raise RunError(f"{out / CONFIG} is damaged: {error}; {_RESTORE}") from None
 
 
+def remember_teacher(out: Path, reference: Path) -> None:
+    """Every run here starts from this teacher; RunError where some have started from another."""
+    own, known, found = {CONFIG, VERSIONS, reference.parent.name}, _known(out), sha256(reference)
+    if any(file.name not in own and file.name[0] != "." for file in out.iterdir()):
+        check_own_teacher(out, reference)
+    if known and known.get(TEACHER) != found:
+        write_sealed(out / VERSIONS, {**known, TEACHER: found})
+
+
+def _known(out: Path) -> dict[str, Any]:
+    """What VERSIONS says; nothing where it was killed before it was written, or moved without."""
+    file = out / VERSIONS
+    return read_sealed(file, RunError, _RESTORE) if file.exists() else {}
+
+
 def _check_config(out: Path) -> None:
-    if not (out / VERSIONS).exists():  # killed before it was written, or moved without
-        return
-    started_with = read_sealed(out / VERSIONS, RunError, _RESTORE).get("config")
+    started_with = _known(out).get("config")
     if started_with not in (None, digest(read_yaml(out / CONFIG))):
         raise RunError(
             f"{out / CONFIG} is damaged, or was changed by hand: its settings are not those that"

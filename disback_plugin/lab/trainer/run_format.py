@@ -12,7 +12,13 @@ from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.files import read_tensors
 from disback_plugin.lab.results.run_file import REFERENCE, RUN, check_teacher, read_run_file
 from disback_plugin.lab.trainer.experiment import WEIGHTS
-from disback_plugin.lab.trainer.run_folder import CONFIG, STUDENT, read_config
+from disback_plugin.lab.trainer.run_folder import (
+    CONFIG,
+    STUDENT,
+    check_own_teacher,
+    is_complete,
+    read_config,
+)
 from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
 from disback_plugin.pretrained import describe, load_decoder, load_text_encoder
 from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
@@ -95,6 +101,7 @@ def _teacher(out: Path) -> Denoiser:
             f"{out} has no finished teacher yet: let the command go on that began it"
         )
     check_teacher(folder)
+    check_own_teacher(out, folder / REFERENCE)
     if config.teacher.checkpoint is None:
         teacher = read_teacher(folder / WEIGHTS)
         weights = "averaged weights of teacher/teacher.safetensors"
@@ -113,8 +120,7 @@ def _student(folder: Path, weights: str) -> OneStepStudent:
     config = read_config(out)
     if config.student.kind != "denoiser":
         raise CheckpointError(f"the student in {folder} is a generator z -> x0, no denoiser")
-    run = read_run_file(folder)
-    if not run.complete:
+    if not is_complete(folder):
         raise CheckpointError(
             f"the run in {folder} is not complete yet: let `disback run --resume` end it"
         )
@@ -123,7 +129,7 @@ def _student(folder: Path, weights: str) -> OneStepStudent:
     student = config.student.make(teacher, found.data_shape, seed=0)
     assert isinstance(student, OneStepStudent)
     file = folder / STUDENT
-    run.check(folder, STUDENT)
+    read_run_file(folder).check(folder, STUDENT)
     tensors = {
         name.removeprefix(f"{weights}."): value
         for name, value in read_tensors(file, RunError)[0].items()

@@ -15,7 +15,7 @@ from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.data import DataSet, mirror_half
 from disback_plugin.lab.noise import make_noise
 from disback_plugin.lab.problems.base import reference_rows
-from disback_plugin.lab.results.run_file import check_teacher, write_reference
+from disback_plugin.lab.results.run_file import REFERENCE, check_teacher, write_reference
 from disback_plugin.lab.trainer.batches import choose_metrics, draw_samples, evaluation_noise
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
@@ -23,7 +23,7 @@ from disback_plugin.lab.trainer.experiment import WEIGHTS, Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.network import Tensors, TrainedNetwork, speed_up
 from disback_plugin.lab.trainer.progress import Progress
-from disback_plugin.lab.trainer.run_folder import clear_run, clear_temps
+from disback_plugin.lab.trainer.run_folder import clear_run, clear_temps, remember_teacher
 from disback_plugin.lab.trainer.teacher_files import teacher_metadata, write_source
 
 CHECKPOINT_SIGMA_MAX = 80.0  # far above all data; some networks claim to know 20,000
@@ -45,6 +45,7 @@ def ensure_teacher(
 def _is_finished(experiment: Experiment) -> bool:
     if experiment.has_teacher:
         check_teacher(experiment.teacher_folder)
+        remember_teacher(experiment.out, experiment.teacher_folder / REFERENCE)
     clear_temps(experiment.out, experiment.teacher_folder)
     return experiment.has_teacher
 
@@ -160,6 +161,7 @@ def _finish(
     evaluator = experiment.problem.evaluator(len(samples["samples"]), folder, device)
     metrics = choose_metrics(evaluator(samples["samples"]), config.evaluation.metrics)
     write_reference(folder, metrics)
+    remember_teacher(experiment.out, folder / REFERENCE)
 
 
 def _sample(experiment: Experiment, device: torch.device) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from disback_plugin.errors import CheckpointError
 from disback_plugin.foreign_weights import translated
 from disback_plugin.pretrained.diffusers.settings import check_model, read_schedule
-from disback_plugin.pretrained.diffusers.shards import check_files, check_transformer, read_json
 from disback_plugin.pretrained.formats import take_options
 from disback_plugin.reading import shown
+from disback_plugin.shards import read_json, weight_files
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 OPTIONS: dict[str, Any] = {
@@ -130,7 +130,7 @@ class Repository:
 
     def _check_files(self, what: str, folder: str, stem: str) -> None:
         try:
-            check_files(
+            weight_files(
                 partial(self._local, folder), partial(self._names, folder), stem, self.variant
             )
         except CheckpointError as error:
@@ -170,9 +170,9 @@ class Repository:
         if folder.startswith("tokenizer"):
             with translated(what):
                 return load(self.location, **where)
-        check_transformer(
-            self._named("config.json", folder), self.read_json("config.json", folder) or {}
-        )
+        if (self.read_json("config.json", folder) or {}).get("quantization_config"):
+            file = self._named("config.json", folder)
+            raise CheckpointError(f"{file}: quantization_config is not supported")
         self._check_files(what, folder, "model")
         with translated(what):
             encoder, found = load(

@@ -15,8 +15,8 @@ from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.files import read_tensors
 from disback_plugin.foreign_weights import first_bytes, translated
-from disback_plugin.pretrained.diffusers.shards import read_json
 from disback_plugin.reading import cut, local_path, shown
+from disback_plugin.shards import read_json
 
 USUAL, PEFT_FILE, PEFT_CONFIG = (
     "pytorch_lora_weights.safetensors",

@@ -59,7 +59,7 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
         denoiser,
         source="diffusers",
         architecture=type(unet).__name__,
-        data_shape=_data_shape(unet),
+        data_shape=_data_shape(unet, location),
         num_classes=network.num_classes if isinstance(network, ImageUNet) else 0,
         parametrisation=parametrisation,
         text=of_text,
@@ -75,15 +75,25 @@ def _image_network(unet: Any, location: str) -> ImageUNet:
             f"{config.time_embedding_type!r} is not supported: labels must be class ids and the "
             "time a timestep"
         )
+    takes, makes = config.in_channels, config.out_channels
+    if makes not in (takes, 2 * takes):  # with a learned variance
+        raise CheckpointError(
+            f"{location}: the U-Net takes {takes} channels and makes {makes}: it needs something "
+            "besides the image, or answers something else"
+        )
     return ImageUNet(unet)
 
 
-def _data_shape(unet: Any) -> tuple[int, ...]:
+def _data_shape(unet: Any, location: str) -> tuple[int, ...]:
     size = unet.config.sample_size
     if size is None:
-        raise CheckpointError("the U-Net's config has no sample_size: its resolution is unknown")
-    height, width = (size, size) if isinstance(size, int) else size
-    return unet.config.in_channels, height, width
+        raise CheckpointError(
+            f"{location}: the U-Net's config has no sample_size: its resolution is unknown"
+        )
+    match [size, size] if isinstance(size, int) else list(size):
+        case [int(height), int(width)] if min(height, width) > 0:
+            return unet.config.in_channels, height, width
+    raise CheckpointError(f"{location}: the U-Net has sample_size {size!r}, no size of an image")
 
 
 def _prediction(

@@ -38,6 +38,7 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "timestep_type": ("discrete",),
     "timestep_values": (),  # of the first releases
 }
+MAX_TIMESTEPS = 1 << 20
 _CONSISTENCY = {"num_train_timesteps", "sigma_min", "sigma_max", "sigma_data"}
 _CONSISTENCY_SAMPLER = {"s_noise", "rho", "clip_denoised"}
 
@@ -45,7 +46,12 @@ _CONSISTENCY_SAMPLER = {"s_noise", "rho", "clip_denoised"}
 def check_model(file: str, config: Mapping[str, Any]) -> None:
     """Raise CheckpointError naming file and key for a setting that the model's class lacks."""
     kind = getattr(diffusers, str(config.get("_class_name")))
-    _check(file, config, inspect.signature(kind.__init__).parameters)
+    parameters = inspect.signature(kind.__init__).parameters
+    _check(file, config, parameters)
+    for key, value in config.items():
+        due = parameters[key].default if key in parameters else None
+        if isinstance(value, str) and isinstance(due, int | float):  # flags among them
+            raise CheckpointError(f"{file}: {key} is the text {shown(value)}, not like {due}")
 
 
 def consistency_levels(file: str, config: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -78,11 +84,22 @@ def read_schedule(file: str, config: Mapping[str, Any]) -> tuple[Tensor, dict[st
             "variance-preserving diffusion"
         )
     _check(file, config, _USED | _OF_THE_SAMPLER, _ONLY)
+    num = config.get("num_train_timesteps", 1)
+    if type(num) is not int or not 0 < num <= MAX_TIMESTEPS:
+        raise CheckpointError(
+            f"{file}: num_train_timesteps is {shown(num)}, no whole number from 1 to "
+            f"{MAX_TIMESTEPS:,}"
+        )
     settings = {**config, "prediction_type": _prediction_type(file, config)}
     with translated(f"{file} does not make a {name}"):
         settings.pop("predict_epsilon", None)
         scheduler = cast(Any, kind).from_config(settings)
-        return scheduler.alphas_cumprod, dict(scheduler.config)
+    num, there = scheduler.config.num_train_timesteps, len(scheduler.alphas_cumprod)
+    if there != num:
+        raise CheckpointError(
+            f"{file} contradicts itself: num_train_timesteps is {num}, and it has {there} betas"
+        )
+    return scheduler.alphas_cumprod, dict(scheduler.config)
 
 
 def _prediction_type(file: str, config: Mapping[str, Any]) -> str:

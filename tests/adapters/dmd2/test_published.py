@@ -1,5 +1,6 @@
 """Nodes of the paper's published code: imported under the right names, or refused."""
 
+import json
 import pickle
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from disback_plugin import DegradationPath
 from disback_plugin.adapters.dmd2.published import import_published, read_teacher
 from disback_plugin.cli import main
-from disback_plugin.errors import PathError
+from disback_plugin.errors import CheckpointError, PathError
 from tests.toy import network, same, tensors_of
 
 
@@ -127,17 +128,29 @@ def test_a_file_that_wants_to_run_code_is_refused(tmp_path, teacher, monkeypatch
     assert not (tmp_path / "poisoned").exists()
 
 
-def test_the_teacher_comes_from_a_file_or_a_diffusers_folder(tmp_path, teacher):
+def test_the_teacher_comes_from_a_diffusers_folder(tmp_path, teacher):
     unet = tmp_path / "model" / "unet"
     unet.mkdir(parents=True)
-    names = sorted(teacher)
-    for number, part in enumerate((names[:4], names[4:]), start=1):
-        file = unet / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors"
-        save_file({name: teacher[name] for name in part}, file)
+    save_file(teacher, unet / "diffusion_pytorch_model.safetensors")
     save_file({"other": torch.zeros(1)}, unet / "diffusion_pytorch_model.fp16.safetensors")
-    assert same(read_teacher(tmp_path / "model"), {name: teacher[name] for name in names})
-    assert same(read_teacher(unet), {name: teacher[name] for name in names})
+    assert same(read_teacher(tmp_path / "model"), teacher)
+    assert same(read_teacher(unet), teacher)
     with pytest.raises(PathError, match="neither a weights file nor a diffusers folder"):
+        read_teacher(tmp_path)
+
+
+def test_of_a_sharded_teacher_the_index_names_the_files_and_no_other_is_read(tmp_path, teacher):
+    stem, (first, *rest) = "diffusion_pytorch_model", teacher
+    one, two = (f"{stem}-0000{number}-of-00002.safetensors" for number in (1, 2))
+    save_file({first: teacher[first]}, tmp_path / one)
+    save_file({name: teacher[name] for name in rest}, tmp_path / two)
+    for left_over in (f"{stem}.safetensors", f"{stem}-00003-of-00003.safetensors"):
+        save_file({first: torch.zeros_like(teacher[first])}, tmp_path / left_over)
+    table = {first: one, **dict.fromkeys(rest, two)}
+    (tmp_path / f"{stem}.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
+    assert same(read_teacher(tmp_path), teacher)
+    (tmp_path / two).unlink()
+    with pytest.raises(CheckpointError, match=f"index.json names {two}, which is missing"):
         read_teacher(tmp_path)
 
 

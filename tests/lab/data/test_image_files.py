@@ -78,6 +78,20 @@ REFUSED = {
         {"extra/a.png": PNG, "test2017/n0/a.png": PNG},
         "like parts",
     ),
+    "splits in longer names": (
+        {"ILSVRC2012_img_train/a.png": PNG, "ILSVRC2012_img_val/b.png": PNG},
+        "ILSVRC2012_img_train, ILSVRC2012_img_val look like parts",
+    ),
+    "splits of two kinds": ({"trainA/a.png": PNG, "testB/b.png": PNG}, "look like parts"),
+    "images and their masks": ({"images/a.png": PNG, "masks/a.png": PNG}, "look like parts"),
+    "labels in another table": (
+        {"a.png": PNG, "metadata.csv": b"file_name,label"},
+        r"metadata\.csv could hold labels, .* --labels FILE, JSON .*, or pass --labels none",
+    ),
+    "one name in two spellings": (
+        {"caf\u00e9/a.png": PNG, "cafe\u0301/b.png": PNG},
+        "the same twice",
+    ),
     "parts of unknown names": ({"one/n0/a.png": PNG, "two/n0/a.png": PNG}, "one, two look like"),
     "classes 1 and 01": ({"1/a.png": PNG, "01/a.png": PNG}, "01 and 1, the same twice"),
     "two tables": (

@@ -93,6 +93,14 @@ def test_the_upper_bits_of_sixteen_are_kept_and_said(tmp_path):
     assert source.remarks() == ["1 image of 16 bits a channel, of which the upper 8 are kept"]
 
 
+def test_a_row_of_160_bytes_has_no_sixteen_bits_a_channel(tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (53, 1)).save(stream, "BMP")
+    source = open_images(write_folder(tmp_path / "a", {"a.bmp": stream.getvalue()}))
+    assert [pixels.shape for pixels, _ in source.rows(None)] == [(3, 1, 53)]
+    assert source.remarks() == []
+
+
 def test_animations_and_programs_are_refused(tmp_path):
     frames, stream = [Image.new("RGB", (4, 4), (n, n, n)) for n in range(3)], io.BytesIO()
     frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])

@@ -183,6 +183,12 @@ def test_the_centre_square_is_cropped_and_then_resized(tmp_path):
     assert 50 <= half[0, 0] <= 100 < 150 <= half[0, 1] <= 200
 
 
+def test_an_image_of_another_size_is_named(tmp_path):
+    entries = {"a.png": png(np.zeros((4, 4, 3), np.uint8)), "b.png": png(PIXELS[0])}
+    with pytest.raises(DataError, match=r"b\.png has 5 x 5 pixels, .*a\.png 4 x 4: .*--resolution"):
+        read(open_images(write_folder(tmp_path / "a", entries)))
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     whole = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for name, data in (("a", b"no image"), ("b", whole[:-600]), ("c", b"")):
@@ -199,6 +205,9 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        ({"images": PIXELS, "y": np.array(LABELS)}, "no array labels or arr_1, but y, which could"),
+        ({"images": PIXELS, "arr_0": PIXELS}, "has images and arr_0: save the one that is meant"),
+        ({"images": np.zeros((2, 3, 8, 3), np.uint8)}, "nothing tells where channels are"),
         ({"pixels": PIXELS}, "has the arrays pixels, but neither images nor jpeg"),
         ({"images": PIXELS / 255}, r"images are float64 \(6, 5, 5, 3\), not uint8"),
         ({"images": PIXELS[..., :2]}, r"images are uint8 \(6, 5, 5, 2\)"),

@@ -1,6 +1,7 @@
 """What a run resumes from, a spec names or a report shows is what was written, or an error."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -123,8 +124,9 @@ def test_a_run_of_before_there_were_digests_resumes_and_is_the_same(
     for file in sealed:
         said = json.loads(file.read_text())
         kept = {k: v for k, v in said.items() if k not in ("sha256", "config")}
-        if file.name == "reference.json":
-            del kept["files"]
+        for name, key in (("reference.json", "files"), ("experiment.json", "teacher")):
+            if file.name == name:
+                del kept[key]
         file.write_text(json.dumps(kept))
     _resume(out)
     assert same_bits(tensors(out / RUN), tensors(complete / RUN))
@@ -143,6 +145,24 @@ def test_a_checkpoint_of_another_run_is_not_resumed(out: Path) -> None:
         RunError, match=r"run.json is of disback-seed0, its folder is disback-seed1"
     ):
         run_experiment(tiny_config(STUDENT), out, ["disback"], [1], resume=True)
+
+
+def test_a_teacher_of_another_experiment_is_not_taken(out: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run_experiment(tiny_config(STUDENT, "teacher.training.seed=7"), other, [])
+    shutil.rmtree(out / "teacher")
+    (other / "teacher").rename(out / "teacher")
+    for arm in ("fixed", "disback"):
+        with pytest.raises(RunError, match=r"teacher is the teacher of another .* start anew"):
+            run_experiment(tiny_config(STUDENT), out, [arm], resume=True)
+    with pytest.raises(RunError, match=r"teacher is the teacher of another experiment"):
+        _load_teacher(out)
+
+
+def test_a_student_of_another_run_is_not_loaded(out: Path) -> None:
+    (out / RUN).rename(out / "runs" / "disback-seed1")
+    with pytest.raises(RunError, match=r"run.json is of disback-seed0, its folder is disback-see"):
+        load_denoiser(f"run:{out}/runs/disback-seed1")
 
 
 def test_what_no_run_leaves_behind_is_not_deleted(out: Path) -> None:
@@ -199,6 +219,7 @@ def test_a_write_that_fails_names_the_file_and_leaves_no_half_checkpoint(
 
 UNREADABLE = {
     "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a pipe": lambda file: (file.unlink(), os.mkfifo(file)),
     "empty": lambda file: file.write_bytes(b""),
     "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "no text": lambda file: file.write_bytes(b"\x80\xff" * 40),

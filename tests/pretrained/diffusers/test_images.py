@@ -118,6 +118,12 @@ def test_a_learned_variance_is_left_out(tmp_path: Path) -> None:
     assert describe(denoiser).data_shape == (3, 8, 8)
 
 
+def test_a_unet_that_answers_in_other_channels_is_refused(tmp_path: Path) -> None:
+    save_ddpm(tmp_path, tiny_unet(out_channels=1))
+    with pytest.raises(CheckpointError, match="the U-Net takes 3 channels and makes 1"):
+        load_denoiser(f"diffusers:{tmp_path}")
+
+
 def test_what_was_found_is_said(tmp_path: Path) -> None:
     save_ddpm(tmp_path)
     assert str(describe(load_denoiser(f"diffusers:{tmp_path}"))) == (

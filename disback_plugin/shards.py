@@ -5,7 +5,7 @@ Headers alone are read here; the libraries read the tensors, once.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def check_files(find: Find, there: Callable[[], list[str]], stem: str, variant: str | None) -> None:
-    """Raise CheckpointError unless `stem`'s files of the variant are whole and what they must be.
+def weight_files(
+    find: Find, there: Callable[[], list[str]], stem: str, variant: str | None = None
+) -> list[Path]:
+    """`stem`'s files of the variant; CheckpointError unless they are whole and what they must be.
 
     there: lists the names beside, for the error where none is of that variant.
     """
@@ -43,26 +45,29 @@ def check_files(find: Find, there: Callable[[], list[str]], stem: str, variant: 
         if index := find(name):
             if stem == "model" and find(single):  # transformers reads this, diffusers the index
                 raise CheckpointError(f"both {index} and {single} are there: move one away")
-            _check_shards(index, find)
-            return
+            return _shards(index, find)
     file = find(single)
     if file is None:
         raise CheckpointError(f"no file named {single}{_instead(there(), stem, variant)}")
     _header(file)
+    return [file]
 
 
-def _check_shards(index: Path, find: Find) -> None:
-    """What the index says of each tensor is so; files that it does not name do not count."""
+def _shards(index: Path, find: Find) -> list[Path]:
+    """The files of an index. What it says of each tensor is so; files that it does not name do not
+    count."""
     table = read_json(index).get("weight_map")
     if not (isinstance(table, dict) and table and all(isinstance(n, str) for n in table.values())):
         raise CheckpointError(f"{index} has no weight_map, from tensors to the names of files")
     held: dict[str, list[str]] = {}
+    files: list[Path] = []
     for shard in sorted(set(table.values())):
         if shard != Path(shard).name:
             raise CheckpointError(f"{index} names {shown(shard)}, no file beside it")
         file = find(shard)
         if file is None:
             raise CheckpointError(f"{index} names {cut(shard)}, which is missing: fetch it")
+        files.append(file)
         for name in _header(file):
             held.setdefault(name, []).append(shard)
     for name in sorted({*table, *held}):
@@ -71,6 +76,7 @@ def _check_shards(index: Path, find: Find) -> None:
             said = f"says that {cut(table[name])} holds" if name in table else "does not name"
             where = " and ".join(found) or "no file that it names"
             raise CheckpointError(f"{index} {said} {shown(name)}, which is in {cut(where)}")
+    return files
 
 
 def _header(file: Path) -> list[str]:
@@ -109,9 +115,3 @@ def _instead(there: list[str], stem: str, variant: str | None) -> str:
             "the revision of the repository that has them)"
         )
     return f"; there are {cut(', '.join(there) or 'no files')}"
-
-
-def check_transformer(path: str, config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for a text encoder's config that asks for quantised weights."""
-    if config.get("quantization_config"):
-        raise CheckpointError(f"{path}: quantization_config is not supported")
