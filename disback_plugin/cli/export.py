@@ -8,8 +8,7 @@ from disback_plugin.cli.arguments import add_command, add_spec, parse_options
 from disback_plugin.cli.sample import add_asked
 
 EXAMPLES = """  disback export run:runs/sdxl/runs/disback-seed0 --as bin --out sdxl --dtype fp16
-  disback export weights:checkpoint_model_024000 base=diffusers:stable-diffusion-xl-base-1.0 \\
-      --timestep 399 --as diffusers --out sdxl
+  disback export weights:pytorch_model.bin base=diffusers:SDXL --timestep 399 --as bin --out sdxl
   disback export run:runs/ffhq64/runs/disback-seed0 --as safetensors --out ffhq64-1step
   disback export cm:cd_trained.pt --as diffusers --out imagenet64-1step
 """

@@ -12,15 +12,15 @@ from disback_plugin.errors import ConfigError, count
 
 EXAMPLES = """  disback sample run:runs/ffhq64/runs/disback-seed0 --seeds 0-49999 --out samples/ffhq
   disback sample edm-pkl:network-snapshot-000500.pkl --sigma 1.0 --seeds 0-49999 --out a.npz
-  disback sample weights:checkpoint_model_024000 base=diffusers:stable-diffusion-xl-base-1.0 \\
-      --timestep 399 --prompts coco10k.txt --seeds 0-9999 --out coco
+  disback sample weights:student.bin base=diffusers:SDXL --timestep 399 --prompts p.txt --out coco
   disback sample cm:cd_imagenet64_lpips.pt --labels balanced --seeds 0-49999 --out cd.zip
-  accelerate launch --num_processes 8 -m disback_plugin sample run:RUN --out samples/many
+  disback sample run:RUN --seeds 0-49999 --num-processes 8 --out samples/ffhq
 """
 DETAILS = """Image i is drawn from seed i on the CPU, its noise first, then its label, as NVlabs/edm
 does: any range, batch size and number of processes makes the same images, up to the last bits that
 a network's result may change with the size of its batch. With prompts, seed i has prompt i (from 0,
-over again after the last).
+over again after the last). Several processes share the images: --num-processes N, torchrun, or
+accelerate launch -m disback_plugin sample ...
 
 OUT is a folder of PNG files, or OUT.npz (arr_0: bytes, NHWC), or OUT.zip of PNG files; what they
 are is said in samples.json in the folder or zip, in OUT.json beside an .npz. Until all are there

@@ -72,6 +72,8 @@ def test_path_verify_reads_tensors_with_torch_alone(path: Path) -> None:
         (["report", "none"], {"torch", "matplotlib"}),
         (["inspect", "edm-pkl:none"], {"torch"}),
         (["convert", "edm-pkl", "none.pkl", "out.safetensors"], {"torch"}),
+        (["sample", "edm-pkl:none", "--out", "out"], {"torch", "accelerate"}),
+        (["export", "edm-pkl:none", "--as", "bin", "--out", "out"], {"torch", "accelerate"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -114,7 +114,9 @@ class TextWeights(_OfPipeline):
 
     def usage(self) -> str:
         kind, name = type(self.module).__name__, self.files[0]
-        load = f'torch.load("{name}")' if name.endswith(".bin") else f'load_file("{name}")'
+        load = f'load_file("{name}")'
+        if name.endswith(".bin"):
+            load = f'torch.load("{name}", weights_only=True)'
         return (
             f"import torch\nfrom diffusers import DiffusionPipeline, LCMScheduler, {kind}\n"
             "from safetensors.torch import load_file\n\n"
