@@ -126,7 +126,7 @@ def _run_students(args: argparse.Namespace, settings: "Settings") -> int:
 
 def _settings(args: argparse.Namespace) -> "Settings":
     from disback_plugin.lab.evaluation.protocol import named_number
-from disback_plugin.lab.evaluation.protocols import get_protocol
+    from disback_plugin.lab.evaluation.protocols import get_protocol
     from disback_plugin.lab.evaluation.session import Settings
     from disback_plugin.lab.tables.cells import check_cell
 
