@@ -23,6 +23,9 @@ OPTIONAL = {
     "lmdb": ("image and latent data sets", "data"),
     "datasets": ("prompts in tables and on the Hugging Face hub", "data"),
     "peft": ("nodes as LoRA adapters", "lora"),
+    "clean-fid": ("the resize of COCO's protocols", "eval"),
+    "torch-fidelity": ("sFID", "eval"),
+    "open_clip_torch": ("the CLIP score", "eval"),
     "wandb": ("logging to Weights & Biases", "wandb"),
     "libcst": ("patching a DMD2 checkout", "dmd2"),
 }

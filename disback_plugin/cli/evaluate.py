@@ -125,7 +125,8 @@ def _run_students(args: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
-    from disback_plugin.lab.evaluation.protocol import get_protocol, named_number
+    from disback_plugin.lab.evaluation.protocol import named_number
+    from disback_plugin.lab.evaluation.protocols import get_protocol
     from disback_plugin.lab.evaluation.session import Settings
     from disback_plugin.lab.tables.cells import check_cell
 
@@ -159,16 +160,15 @@ def table(evaluation: "Evaluation") -> str:
     """The numbers, range by range, and what a reader must know."""
     from disback_plugin.lab.report.tables import aligned
 
-    names = list(evaluation.numbers)
-    rows = [["images", *names]]
     ranges = evaluation.ranges
     if len(ranges) == 1:
         ranges = dict.fromkeys(ranges, evaluation.numbers)
-    for label, numbers in ranges.items():
-        rows.append([label, *(f"{numbers[n]:.4g}" if n in numbers else "" for n in names)])
-    for kind in ("mean", "spread", "minimum") if evaluation.summary else ():
-        own = [evaluation.summary.get(name, {}).get(kind) for name in names]
-        rows.append([kind, *("" if value is None else f"{value:.4g}" for value in own)])
+    over = ("mean", "spread", "minimum") if evaluation.summary else ()
+    rows = [["number", *ranges, *over]]
+    for name in evaluation.numbers:
+        found = [numbers.get(name) for numbers in ranges.values()]
+        found += [evaluation.summary.get(name, {}).get(kind) for kind in over]
+        rows.append([name, *("" if value is None else f"{value:.4g}" for value in found)])
     head = f"{evaluation.samples['name']}, protocol {evaluation.protocol}"
     head += " (SMOKE: these numbers mean nothing)" if evaluation.smoke else ""
     notes = [f"note: {remark}" for remark in evaluation.remarks]

@@ -70,6 +70,8 @@ def test_path_verify_reads_tensors_with_torch_alone(path: Path) -> None:
         (["run", "none.yaml"], {"torch", "accelerate"}),
         (["compare", "none.yaml"], {"torch", "accelerate", "matplotlib"}),
         (["report", "none"], {"torch", "matplotlib"}),
+        (["eval", "none", "--protocol", "edm"], {"torch", "accelerate"}),
+        (["tables", "--results", "none"], set()),
         (["inspect", "edm-pkl:none"], {"torch"}),
         (["convert", "edm-pkl", "none.pkl", "out.safetensors"], {"torch"}),
         (["sample", "edm-pkl:none", "--out", "out"], {"torch", "accelerate"}),

@@ -61,7 +61,7 @@ class Inception:
     """
 
     def __init__(self, file: Path, name: str, digest: str) -> None:
-        self.name, self.digest = name, digest
+        self.name, self.digest, self.file = name, digest, file
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # TorchScript is what the file is

@@ -77,13 +77,3 @@ def register_protocol(protocol: Protocol) -> Protocol:
         raise ConfigError(f"there is a protocol {protocol.name!r} already")
     PROTOCOLS[protocol.name] = protocol
     return protocol
-
-
-def get_protocol(name: str) -> Protocol:
-    """The registered protocol; ConfigError with the nearest name where there is none."""
-    from disback_plugin.lab.evaluation import protocols  # registers them
-
-    assert protocols
-    if name not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {name!r}; {nearest(name, list(PROTOCOLS))}")
-    return PROTOCOLS[name]

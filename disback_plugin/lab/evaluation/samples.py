@@ -104,7 +104,10 @@ def _array(path: Path) -> Images:
         raise DataError(f"{path}: {name} is {rows.dtype} {rows.shape}, not uint8 (N, H, W, 3)")
     beside = path.with_suffix(".json")
     said = read_sealed(beside, DataError, AGAIN) if beside.exists() else None
-    load = lambda i: rows.row(i).transpose(2, 0, 1)  # noqa: E731
+
+    def load(number: int) -> np.ndarray:
+        return rows.row(number).transpose(2, 0, 1)
+
     return _images(path, len(rows), load, _of_file(path), said)
 
 
@@ -113,7 +116,12 @@ def _lmdb(path: Path) -> Images:
     shape = reader.shape("images")
     if shape is None or len(shape) != 4:
         raise DataError(f"{path} holds no images (N, C, H, W)")
-    load = lambda i: reader.rows("images", shape[1:], (i,))[0]  # noqa: E731
+    lock = threading.Lock()  # an environment without locks has its readers take turns
+
+    def load(number: int) -> np.ndarray:
+        with lock:
+            return reader.rows("images", shape[1:], (number,))[0]
+
     return _images(path, shape[0], load, _of_file(path / DATA_FILE), None)
 
 

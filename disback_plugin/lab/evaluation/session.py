@@ -14,7 +14,8 @@ from disback_plugin.lab.evaluation.evaluate import Request, evaluate
 from disback_plugin.lab.evaluation.making import make_reference
 from disback_plugin.lab.evaluation.measuring import Workplace
 from disback_plugin.lab.evaluation.networks import open_network
-from disback_plugin.lab.evaluation.protocol import Number, get_protocol
+from disback_plugin.lab.evaluation.protocol import Number
+from disback_plugin.lab.evaluation.protocols import get_protocol
 from disback_plugin.lab.evaluation.references import read_reference
 from disback_plugin.lab.evaluation.samples import Images, open_samples
 from disback_plugin.lab.results.evaluations import NAME, Evaluation, write_evaluation
