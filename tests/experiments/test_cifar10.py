@@ -14,7 +14,7 @@ from disback_plugin.lab.config.experiment import load_config
 from disback_plugin.lab.config.networks import make_teacher
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "cifar10"
-CONFIGS = sorted(EXPERIMENT.glob("*.yaml"))
+CONFIGS = [EXPERIMENT / "ddpm.yaml", EXPERIMENT / "edm.yaml"]  # whose teacher is trained here
 SMALL = [
     *("teacher.network.channels=8", "teacher.network.multipliers=[1, 2]"),
     *("teacher.network.num_blocks=1", "teacher.network.attn_resolutions=[]"),
@@ -54,10 +54,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["data", "lmdb", str(folder / "train.npz"), str(folder / "lmdb")]
     assert main([*command, "--resolution", "8"]) == 0  # a sixteenth of the time
     return folder
-
-
-def test_there_are_both_settings() -> None:
-    assert [config.name for config in CONFIGS] == ["ddpm.yaml", "edm.yaml"]
 
 
 @pytest.mark.slow

@@ -138,6 +138,8 @@ def _check(config: ExperimentConfig) -> None:
         raise ConfigError("compare trains in float32: set mixed_precision=no, or use `disback run`")
     if config.distill.dropout and getattr(config.teacher.network, "dropout", False):
         raise ConfigError("compare trains without dropout: set distill.dropout=false")
+    if config.distill.augment is not None:
+        raise ConfigError("compare does not augment: set distill.augment=null")
     if config.distill.student_ema_half_life is not None:
         raise ConfigError(
             "compare averages with distill.student_ema_decay: set student_ema_half_life=null"

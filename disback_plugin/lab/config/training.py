@@ -87,6 +87,8 @@ class DistillConfig(StrictModel):
     student_ema_decay: of the average of the student's weights, a step. Or, as in EDM's code,
         student_ema_half_life, in images, at most student_ema_rampup times the images so far (EDM:
         0.05).
+    augment: the fake score trains on moved images, and is told how (EDM's augmentation), each kind
+        of move with this probability; for EDM networks that know the labels. Diff-Instruct: 0.12.
     dropout: student and fake score train with the dropout that their networks have (EDM's do, and
     Diff-Instruct keeps it), or without, as in DMD2.
     """
@@ -113,6 +115,7 @@ class DistillConfig(StrictModel):
     student_ema_decay: float = Field(default=USUAL_EMA_DECAY, ge=0, lt=1)
     student_ema_half_life: float | None = Field(default=None, gt=0)
     student_ema_rampup: float | None = Field(default=None, gt=0)
+    augment: float | None = Field(default=None, gt=0, le=1)
     dropout: bool = True
 
     _weighting = field_validator("fake_weighting")(lambda name: known_name(name, list(WEIGHTINGS)))

@@ -31,6 +31,11 @@ class TeacherAloneConfig(ProblemSettings):
                 "problem kind 'teacher' needs a teacher that is a checkpoint: teacher: edm-pkl:FILE"
             )
         found = teacher.description
+        if len(found.data_shape) != 3:
+            raise ConfigError(
+                f"problem kind 'teacher' is for teachers of images, {teacher.spec} makes samples "
+                f"of shape {found.data_shape}"
+            )
         num_classes = 0 if self.conditional is False else found.num_classes
         return TeacherAloneProblem(data_shape=found.data_shape, num_classes=num_classes)
 

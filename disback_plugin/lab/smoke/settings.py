@@ -72,7 +72,8 @@ def _shorten(config: ExperimentConfig, data: dict[str, Any]) -> None:
         schedule[name] = [1] * (num - 1) if name == "intervals" else 1
     parts = distill["num_accumulation_steps"]
     num_steps = num + num - 1 + STEPS_ON_TEACHER
-    distill |= {"num_steps": num_steps, "batch_size": 2 * parts}
+    fake_updates = min(distill["num_fake_updates"], 2)
+    distill |= {"num_steps": num_steps, "batch_size": 2 * parts, "num_fake_updates": fake_updates}
     if distill["record_batch_size"] is not None:
         distill["record_batch_size"] = parts
     for role in ("student", "fake"):

@@ -11,24 +11,31 @@ from disback_plugin.diffusion import Condition, SigmaSampler
 from disback_plugin.files import write_tensors
 from disback_plugin.lab.noise import Noise, generator
 from disback_plugin.lab.problems import Conditioner, Problem, as_they_are
+from disback_plugin.lab.trainer.augment import draw_moves
 
 Sample = Callable[[Tensor, Condition | None], Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """z (B, *latent), eps (B, *data), sigma (B,), cond: labels (B,) int64, B prompts, or None."""
+    """z (B, *latent), eps (B, *data), sigma (B,), cond: labels (B,) int64, B prompts, or None.
+
+    moves (B, 8), on the CPU: how the samples are augmented, or None.
+    """
 
     z: Tensor
     eps: Tensor
     sigma: Tensor
     cond: Condition | None
+    moves: Tensor | None = None
 
     def split(self, num: int) -> list["Batch"]:
         """`num` equal parts; fewer, the last one smaller, where the batch does not divide."""
         z, eps, sigma = self.z.chunk(num), self.eps.chunk(num), self.sigma.chunk(num)
-        conds = (None,) * len(z) if self.cond is None else self.cond.chunk(num)
-        return [Batch(*part) for part in zip(z, eps, sigma, conds, strict=True)]
+        none = (None,) * len(z)
+        conds = none if self.cond is None else self.cond.chunk(num)
+        moves = none if self.moves is None else self.moves.chunk(num)
+        return [Batch(*part) for part in zip(z, eps, sigma, conds, moves, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,23 @@ class BatchSampler:
     device: torch.device
     condition: Conditioner = as_they_are
 
-    def draw(self, step: int, stream: str, sigmas: SigmaSampler) -> Batch:
+    def draw(
+        self, step: int, stream: str, sigmas: SigmaSampler, augment: float | None = None
+    ) -> Batch:
         """The draw of `stream` at `step`: independent of every other stream and step."""
         noise, size = self.noise, self.batch_size
         labels = noise.labels(step, f"{stream}/label", size, self.num_classes)
         levels = sigmas.sample(size, noise.generator(step, f"{stream}/sigma"))
+        moves = None
+        if augment is not None:
+            rows = noise.generator(step, f"{stream}/augment")
+            moves = noise.share(draw_moves(size, augment, rows))
         return Batch(
             z=noise.normal(step, f"{stream}/z", (size, *self.latent_shape)).to(self.device),
             eps=noise.normal(step, f"{stream}/eps", (size, *self.data_shape)).to(self.device),
             sigma=noise.share(levels).to(self.device),
             cond=self.condition(labels, self.device),
+            moves=moves,
         )
 
 

@@ -20,6 +20,7 @@ from disback_plugin.diffusion import (
 )
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import DistillConfig
+from disback_plugin.lab.trainer.augment import augmented
 from disback_plugin.lab.trainer.batches import Batch, BatchSampler
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.path import NodeEntry
@@ -126,12 +127,18 @@ class Distillation:
         """Eq. 5 on the student's samples; while recording, Eq. 7: the student is held still."""
         fake, total = self.networks.fake_score, torch.zeros((), device=self.sampler.device)
         drawer, stream = (self.record_sampler, "record") if recording else (self.sampler, "fake")
-        batch = drawer.draw(update, f"{stream}/{number}", self.fake_sigmas)
+        augment = self.config.augment
+        batch = drawer.draw(update, f"{stream}/{number}", self.fake_sigmas, augment)
         for part, sync in self._parts(batch, fake):
             with torch.no_grad():
                 x0 = self.networks.student.network(part.z, part.cond)
+                told = []  # besides noise level and condition
+                if part.moves is not None:
+                    x0, labels = augmented(x0, part.moves)
+                    told.append(labels)
             with sync:
-                x0_hat = fake.network(diffuse(x0, part.sigma, part.eps), part.sigma, part.cond)
+                x_t = diffuse(x0, part.sigma, part.eps)
+                x0_hat = fake.network(x_t, part.sigma, part.cond, *told)
                 loss = denoising_score_matching(
                     x0_hat, x0, part.sigma, self.config.fake_weighting, self.sigma_data
                 )

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_a_teacher_alone_says_what_is_drawn() -> None:
     problem = TeacherAloneConfig().load(source("class", 5))
     assert (problem.data_shape, problem.num_classes, problem.dataset) == ((4, 2, 2), 5, None)
     assert TeacherAloneConfig(conditional=False).load(source("class", 5)).num_classes == 0
+    plane = source("none")
+    flat = replace(plane, description=replace(plane.description, data_shape=(2,)))
+    with pytest.raises(ConfigError, match=r"is for teachers of images, none makes .* shape \(2,\)"):
+        TeacherAloneConfig().load(flat)
     with pytest.raises(ConfigError, match="needs a teacher that is a checkpoint"):
         TeacherAloneConfig().load()
     with pytest.raises(ConfigError, match="'prompts' or 'latents', not 'teacher'"):
