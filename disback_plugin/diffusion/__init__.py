@@ -15,14 +15,17 @@ from disback_plugin.diffusion.condition import (
 from disback_plugin.diffusion.conversions import (
     diffuse,
     eps_from_x0,
+    flow_from_x0,
     score,
     v_from_x0,
     x0_from_eps,
+    x0_from_flow,
     x0_from_score,
     x0_from_v,
 )
 from disback_plugin.diffusion.denoiser import Denoiser, Description, OneStepStudent
 from disback_plugin.diffusion.exact import GaussianMixtureDenoiser
+from disback_plugin.diffusion.flow import FlowDenoiser
 from disback_plugin.diffusion.losses import (
     STUDENT_GRADIENTS,
     WEIGHTINGS,
@@ -44,6 +47,7 @@ from disback_plugin.diffusion.sampler import heun_sample
 from disback_plugin.diffusion.sigmas import (
     KarrasGrid,
     LogNormal,
+    ShiftedT,
     SigmaSampler,
     UniformT,
     karras_sigmas,

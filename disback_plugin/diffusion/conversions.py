@@ -1,4 +1,4 @@
-"""x0, eps, v and score of a noisy sample are one quantity in four forms (x = x0 + sigma eps).
+"""x0, eps, v, flow and score of a noisy sample are one quantity in five forms (x = x0 + sigma eps).
 
 All functions are pure; x and predictions are (B, *data), sigma is (B,). Each pair is an inverse.
 """
@@ -44,6 +44,17 @@ def x0_from_v(v_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
     """x0 = a x_vp - b v, where x_vp = a x is the sample in variance-preserving scale."""
     spread = per_sample(sigma, x)
     return x / (1 + spread**2) - spread * v_hat / (1 + spread**2).sqrt()
+
+
+def flow_from_x0(x0_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """The velocity eps - x0 of a rectified flow (Liu et al. 2023), which diffusers calls v too."""
+    return eps_from_x0(x0_hat, x, sigma) - x0_hat
+
+
+def x0_from_flow(flow_hat: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """x0 = x_t - t (eps - x0) with t = sigma / (1 + sigma), x_t = x / (1 + sigma)."""
+    spread = per_sample(sigma, x)
+    return (x - spread * flow_hat) / (1 + spread)
 
 
 def per_sample(value: Tensor, like: Tensor) -> Tensor:

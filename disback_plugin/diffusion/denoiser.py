@@ -76,9 +76,9 @@ class Description:
     """A loaded model, as `load_denoiser` reports it.
 
     source: the spec's kind, e.g. `edm-pkl`. data_shape: of one sample, (C, H, W). num_classes: 0
-    if the model takes no labels. parametrisation: `edm`, `vp`, `ve`, `iddpm`, `eps`, `v`, `x0` or
-    `consistency`. condition: `none`, `class` or `text`. role: which of a run's networks it is, with
-    which weights, where the source has several.
+    if the model takes no labels. parametrisation: `edm`, `vp`, `ve`, `iddpm`, `eps`, `v`, `x0`,
+    `flow` or `consistency`. condition: `none`, `class` or `text`. role: which of a run's networks
+    it is, with which weights, where the source has several.
     """
 
     source: str

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from disback_plugin.config_base import StrictModel
+from disback_plugin.diffusion.flow import sigma_of_t
 from disback_plugin.diffusion.vp import NUM_TIMESTEPS, ScheduleName, vp_schedule
 from disback_plugin.errors import ConfigError
 
@@ -27,7 +28,10 @@ def karras_sigmas(num: int, sigma_min: float, sigma_max: float, rho: float = 7.0
 
 
 class LogNormal(StrictModel):
-    """ln sigma ~ N(mean, std^2), EDM's training distribution (Karras et al. 2022, Table 1)."""
+    """ln sigma ~ N(mean, std^2), EDM's training distribution (Karras et al. 2022, Table 1).
+
+    For a flow this is t logit-normal, SD3's: logit t = ln sigma; a shift s adds ln s to the mean.
+    """
 
     name: Literal["lognormal"] = "lognormal"
     mean: float = -1.2
@@ -92,4 +96,24 @@ class UniformT(_Grid):
         return vp_schedule(self.schedule).sigma_of_t(t).cpu()
 
 
-SigmaSampler = Annotated[LogNormal | KarrasGrid | UniformT, Field(discriminator="name")]
+class ShiftedT(StrictModel):
+    """A rectified flow's t uniform over [low, high], then shifted: sigma = shift t / (1 - t)."""
+
+    name: Literal["shifted-t"] = "shifted-t"
+    shift: float = Field(default=1.0, gt=0)
+    low: float = Field(default=0.001, gt=0, lt=1)
+    high: float = Field(default=0.999, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> "ShiftedT":
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, not {self.low} and {self.high}")
+        return self
+
+    def sample(self, num: int, generator: torch.Generator) -> Tensor:
+        """(num,) float32 sigmas on the CPU, drawn on the generator's device."""
+        part = torch.rand(num, generator=generator, device=generator.device).cpu()
+        return sigma_of_t(self.low + (self.high - self.low) * part, self.shift)
+
+
+SigmaSampler = Annotated[LogNormal | KarrasGrid | UniformT | ShiftedT, Field(discriminator="name")]

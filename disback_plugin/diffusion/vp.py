@@ -109,6 +109,10 @@ class VPDenoiser(PreconditionedDenoiser):
         self.schedule = schedule
         self.nearest_t = nearest_t
 
+    def sigma_at(self, timestep: Tensor) -> Tensor:
+        """sigma at a timestep of the schedule."""
+        return self.schedule.sigma_of_t(timestep)
+
     def timestep(self, sigma: Tensor) -> Tensor:
         """The timestep (B,) given to the network at sigma (B,)."""
         t = self.schedule.t_of_sigma(sigma)

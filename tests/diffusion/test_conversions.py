@@ -1,4 +1,4 @@
-"""x0, eps, v and score are one quantity: each pair of conversions is an inverse."""
+"""x0, eps, v, flow and score are one quantity: each pair of conversions is an inverse."""
 
 import math
 
@@ -8,9 +8,11 @@ import torch
 from disback_plugin.diffusion import (
     diffuse,
     eps_from_x0,
+    flow_from_x0,
     score,
     v_from_x0,
     x0_from_eps,
+    x0_from_flow,
     x0_from_score,
     x0_from_v,
 )
@@ -20,6 +22,7 @@ PAIRS = {
     "score": (score, x0_from_score),
     "eps": (eps_from_x0, x0_from_eps),
     "v": (v_from_x0, x0_from_v),
+    "flow": (flow_from_x0, x0_from_flow),
 }
 
 

@@ -12,6 +12,7 @@ from disback_plugin.diffusion import (
     Denoiser,
     EDMDenoiser,
     EpsDenoiser,
+    FlowDenoiser,
     VDenoiser,
     alphas_cumprod,
 )
@@ -57,6 +58,23 @@ class VPDenoiserConfig(StrictModel):
     def make(self, network: nn.Module) -> Denoiser:
         """The denoiser around `network`."""
         return _VP[self.kind](network, alphas_cumprod(self.schedule), self.nearest_t)
+
+
+class FlowDenoiserConfig(StrictModel):
+    """Rectified flow of 1,000 timesteps; `shift` is where its range lies, see FlowDenoiser."""
+
+    kind: Literal["flow"]
+    shift: float = Field(default=1.0, gt=0)
+    sigma_data: float = Field(default=0.5, gt=0)
+
+    @property
+    def noise_range(self) -> float:
+        """The extent of the noise level that its network is told."""
+        return FlowDenoiser.noise_range
+
+    def make(self, network: nn.Module) -> Denoiser:
+        """The denoiser around `network`."""
+        return FlowDenoiser(network, self.shift)
 
 
 class _NetworkConfig(StrictModel):
@@ -111,7 +129,9 @@ class SongUNetConfig(StrictModel):
         return LabelledSongUNet(data_shape, num_classes=num_classes, **own)
 
 
-DenoiserConfig = Annotated[ScaledDenoiserConfig | VPDenoiserConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[
+    ScaledDenoiserConfig | VPDenoiserConfig | FlowDenoiserConfig, Field(discriminator="kind")
+]
 NetworkConfig = Annotated[
     ResidualMLPConfig | SmallUNetConfig | SongUNetConfig, Field(discriminator="kind")
 ]

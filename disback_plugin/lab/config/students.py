@@ -10,7 +10,13 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from disback_plugin.config_base import StrictModel
-from disback_plugin.diffusion import Denoiser, OneStepStudent, VPDenoiser, without_guidance
+from disback_plugin.diffusion import (
+    Denoiser,
+    FlowDenoiser,
+    OneStepStudent,
+    VPDenoiser,
+    without_guidance,
+)
 from disback_plugin.diffusion.vp import NUM_TIMESTEPS
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.networks import MLPGenerator
@@ -21,7 +27,7 @@ InputNoise = Literal["sigma", "unit"]
 
 
 class DenoiserStudentConfig(StrictModel):
-    """One-step student, asked at `sigma` or (VP) at `timestep`.
+    """One-step student, asked at `sigma` or (VP, flow) at `timestep`.
 
     It starts as its teacher, or as the `checkpoint`, a spec of `load_denoiser` with its `options`.
     noise: its input is noise of that level (`sigma`), or such that the network of a VP model is
@@ -65,13 +71,13 @@ class DenoiserStudentConfig(StrictModel):
     def _sigma(self, denoiser: Denoiser) -> float:
         if self.sigma is not None:
             return self.sigma
-        if not isinstance(denoiser, VPDenoiser):
+        if not isinstance(denoiser, VPDenoiser | FlowDenoiser):
             raise ConfigError(
-                "student.timestep needs a teacher with timesteps (denoiser kind eps or v); give"
-                " student.sigma instead"
+                "student.timestep needs a teacher with timesteps (denoiser kind eps, v or flow);"
+                " give student.sigma instead"
             )
         t = torch.tensor(self.timestep, dtype=torch.float64)
-        return min(float(denoiser.schedule.sigma_of_t(t)), denoiser.sigma_max)
+        return min(float(denoiser.sigma_at(t)), denoiser.sigma_max)
 
     def _denoiser(self, teacher: Denoiser, data_shape: Sequence[int]) -> Denoiser:
         if self.checkpoint is None:

@@ -1,6 +1,6 @@
 """Parts of a diffusers folder or hub repository: safetensors only, every tensor accounted for."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,10 @@ OPTIONS: dict[str, Any] = {
     "lora": None,
     "guidance_scale": 1.0,
     "negative_prompt": None,  # default: the pipeline's own
+    "sample_size": None,  # of latents, where a transformer's config does not say
 }
 TYPES = {"variant": str, "revision": str, "lcm": bool, "lora": str, "negative_prompt": str}
+TYPES |= {"sample_size": list}
 # what a pipeline's text parts may be: classes of transformers whose answers are asked as here
 _ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 
@@ -46,15 +48,25 @@ class Repository:
     variant: str | None = None
     revision: str | None = None
 
-    def unet(self, kinds: tuple[str, ...] = UNETS) -> nn.Module:
-        """The U-Net; CheckpointError for another class, missing weights or weights left over."""
-        return self._model("unet", kinds)
+    def has_transformer(self) -> bool:
+        """Whether the denoiser is a transformer: in `transformer/`, or at the top."""
+        if self.read_json("config.json", "transformer") is not None:
+            return True
+        own = self.read_json("config.json") or {}
+        return "Transformer" in str(own.get("_class_name"))
+
+    def unet(self, kinds: Collection[str] = UNETS, part: str = "unet") -> nn.Module:
+        """The U-Net; CheckpointError for another class, missing weights or weights left over.
+
+        part: `transformer` where it is one.
+        """
+        return self._model(part, kinds)
 
     def vae(self) -> nn.Module:
         """The VAE of a latent model; CheckpointError where there is none."""
         return self._model("vae", ("AutoencoderKL",))
 
-    def _model(self, part: str, kinds: tuple[str, ...]) -> nn.Module:
+    def _model(self, part: str, kinds: Collection[str]) -> nn.Module:
         """A part that is a model of diffusers, in float32."""
         folder, config = self._find(part, "config.json")
         name = str(config.get("_class_name"))

@@ -1,4 +1,4 @@
-"""Denoisers from diffusers: DDPM and DDIM pipelines of images, Stable Diffusion and SDXL."""
+"""Denoisers from diffusers: DDPM and DDIM of images, Stable Diffusion, SDXL; SD3, Flux, Wan."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,18 @@ from disback_plugin.diffusion import (
     Denoiser,
     Description,
     EpsDenoiser,
+    FlowDenoiser,
+    GuidedNetwork,
     LCMDenoiser,
     VDenoiser,
     VPDenoiser,
     X0Denoiser,
 )
 from disback_plugin.errors import CheckpointError, ConfigError
-from disback_plugin.pretrained.diffusers.files import OPTIONS, TYPES, make_repository
+from disback_plugin.pretrained.diffusers.files import OPTIONS, TYPES, Repository, make_repository
 from disback_plugin.pretrained.diffusers.latent_decoder import open_decoder
-from disback_plugin.pretrained.diffusers.text_encoder import open_text_encoder
+from disback_plugin.pretrained.diffusers.settings import read_flow
+from disback_plugin.pretrained.diffusers.text_encoder import PipelineTextEncoder, open_text_encoder
 from disback_plugin.pretrained.formats import register_format, take_options
 from disback_plugin.pretrained.image_unet import ImageUNet
 
@@ -35,6 +38,10 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A pipeline folder or hub id; D is not clipped, as a sampler with clip_sample would do."""
     given = take_options(options, "diffusers", OPTIONS, TYPES)
     repository = make_repository(location, options)
+    if repository.has_transformer():
+        return _open_flow(repository, options, given)
+    if "sample_size" in options:
+        raise ConfigError(f"option 'sample_size' is for transformers, {location} has a U-Net")
     unet = repository.unet()
     bars, scheduler = repository.schedule()
     of_text = type(unet).__name__ == "UNet2DConditionModel"
@@ -63,6 +70,41 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
         num_classes=network.num_classes if isinstance(network, ImageUNet) else 0,
         parametrisation=parametrisation,
         text=of_text,
+    )
+    return denoiser
+
+
+def _open_flow(
+    repository: Repository, options: Mapping[str, Any], given: Mapping[str, Any]
+) -> Denoiser:
+    """A rectified flow's transformer, asked at every t."""
+    from disback_plugin.pretrained.diffusers.flow_models import (
+        FLOWS,
+        flow_data_shape,
+        make_flow_network,
+    )
+
+    for name in ("lcm", "lora", "nearest_t"):
+        if name in options:
+            raise ConfigError(f"option {name!r} is for U-Nets, {repository.location} has none")
+    transformer = repository.unet(FLOWS, "transformer")
+    number, shift = read_flow(*repository.scheduler())
+    network = make_flow_network(transformer, repository.location)
+    shape = flow_data_shape(network, given["sample_size"], repository.location)
+    guided: nn.Module = network
+    if given["guidance_scale"] != 1:
+        encoder = PipelineTextEncoder(repository.text_pipeline())
+        negative = encoder.negative(given["negative_prompt"])
+        guided = GuidedNetwork(network, negative, given["guidance_scale"])
+    denoiser = FlowDenoiser(guided, shift, number)
+    denoiser.description = Description.of(
+        denoiser,
+        source="diffusers",
+        architecture=type(transformer).__name__,
+        data_shape=shape,
+        num_classes=0,
+        parametrisation="flow",
+        text=True,
     )
     return denoiser
 

@@ -39,6 +39,13 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "timestep_values": (),  # of the first releases
 }
 MAX_TIMESTEPS = 1 << 20
+# a flow's: the network's answer is the velocity whatever they say; `shift` is its range
+_FLOW = {"num_train_timesteps", "shift", "invert_sigmas"}
+_OF_THE_FLOW_SAMPLER = {
+    *("use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len", "time_shift_type"),
+    *("max_image_seq_len", "shift_terminal", "use_karras_sigmas", "use_exponential_sigmas"),
+    *("use_beta_sigmas", "stochastic_sampling"),
+}
 _CONSISTENCY = {"num_train_timesteps", "sigma_min", "sigma_max", "sigma_data"}
 _CONSISTENCY_SAMPLER = {"s_noise", "rho", "clip_denoised"}
 
@@ -100,6 +107,36 @@ def read_schedule(file: str, config: Mapping[str, Any]) -> tuple[Tensor, dict[st
             f"{file} contradicts itself: num_train_timesteps is {num}, and it has {there} betas"
         )
     return scheduler.alphas_cumprod, dict(scheduler.config)
+
+
+def read_flow(file: str, config: Mapping[str, Any]) -> tuple[int, float]:
+    """(num_timesteps, shift) of a rectified flow's scheduler; a shift by resolution counts as 1.
+
+    FlowMatchEulerDiscreteScheduler, or one that says use_flow_sigmas, as Wan's do. Raises
+    CheckpointError for another, and for a key that is not understood.
+    """
+    if config.get("_class_name") == "FlowMatchEulerDiscreteScheduler":
+        _check(file, config, _FLOW | _OF_THE_FLOW_SAMPLER, {"invert_sigmas": (False,)})
+        said = 1.0 if config.get("use_dynamic_shifting") else config.get("shift", 1.0)
+    else:
+        flow = {"use_flow_sigmas": (True,), "prediction_type": ("flow_prediction",)}
+        if any(config.get(key) not in values for key, values in flow.items()):
+            raise CheckpointError(
+                f"{file}: its class is {shown(config.get('_class_name'))}, without use_flow_sigmas "
+                "and flow_prediction: of these transformers only rectified flows are known"
+            )
+        known = (_USED | _OF_THE_SAMPLER | _OF_THE_FLOW_SAMPLER | {"flow_shift"}) - {
+            "rescale_betas_zero_snr"
+        }
+        others = {key: values for key, values in _ONLY.items() if key not in (*flow, "flow_shift")}
+        _check(file, config, known, {**others, **flow, "rescale_betas_zero_snr": (False,)})
+        said = config.get("flow_shift", 1.0)
+    number = config.get("num_train_timesteps", 1000)
+    if type(number) is not int or type(said) not in (int, float) or not (number > 2 and said > 0):
+        raise CheckpointError(
+            f"{file}: num_train_timesteps and shift are {shown(number)} and {shown(said)}: no flow"
+        )
+    return number, float(said)
 
 
 def _prediction_type(file: str, config: Mapping[str, Any]) -> str:

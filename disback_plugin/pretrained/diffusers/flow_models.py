@@ -1,0 +1,139 @@
+"""Transformers of rectified flows as networks on latents: SD3, Flux and Wan, each asked its way."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from disback_plugin.diffusion import TextCondition
+from disback_plugin.errors import CheckpointError, DisBackError
+from disback_plugin.reading import shown
+
+FLUX_SIDE = 128  # latents of the 1024 pixels that FluxPipeline makes unless it is told otherwise
+
+
+class FlowNetwork(nn.Module):
+    """A diffusers transformer as a network(x_t, timestep, cond), cond a TextCondition."""
+
+    needs_pooled: ClassVar[bool] = True
+    others: ClassVar[Mapping[str, Any]] = {}  # settings that need more than text -> without them
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    @classmethod
+    def default_size(cls, config: Any) -> tuple[int, ...] | None:
+        """A sample's extent (H, W) or (F, H, W), as far as the config says."""
+        return None
+
+    @classmethod
+    def channels(cls, config: Any) -> int:
+        """Of a latent."""
+        return config.in_channels
+
+    def forward(self, x: Tensor, timestep: Tensor, cond: TextCondition | None) -> Tensor:
+        """x (B, C, ..., H, W) latents, timestep (B,), cond of B prompts -> v, of x's shape.
+
+        Raises DisBackError where encoded prompts are missing or another model's.
+        """
+        if not isinstance(cond, TextCondition):
+            seen = "none" if cond is None else f"a {type(cond).__name__}"
+            raise DisBackError(f"this model needs encoded prompts, not {seen}: a TextCondition")
+        if self.needs_pooled != (cond.pooled is not None):
+            raise DisBackError("the prompts were encoded for another model: use its own encoder")
+        return self.ask(x, timestep, cond.to(x.dtype))
+
+    def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
+        """The transformer's own call."""
+        raise NotImplementedError
+
+
+class SD3Network(FlowNetwork):
+    """`SD3Transformer2DModel`: prompts as hidden states and pooled embeddings."""
+
+    @classmethod
+    def default_size(cls, config: Any) -> tuple[int, ...] | None:
+        return config.sample_size, config.sample_size
+
+    def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
+        text = {"encoder_hidden_states": cond.hidden, "pooled_projections": cond.pooled}
+        return self.transformer(hidden_states=x, timestep=timestep, **text).sample
+
+
+class FluxNetwork(FlowNetwork):
+    """`FluxTransformer2DModel`: 2x2 patches of latents as tokens, each told its row and column."""
+
+    others: ClassVar = {"guidance_embeds": False}
+
+    @classmethod
+    def default_size(cls, config: Any) -> tuple[int, ...] | None:
+        return FLUX_SIDE, FLUX_SIDE
+
+    @classmethod
+    def channels(cls, config: Any) -> int:
+        return config.in_channels // 4
+
+    def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
+        height, width = x.shape[-2] // 2, x.shape[-1] // 2
+        tokens = x.unflatten(3, (width, 2)).unflatten(2, (height, 2)).permute(0, 2, 4, 1, 3, 5)
+        places = torch.cartesian_prod(*(torch.arange(size) for size in (1, height, width)))
+        answer = self.transformer(
+            hidden_states=tokens.reshape(len(x), height * width, -1),
+            timestep=timestep / 1000,  # it multiplies by 1000 itself
+            encoder_hidden_states=cond.hidden,
+            pooled_projections=cond.pooled,
+            img_ids=places.to(x),
+            txt_ids=x.new_zeros(cond.hidden.shape[1], 3),
+        ).sample
+        patches = answer.reshape(len(x), height, width, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        return patches.reshape(x.shape)
+
+
+class WanNetwork(FlowNetwork):
+    """`WanTransformer3DModel` from text to video: latents (B, C, F, H, W)."""
+
+    needs_pooled = False
+    others: ClassVar = {"image_dim": None, "added_kv_proj_dim": None}
+
+    def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
+        return self.transformer(
+            hidden_states=x, timestep=timestep, encoder_hidden_states=cond.hidden
+        ).sample
+
+
+FLOWS: dict[str, type[FlowNetwork]] = {
+    "SD3Transformer2DModel": SD3Network,
+    "FluxTransformer2DModel": FluxNetwork,
+    "WanTransformer3DModel": WanNetwork,
+}
+
+
+def make_flow_network(transformer: Any, location: str) -> FlowNetwork:
+    """The network around a transformer; CheckpointError for one that needs more than text."""
+    kind, config = FLOWS[type(transformer).__name__], transformer.config
+    for name, without in kind.others.items():
+        if getattr(config, name) != without:
+            raise CheckpointError(
+                f"{location}: a {type(transformer).__name__} with {name}="
+                f"{shown(getattr(config, name))} is not supported, only {name}={shown(without)}"
+            )
+    if config.out_channels not in (None, config.in_channels):
+        raise CheckpointError(
+            f"{location}: the transformer takes {config.in_channels} channels and makes "
+            f"{config.out_channels}: it needs an image besides the text"
+        )
+    return kind(transformer)
+
+
+def flow_data_shape(network: FlowNetwork, size: Any, location: str) -> tuple[int, ...]:
+    """(C, H, W), of Wan (C, F, H, W): by the option `sample_size` where the config is silent."""
+    kind, config = type(network), network.transformer.config
+    found = tuple(size) if size is not None else kind.default_size(config)
+    if found is None:
+        raise CheckpointError(
+            f"{location}: the config does not say how large a sample is: give the option "
+            "sample_size, of latents: [frames, height, width]"
+        )
+    return kind.channels(config), *found
