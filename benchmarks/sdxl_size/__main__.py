@@ -27,6 +27,7 @@ from benchmarks.sdxl_size.single import Case, measure_codecs
 CPU_SIZES = ("block", "unet-15m", "unet-62m", "unet-139m", "unet-313m")
 TEACHERS = ("float32", "bfloat16")
 RANKS = (1, 2, 4)
+RANKED = ("unet-62m", "block", "unet-15m", "tiny")  # the first of them that is measured
 
 
 def main() -> int:
@@ -61,7 +62,7 @@ def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
     sizes, teachers = args.size or CPU_SIZES, args.teacher or TEACHERS
     cases = [{"kind": "cases", "name": n, "teacher": t} for n in sizes for t in teachers]
     cases += [{"kind": "codecs", "name": name} for name in sizes if name in trained(sizes)]
-    small = next((name for name in ("unet-62m", "tiny") if name in sizes), None)
+    small = next((name for name in RANKED if name in sizes), None)
     ranks = args.ranks if args.ranks is not None else RANKS if args.device == "cpu" else ()
     return cases + ([{"kind": "ranks", "name": small, "ranks": list(ranks)}] if small else [])
 

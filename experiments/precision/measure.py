@@ -30,19 +30,19 @@ from disback_plugin.lab.trainer.teacher import TeacherJob
 from disback_plugin.path import cast, get_codec
 
 EXPERIMENTS = Path(__file__).parents[1]
-SHORT = ["teacher.training.num_steps=400", "teacher.training.batch_size=64"]
+SHORT = ["teacher.training.num_steps=800", "teacher.training.batch_size=64"]
 SONG = "{kind: song-unet, channels: 32, multipliers: [1, 2], num_blocks: 1, attn_resolutions: [4]}"
 NETWORKS: dict[str, tuple[str, list[str]]] = {
     "mlp": ("gaussians/near.yaml", []),
     "eps-mlp": ("digits/ddpm.yaml", []),
-    "unet-16": ("digits/edm.yaml", SHORT),
+    "unet-16": ("digits/edm.yaml", []),
     "unet-48": ("digits/edm.yaml", ["teacher.network.channels=48", *SHORT]),
     "song-unet": ("digits/edm.yaml", [f"teacher.network={SONG}", *SHORT]),
 }
 RATES = (5e-7, 1e-5, 1e-4)
 STEPS = (10, 50, 200)
-NUM_SAMPLES = 256
-NUM_DRAWS = 2  # of stochastic rounding
+NUM_SAMPLES = 512
+NUM_DRAWS = 3  # of stochastic rounding
 BF16 = torch.bfloat16
 COLUMNS = {
     "kept": "weights that still differ",
