@@ -8,7 +8,7 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 COLOURS = {"switch": "#D55E00", "prefetched": "#0072B2", "naive": "0.5", "copy": "0.75"}
-PER_NODE = 1000  # steps
+MODELS = {"SD1.5": 859_520_964, "SDXL": 2_567_463_684, "Flux": 11_901_408_320}  # parameters
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def write_report(found: dict[str, Rows], out: Path) -> list[Limit]:
     parts = [_limits_table(rows), _case_table(found["cases"])]
     if not any("prefetched_switch" in case for case in found["cases"]):
         parts[0] += "\nPrefetching: this version has no such setting; skipped.\n"
+    if found["cases"]:
+        parts.append(_arithmetic(found["cases"]))
     if found["codecs"]:
         parts.append(_table(found["codecs"], _CODECS))
     if found["ranks"]:
@@ -102,6 +104,24 @@ def _limits_table(rows: list[Limit]) -> str:
         word = "**broken**" if row.broken else "holds"
         lines.append(f"| {row.what} | {row.at_most:g} | {row.seen:.3g} | {row.where} | {word} |")
     return "\n".join(lines) + "\n"
+
+
+def _arithmetic(cases: Rows) -> str:
+    """Seconds at the size of known models, from the largest network that was measured."""
+    times = ("naive", "copy", "switch", "prefetched_switch", "save", "record", "snapshot", "stall")
+    rows = []
+    for teacher in dict.fromkeys(case["teacher"] for case in cases):
+        own = [case for case in cases if case["teacher"] == teacher]
+        largest = max(own, key=lambda case: case["parameters"])
+        for model, num in MODELS.items():
+            scale = num / largest["parameters"]
+            row = {"model": f"{model}, {num / 1e9:.2f} B", "teacher": teacher}
+            row |= {key: scale * largest[key] for key in times if key in largest}
+            rows.append(row | {"from": largest["network"]})
+    heads = {key: key.replace("_", " ") for key in ("model", "teacher", *times, "from")}
+    return (
+        f"Arithmetic, not measured: seconds = parameters x what is above.\n\n{_table(rows, heads)}"
+    )
 
 
 def _case_table(cases: Rows) -> str:
