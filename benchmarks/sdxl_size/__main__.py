@@ -48,11 +48,11 @@ def main() -> int:
         print(json.dumps(run_case(json.loads(args.case), args)))
         return 0
     found: dict[str, list[Any]] = {"cases": [], "codecs": [], "ranks": []}
+    args.out.mkdir(parents=True, exist_ok=True)
     for case in plan(args):
         found[case["kind"]] += child(case, args)
+        broken = write_report(found, args.out)  # what was measured is kept if the next one fails
         print(f"{case}: done", file=sys.stderr, flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    broken = write_report(found, args.out)
     print((args.out / "results.md").read_text())
     return 1 if broken else 0
 
