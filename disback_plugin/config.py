@@ -19,7 +19,7 @@ from disback_plugin.schedule import FixedInterval, PerNode, Schedule, make_sched
 Arm = Literal["disback", "warm", "fixed"]
 Codec = Literal["full", "delta", "bounded"]
 InstallationKind = Literal["in-place", "separate", "lora"]
-Rounding = Literal["stochastic", "nearest"]
+Rounding = Literal["auto", "stochastic", "nearest"]
 IDLE_LOSS = 1.0  # of a network that leaves x_t as it is (see measure.py)
 
 ScheduleSettings = Annotated[
@@ -120,7 +120,8 @@ class DisBackConfig(StrictModel):
     schedule: which node answers when (see `schedule.py`).
     codec: how nodes are stored: `full`; `delta` (bfloat16 difference to the teacher, half size);
         `bounded` (the difference in 4 bits, its error at most a tenth of it, a seventh of `full`).
-    rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16.
+    rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16: to `nearest`,
+        `stochastic`, or `auto`: to nearest unless the teacher's weights are exact in 16 bits.
     installation: how a node becomes the real score; None leaves it to the adapter.
     keep_teacher: also write the teacher's own tensors into the path's folder.
     host: what else a recording hangs on (the host's script, rates, guidance), by name. It is kept
@@ -132,7 +133,7 @@ class DisBackConfig(StrictModel):
     record: RecordConfig | None = None
     schedule: ScheduleSettings = FixedInterval(interval=1000)
     codec: Codec = "full"
-    rounding: Rounding = "stochastic"
+    rounding: Rounding = "auto"
     installation: InstallationKind | None = None
     keep_teacher: bool = False
     host: dict[str, JsonValue] = Field(default_factory=dict)

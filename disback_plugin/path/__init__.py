@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from disback_plugin.path.precision import (
         NodePrecision,
         cast,
+        choose_rounding,
         is_measured,
         measure_precision,
         reals,
@@ -29,6 +30,7 @@ __all__ = [
     "TeacherEntry",
     "TeacherReference",
     "cast",
+    "choose_rounding",
     "get_codec",
     "is_measured",
     "measure_precision",
@@ -44,7 +46,15 @@ _HOMES = {
     **dict.fromkeys(("Manifest", "NodeEntry", "TeacherEntry"), "manifest"),
     **dict.fromkeys(
         (
-            *("NodePrecision", "cast", "is_measured", "measure_precision", "reals", "relative"),
+            *(
+                "NodePrecision",
+                "cast",
+                "choose_rounding",
+                "is_measured",
+                "measure_precision",
+                "reals",
+                "relative",
+            ),
             *("square_sum", "without_constants"),
         ),
         "precision",

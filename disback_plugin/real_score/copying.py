@@ -20,7 +20,10 @@ class InstallReport:
     changed_tensors of num_tensors: whose bytes are not what they were before.
     distance: of what is installed now, after any cast, relative to the teacher.
     rounding_error: |installed - node| / |node - teacher|: what a cast to 16 bits did to the node; 0
-    without a cast, about 1 where it erased the node, more where rounding noise outweighs it.
+    without a cast, about 1 where it erased the node, more where rounding noise outweighs it. In the
+    answers that noise is far smaller, for it has nothing to do with the change.
+    kept: the share of node - teacher that is in installed - teacher, along it: 1 without a cast,
+    near 1 where the errors are noise, near 0 where the cast erased the node, in its answers too.
     overwritten: tensors that were not what the installation before had left (see `Footing`).
     """
 
@@ -29,6 +32,7 @@ class InstallReport:
     distance: float
     rounding_error: float = 0.0
     overwritten: tuple[str, ...] = ()
+    kept: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Copied:
     error: float = 0.0  # installed - node
     change: float = 0.0  # node - teacher
     overwritten: dict[str, bool] = field(default_factory=dict)
+    along: float = 0.0  # (installed - teacher, both cast) . (node - teacher)
 
     def add(self, installed: Tensor, node: Tensor, teacher: Tensor) -> None:
         """One tensor's sums; integers have none."""
@@ -80,9 +85,11 @@ class Copied:
         self.size += square_sum(base)
         if installed.dtype == node.dtype == teacher.dtype:  # nothing was cast
             self.change += gap
+            self.along += gap
         else:
             self.error += square_sum(value - exact)
             self.change += square_sum(exact - before)
+            self.along += float(((value - base).double() * (exact - before)).sum())
 
     def report(self) -> InstallReport:
         """The sums relative to the teacher, and to what the node changes of it."""
@@ -90,7 +97,8 @@ class Copied:
         distance = relative(self.gap, self.size)
         overwritten = tuple(name for name, moved in self.overwritten.items() if moved)
         num = sum(self.changed.values())
-        return InstallReport(num, len(self.changed), distance, lost, overwritten)
+        kept = self.along / self.change if self.change else 1.0
+        return InstallReport(num, len(self.changed), distance, lost, overwritten, kept)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from disback_plugin.errors import InstallError
-from disback_plugin.path import NodePrecision, TeacherReference
+from disback_plugin.path import NodePrecision, TeacherReference, choose_rounding
 from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
@@ -39,7 +39,7 @@ class LoRAAdapter(Installation):
     needs_real_score = True
 
     def __init__(self, model: nn.Module, rounding: str, trained: str | None = None) -> None:
-        self.model, self.rounding = unwrap(model), rounding
+        self.model = unwrap(model)
         layers = lora_layers(self.model)
         if not layers:
             raise InstallError(
@@ -53,6 +53,7 @@ class LoRAAdapter(Installation):
         zeros = {name: torch.zeros_like(value) for name, value in own.items()}
         base = self._base_tensors()
         self.reference = TeacherReference.of(zeros, identity=base)
+        self.rounding = choose_rounding(rounding, zeros, {value.dtype for value in own.values()})
         self.buffers = frozenset(dict(self.model.named_buffers()))
         self._of_node, self._of_base = Footing(), Footing()
         self._of_base.moved(base)

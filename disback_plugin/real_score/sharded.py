@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 
-from disback_plugin.path import TeacherReference
+from disback_plugin.path import TeacherReference, choose_rounding
 from disback_plugin.real_score.copying import Copied, InstallReport, Piece, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation
@@ -37,7 +37,9 @@ class ShardedInPlace(Installation):
         rounding: str,
         reference: TeacherReference,
     ) -> None:
-        self.root, self.rounding, self.reference = root, rounding, reference
+        self.root, self.reference = root, reference
+        dtypes = {value.dtype for value in root.parameters()}  # some lie in the root's shard
+        self.rounding = choose_rounding(rounding, reference.tensors, dtypes)
         self._teacher, self._fake_score = teacher, fake_score
         self.buffers = frozenset(dict(buffer_pieces(getattr(root, teacher))))
         self._of_teacher = Footing()
@@ -81,16 +83,16 @@ class ShardedInPlace(Installation):
     # -- helpers --------------------------------------------------------------------------------
     def _over_ranks(self, copied: Copied) -> InstallReport:
         """Each saw its own shards."""
-        sums = (copied.gap, copied.size, copied.error, copied.change)
+        sums = (copied.gap, copied.size, copied.error, copied.change, copied.along)
         device = next(self.root.parameters()).device
         flags = [*copied.changed.values(), *copied.overwritten.values()]
         total = torch.tensor([*flags, *sums], dtype=torch.float64, device=device)
         distributed.all_reduce(total)
-        *nums, gap, size, error, change = total.tolist()
+        *nums, gap, size, error, change, along = total.tolist()
         found = iter(num > 0 for num in nums)
         changed = {name: next(found) for name in copied.changed}
         overwritten = {name: next(found) for name in copied.overwritten}
-        return Copied(changed, gap, size, error, change, overwritten).report()
+        return Copied(changed, gap, size, error, change, overwritten, along).report()
 
     def _pieces(self, role: str) -> dict[str, Piece]:
         """This rank's part of every tensor of a role, in an order that all ranks share."""

@@ -15,7 +15,7 @@ from disback_plugin.real_score.installation import Installation
 from disback_plugin.schedule import Schedule, Walk
 
 logger = logging.getLogger("disback")
-LOST = 0.5  # rounding error, relative to the node, above which the cast is warned about
+LOST = 0.5  # of a node's change, what a cast must keep along it, or it is warned about
 
 
 @dataclass(frozen=True)
@@ -187,12 +187,12 @@ class PathNodeScheduler(RealScore):
                 "A teacher in 16 bits can lose a close node to rounding: use rounding 'stochastic'"
             )
         distance = self.path.nodes[node - 1].distance if node else 0.0
-        if report.rounding_error > LOST:
+        if report.kept < LOST:
             logger.warning(
-                "node %d is mostly lost to rounding in the teacher's dtype: the rounding error is "
-                "%.2g times the node's own distance to the teacher (%.3g before the cast, %.3g "
-                "after). Keep the teacher in float32, or record later nodes",
-                *(node, report.rounding_error, distance, report.distance),
+                "node %d is mostly lost to rounding in the teacher's dtype, in what it answers "
+                "too: %.0f%% of its change is left along it (distance %.3g before the cast, %.3g "
+                "after). Use rounding 'auto', keep the teacher in float32, or record later nodes",
+                *(node, 100 * report.kept, distance, report.distance),
             )
         self._installed = node
         logger.info(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
-from disback_plugin.path import TeacherReference
+from disback_plugin.path import TeacherReference, choose_rounding
 from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
@@ -56,7 +56,6 @@ class _WholeNetwork(Installation):
         reference: TeacherReference | None = None,
     ) -> None:
         self.teacher, self.fake_score = unwrap(teacher), unwrap(fake_score)
-        self.rounding = rounding
         own, fake = (
             live_tensors(self.teacher, "teacher"),
             live_tensors(self.fake_score, "fake score"),
@@ -64,6 +63,8 @@ class _WholeNetwork(Installation):
         self._dtypes = {name: value.dtype for name, value in own.items()}
         refuse_misfit(own, fake, lambda: advise(self.teacher, self.fake_score))
         self.reference = reference or finest_reference(own, fake)
+        dtypes = set(self._dtypes.values())
+        self.rounding = choose_rounding(rounding, self.reference.tensors, dtypes)
         self.buffers = frozenset(weights(dict(self.teacher.named_buffers())))
         self._of_teacher = Footing()  # what the host's own module holds
         self._of_teacher.moved(own)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean as mean
 
 import torch
 from torch import Tensor
@@ -30,34 +31,39 @@ from disback_plugin.lab.trainer.teacher import TeacherJob
 from disback_plugin.path import cast, get_codec
 
 EXPERIMENTS = Path(__file__).parents[1]
-SMALLER = ["teacher.training.num_steps=800", "teacher.training.batch_size=64"]
+SHORT = ["teacher.training.num_steps=400", "teacher.training.batch_size=64"]
 SONG = "{kind: song-unet, channels: 32, multipliers: [1, 2], num_blocks: 1, attn_resolutions: [4]}"
 NETWORKS: dict[str, tuple[str, list[str]]] = {
     "mlp": ("gaussians/near.yaml", []),
     "eps-mlp": ("digits/ddpm.yaml", []),
-    "unet-16": ("digits/edm.yaml", []),
-    "unet-48": ("digits/edm.yaml", ["teacher.network.channels=48", *SMALLER]),
-    "song-unet": ("digits/edm.yaml", [f"teacher.network={SONG}", *SMALLER]),
+    "unet-16": ("digits/edm.yaml", SHORT),
+    "unet-32": ("digits/edm.yaml", ["teacher.network.channels=32", *SHORT]),
+    "song-unet": ("digits/edm.yaml", [f"teacher.network={SONG}", *SHORT]),
 }
 RATES = (5e-7, 1e-5, 1e-4)
 STEPS = (10, 50, 200)
-NUM_SAMPLES = 512
-NUM_DRAWS = 3  # of stochastic rounding
+NUM_SAMPLES = 256
+NUM_DRAWS = 2  # of stochastic rounding
 BF16 = torch.bfloat16
 COLUMNS = {
-    "kept": "weights that still differ",
-    "weights_nearest": "weights, nearest",
-    "weights_stochastic": "weights, stochastic",
-    "nearest": "answers, nearest",
-    "stochastic": "answers, stochastic",
-    "nearest_to_rounded": "against the rounded teacher, nearest",
-    "stochastic_to_rounded": "against the rounded teacher, stochastic",
-    "arithmetic": "bf16 arithmetic, exact weights",
-    "nearest_arithmetic": "bf16 arithmetic, nearest",
-    "stochastic_arithmetic": "bf16 arithmetic, stochastic",
-    "bounded": "answers, codec bounded",
-    "bounded_weights": "weights, codec bounded",
-    "bounded_bytes": "bytes of bf16, codec bounded",
+    "differ": "weights that still differ",
+    "weights_nearest": "weights: nearest",
+    "weights_stochastic": "stochastic",
+    "along_nearest": "along the change: nearest",
+    "along_stochastic": "stochastic",
+    "nearest": "answers: nearest",
+    "stochastic": "stochastic",
+    "nearest_to_rounded": "to the rounded teacher: nearest",
+    "stochastic_to_rounded": "stochastic",
+    "arithmetic": "bf16 arithmetic: float32 teacher",
+    "nearest_arithmetic": "nearest",
+    "stochastic_arithmetic": "stochastic",
+    "coarse_along_nearest": "teacher of bf16 values, along: nearest",
+    "coarse_nearest": "answers: nearest",
+    "coarse_stochastic": "stochastic",
+    "bounded_bytes": "codec bounded: bytes / bf16",
+    "bounded_weights": "weights",
+    "bounded": "answers",
 }
 Weights = Mapping[str, Tensor]
 
@@ -66,14 +72,17 @@ def main() -> None:
     """Measure, and write what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--only", choices=NETWORKS, action="append", help="these networks alone")
+    parser.add_argument(
+        "--only", choices=NETWORKS, action="append", help="these anew, other rows stay"
+    )
     parser.add_argument("--quick", action="store_true", help="teachers of 3 steps: a trial")
     args = parser.parse_args()
-    rows = []
-    for name in args.only or NETWORKS:
-        rows += measure_network(name, args.quick)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    file = args.out / "results.json"
+    rows = json.loads(file.read_text()) if args.only and file.exists() else []
+    for name in args.only or NETWORKS:
+        rows = [row for row in rows if row["network"] != name] + measure_network(name, args.quick)
+    file.write_text(json.dumps(rows, indent=1) + "\n")
     (args.out / "results.md").write_text(table(rows))
 
 
@@ -164,31 +173,43 @@ def compare(ask: Questions, teacher: Weights, node: Weights) -> dict[str, float]
     """Errors relative to the node's own change: 0 is exact, at 1 nothing of the node is left."""
     rounded = {name: value.to(BF16) for name, value in teacher.items()}
     exact, before = ask.answers(node), ask.answers(teacher)
-    change, in_weights = exact - before, flat(node) - flat(teacher)
+    change, step = exact - before, flat(node) - flat(teacher)
     rounded_before, low = ask.answers(rounded), partial(ask.answers, arithmetic=BF16)
     low_before = low(rounded)
-    seen = {"kept": float((flat(rounding(node, "nearest")) != flat(rounded)).float().mean())}
+    # the same change of a teacher that bfloat16 holds exactly
+    coarse = {name: value.float() + node[name] - teacher[name] for name, value in rounded.items()}
+    coarse_change = ask.answers(coarse) - rounded_before
+    seen = {"arithmetic": ratio(low(node) - low(teacher) - change, change)}
     for kind, num in (("nearest", 1), ("stochastic", NUM_DRAWS)):
         draws = [rounding(node, kind, seed) for seed in range(num)]
+        coarse_draws = [rounding(coarse, kind, seed) for seed in range(num)]
+        answers = [ask.answers(one) for one in draws]
         seen |= {
-            f"weights_{kind}": mean(ratio(flat(one) - flat(node), in_weights) for one in draws),
-            kind: mean(ratio(ask.answers(one) - exact, change) for one in draws),
+            f"weights_{kind}": mean(ratio(flat(one) - flat(node), step) for one in draws),
+            f"along_{kind}": mean(along(flat(one) - flat(rounded), step) for one in draws),
+            kind: mean(ratio(one - exact, change) for one in answers),
             f"{kind}_to_rounded": mean(
-                ratio(ask.answers(one) - rounded_before - change, change) for one in draws
+                ratio(one - rounded_before - change, change) for one in answers
             ),
             f"{kind}_arithmetic": mean(
                 ratio(low(one) - low_before - change, change) for one in draws
             ),
+            f"coarse_along_{kind}": mean(
+                along(flat(one) - flat(rounded), step) for one in coarse_draws
+            ),
+            f"coarse_{kind}": mean(
+                ratio(ask.answers(one) - rounded_before - coarse_change, coarse_change)
+                for one in coarse_draws
+            ),
         }
-    seen["arithmetic"] = ratio(low(node) - low(teacher) - change, change)
+    seen["differ"] = float((flat(rounding(node, "nearest")) != flat(rounded)).float().mean())
     codec = get_codec("bounded")
     stored = codec.encode(node, teacher)
     decoded = codec.decode(stored, teacher)
-    num_bytes = sum(value.nbytes for value in stored.values())
     return seen | {
         "bounded": ratio(ask.answers(decoded) - exact, change),
-        "bounded_weights": ratio(flat(decoded) - flat(node), in_weights),
-        "bounded_bytes": num_bytes / (2 * len(flat(node))),
+        "bounded_weights": ratio(flat(decoded) - flat(node), step),
+        "bounded_bytes": sum(value.nbytes for value in stored.values()) / (2 * len(step)),
     }
 
 
@@ -207,10 +228,9 @@ def ratio(error: Tensor, change: Tensor) -> float:
     return float(error.double().norm() / change.double().norm())
 
 
-def mean(values: object) -> float:
-    """Of numbers from a generator."""
-    own = list(values)  # type: ignore[call-overload]
-    return sum(own) / len(own)
+def along(installed: Tensor, change: Tensor) -> float:
+    """The share of `change` that is installed, along it; 1 where errors are unrelated to it."""
+    return float(installed.double() @ change.double() / change.double().square().sum())
 
 
 def table(rows: list[dict[str, object]]) -> str:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from disback_plugin.path import cast, measure_precision
+from disback_plugin.path import cast, choose_rounding, measure_precision
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -70,3 +70,35 @@ def test_a_change_below_one_bfloat16_unit_is_reported_as_erased():
     assert precision.distance == pytest.approx(1e-4, rel=1e-3)
     assert precision.bf16_distance == 0.0
     assert precision.bf16_survives == 0.0
+
+
+def test_auto_is_nearest_unless_the_teacher_is_exact_in_16_bits():
+    torch.manual_seed(0)
+    fine = {"w": torch.randn(64, 64), "b": torch.zeros(64), "n": torch.tensor(3)}
+    coarse = {name: value.bfloat16() for name, value in fine.items()}
+    for given, dtype, due in (
+        (fine, torch.bfloat16, "nearest"),
+        (coarse, torch.bfloat16, "stochastic"),
+        ({name: value.float() for name, value in coarse.items()}, torch.bfloat16, "stochastic"),
+        (coarse, torch.float32, "nearest"),  # nothing is cast
+    ):
+        assert choose_rounding("auto", given, {dtype, torch.int64}) == due
+        assert choose_rounding("nearest", given, {dtype}) == "nearest"
+        assert choose_rounding("stochastic", given, {dtype}) == "stochastic"
+
+
+@pytest.mark.parametrize(("exact", "rounding"), [(False, "nearest"), (True, "stochastic")])
+def test_what_auto_chooses_keeps_a_close_path_in_the_answers(exact, rounding):
+    """A wide layer, every weight moved alike by a tenth of a unit in the last place of bfloat16."""
+    torch.manual_seed(0)
+    teacher = 0.02 * torch.randn(256, 1024)
+    teacher = teacher.bfloat16().float() if exact else teacher
+    step, x = 1e-5 * torch.randn(256, 1).sign() * torch.ones(1024), torch.ones(1024)
+    error = {}
+    for kind in ("nearest", "stochastic"):
+        node = cast(teacher + step, torch.bfloat16, kind, "s").float()
+        answer = (node - teacher.bfloat16().float()) @ x
+        error[kind] = float((answer - step @ x).norm() / (step @ x).norm())
+    assert min(error, key=error.get) == rounding
+    assert choose_rounding("auto", {"w": teacher}, {torch.bfloat16}) == rounding
+    assert error[rounding] < 0.5

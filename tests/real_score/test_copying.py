@@ -38,13 +38,18 @@ def test_the_report_is_that_of_separate_passes_over_the_tensors():
         for one, two in ((target, node), (node, teacher))
     )
     assert report.rounding_error == (error / change) ** 0.5 > 0
+    along = sum(
+        float(((target[k].double() - low[k].double()) * (node[k] - teacher[k])).sum())
+        for k in ("w", "b")
+    )
+    assert report.kept == pytest.approx(along / change, rel=1e-6)
     assert (report.changed_tensors, report.num_tensors) == (2, 3)  # the weight and the counter
 
 
 def test_without_a_cast_nothing_is_lost_and_the_second_copy_changes_nothing():
     teacher, target, node = table(0), table(0), table(1)
     first = copy_node(whole_pieces(target), node, teacher=teacher).report()
-    assert (first.changed_tensors, first.rounding_error) == (3, 0.0)
+    assert (first.changed_tensors, first.rounding_error, first.kept) == (3, 0.0, 1.0)
     assert first.distance == measure_precision(node, teacher).distance
     assert copy_node(whole_pieces(target), node).report().changed_tensors == 0
 

@@ -1,5 +1,7 @@
 """Installing nodes: strict, exact, counted; the teacher's bytes come back."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -147,6 +149,25 @@ def test_a_node_erased_by_the_cast_is_warned_about(tmp_path, caplog, gap, erased
     assert ("node 1 is mostly lost to rounding" in caplog.text) == erased
     assert (switch.installed_distance < 0.5 * switch.distance) == erased
     assert (switch.rounding_error > 0.9) == erased
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "auto"])
+def test_rounding_noise_that_leaves_the_change_in_place_is_no_loss(tmp_path, caplog, rounding):
+    """The fake score's start has digits below bfloat16: they carry a close node over."""
+    torch.manual_seed(0)
+    fake_score = nn.Linear(512, 512)
+    teacher = copy.deepcopy(fake_score).bfloat16()
+    installation = InPlace(teacher, fake_score, rounding)
+    path = DegradationPath.create(tmp_path, installation.reference)
+    for step in (1, 2):
+        start = tensors_of(fake_score)
+        path.append({name: value + step * 1e-6 for name, value in start.items()}, step=step)
+    switch = walk(installation, path).begin_step(0)
+    assert switch.rounding_error > 10  # of the weights
+    weights = [network.weight.detach() for network in (teacher, fake_score.bfloat16())]
+    shift = (weights[0].double() - weights[1].double()).mean()
+    assert float(shift) == pytest.approx(1e-6, rel=0.2)
+    assert caplog.text == ""
 
 
 def test_reinstalling_after_a_checkpoint_was_loaded_is_no_error(tmp_path, kind):

@@ -72,7 +72,7 @@ def flags() -> tuple[Flag, ...]:
             choices=schedules,
         ),
         Flag("arm", "or a control: warm records only, fixed is off", choices=get_args(Arm)),
-        Flag("codec", "how nodes are stored; delta: bfloat16 differences", choices=get_args(Codec)),
+        Flag("codec", "how nodes are stored (docs/scaling.md)", choices=get_args(Codec)),
         Flag("rounding", "how nodes are cast for a 16-bit teacher", choices=get_args(Rounding)),
     )
 

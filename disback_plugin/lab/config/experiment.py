@@ -76,7 +76,7 @@ class DisBackSection(StrictModel):
     record: RecordConfig
     schedule: ScheduleSettings = FixedInterval(interval=50)
     codec: Codec = "full"
-    rounding: Rounding = "stochastic"
+    rounding: Rounding = "auto"
 
 
 class EvaluationConfig(StrictModel):

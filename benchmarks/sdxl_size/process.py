@@ -1,0 +1,72 @@
+"""What this process takes: memory of its own, bytes that it reads, and whether it is at rest."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def own_memory() -> int:
+    """Bytes that no file or other process shares (RssAnon)."""
+    resident, shared = (int(word) for word in Path("/proc/self/statm").read_text().split()[1:3])
+    return (resident - shared) * _PAGE
+
+
+def mapped_memory() -> int:
+    """Bytes of files that are mapped and were looked at."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * _PAGE
+
+
+def bytes_read() -> int:
+    """What `read` gave so far, from a disk or its cache; files that are mapped are not in it."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+class Peak:
+    """The largest memory within the context, beyond what was there before; `own` and `mapped`."""
+
+    own = mapped = 0
+
+    def look(self) -> None:
+        self.own = max(self.own, own_memory() - self._own)
+        self.mapped = max(self.mapped, mapped_memory() - self._mapped)
+
+    def __init__(self) -> None:
+        self._own, self._mapped = own_memory(), mapped_memory()
+
+
+@contextmanager
+def peak(every: float = 0.001) -> Iterator[Peak]:
+    """Looks every millisecond, and once more at the end."""
+    seen, stop = Peak(), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(every):
+            seen.look()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+        seen.look()
+
+
+def settle(quiet: float = 0.1) -> None:
+    """Wait until nothing runs in the background: no processor time is used, no byte is read."""
+    since, before = time.monotonic(), _work()
+    while time.monotonic() < since + quiet:
+        time.sleep(quiet / 5)
+        if (now := _work()) > (before[0] + 0.005, before[1]):
+            since, before = time.monotonic(), now
+
+
+def _work() -> tuple[float, int]:
+    return time.process_time(), bytes_read() // (1 << 20)
