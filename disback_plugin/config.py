@@ -115,6 +115,9 @@ class DisBackConfig(StrictModel):
     rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16.
     installation: how a node becomes the real score; None leaves it to the adapter.
     keep_teacher: also write the teacher's own tensors into the path's folder.
+    prefetch: read the next node in the background, so that a switch is a copy. Each rank then keeps
+        its part of one node in host memory, in the teacher's dtype (2 or 4 bytes a parameter; under
+        FSDP its shard's): off where that memory is short. The results are the same bits.
     """
 
     path: Path | None = None
@@ -125,6 +128,7 @@ class DisBackConfig(StrictModel):
     rounding: Rounding = "stochastic"
     installation: InstallationKind | None = None
     keep_teacher: bool = False
+    prefetch: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> "DisBackConfig":

@@ -30,6 +30,10 @@ class NodeCodec(ABC):
     def decode(self, stored: Tensors, teacher: Tensors) -> dict[str, Tensor]:
         """The node's tensors from what was written."""
 
+    @abstractmethod
+    def decode_range(self, stored: Tensor, teacher: Tensor, begin: int, end: int) -> Tensor:
+        """One tensor's flat values from `begin` to `end`."""
+
 
 class FullCodec(NodeCodec):
     """The tensors as they are, bit for bit."""
@@ -41,6 +45,9 @@ class FullCodec(NodeCodec):
 
     def decode(self, stored: Tensors, teacher: Tensors) -> dict[str, Tensor]:
         return dict(stored)
+
+    def decode_range(self, stored: Tensor, teacher: Tensor, begin: int, end: int) -> Tensor:
+        return stored.reshape(-1)[begin:end]
 
 
 class DeltaCodec(NodeCodec):
@@ -65,6 +72,12 @@ class DeltaCodec(NodeCodec):
             name: teacher[name].float() + value.float() if value.is_floating_point() else value
             for name, value in stored.items()
         }
+
+    def decode_range(self, stored: Tensor, teacher: Tensor, begin: int, end: int) -> Tensor:
+        part = stored.reshape(-1)[begin:end]
+        if not part.is_floating_point():
+            return part
+        return teacher.reshape(-1)[begin:end].float() + part.float()
 
 
 def _difference(value: Tensor, teacher: Tensor) -> Tensor:

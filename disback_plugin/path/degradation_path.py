@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from disback_plugin import files
 from disback_plugin.distributed import same_on_every
@@ -25,9 +25,11 @@ from disback_plugin.path.manifest import (
 )
 from disback_plugin.path.precision import NodePrecision, measure_precision
 from disback_plugin.path.reference import TeacherReference, check_tensors
+from disback_plugin.path.stored_node import StoredNode
 from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.tensors import describe_difference
 
+Found = TypeVar("Found")
 UNTRAINED = (
     "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
     "the first node later), steps count parts of an accumulated update, a GradScaler skipped one"
@@ -147,26 +149,37 @@ class DegradationPath:
 
     def read(self, index: int) -> dict[str, Tensor]:
         """Node `index`'s tensors (0: the teacher's), checked against size, SHA-256 and table."""
+        return dict(self.open_node(index))
+
+    def open_node(
+        self, index: int, check_stop: Callable[[], None] | None = None
+    ) -> Mapping[str, Tensor]:
+        """As `read`, but what is stored in another form is decoded only when it is looked at.
+
+        check_stop: called while the file is read; what it raises ends that.
+        """
         if index == 0:
-            return dict(self._teacher_tensors("node 0"))
+            return self._teacher_tensors("node 0")
         if not 1 <= index <= len(self):
             raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
-        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1])
+        entry = self.nodes[index - 1]
+        stored = inspection.read_node(self.folder, self.manifest, entry, check_stop)
         needs_teacher = self.manifest.codec != "full"
         teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
-        return self._codec().decode(stored, teacher)
+        shapes = {name: Size(row.shape) for name, row in self.manifest.tensors.items()}
+        return StoredNode(stored, shapes, self._codec(), teacher)
 
-    def read_together(self, index: int) -> dict[str, Tensor]:
-        """As `read`, on every rank at once: all read the same node, or all raise."""
-        found: dict[str, Tensor] = {}
+    def read_together(self, index: int, read: Callable[[int], Found]) -> Found:
+        """What `read` gives for a node, on every rank at once: all read the same, or all raise."""
+        found: list[Found] = []
 
-        def read() -> tuple[int, str]:
-            found.update(self.read(index))
+        def read_here() -> tuple[int, str]:
+            found.append(read(index))
             digests = (self.manifest.teacher.fingerprint, *(node.sha256 for node in self))
             return index, digests[index]
 
-        same_on_every(read, f"reading node {index} of {self.folder}")
-        return found
+        same_on_every(read_here, f"reading node {index} of {self.folder}")
+        return found[0]
 
     def load_into(self, module: nn.Module, index: int) -> None:
         """Load node `index` into `module`, strictly; values are cast to the module's dtypes."""

@@ -5,7 +5,8 @@ import torch
 
 from disback_plugin.errors import InstallError
 from disback_plugin.path import cast, measure_precision
-from disback_plugin.real_score.copying import Copied, Piece, copy_node, whole_pieces
+from disback_plugin.real_score.copying import Casting, Copied, copy_node
+from disback_plugin.real_score.pieces import Piece, whole_pieces
 
 
 def table(seed, dtype=torch.float32):
@@ -28,7 +29,7 @@ def cut(tensors, low, high):
 def test_the_report_is_that_of_separate_passes_over_the_tensors():
     teacher, target = table(0), table(0, torch.bfloat16)
     node = {**table(1), "b": target["b"].float()}  # these change nothing
-    report = copy_node(whole_pieces(target), node, "stochastic", "node 1", teacher).report()
+    report = copy_node(whole_pieces(target), node, Casting("stochastic", "node 1", teacher)).report()
     for name, value in target.items():
         assert torch.equal(value, cast(node[name], value.dtype, "stochastic", f"node 1/{name}"))
     low = {name: value.to(target[name].dtype) for name, value in teacher.items()}
@@ -43,9 +44,9 @@ def test_the_report_is_that_of_separate_passes_over_the_tensors():
 
 def test_without_a_cast_nothing_is_lost_and_the_second_copy_changes_nothing():
     teacher, target, node = table(0), table(0), table(1)
-    first = copy_node(whole_pieces(target), node, teacher=teacher).report()
+    first = copy_node(whole_pieces(target), node, Casting(teacher=teacher)).report()
     assert (first.changed_tensors, first.rounding_error) == (3, 0.0)
-    assert first.distance == measure_precision(node, teacher).distance
+    assert first.distance is None  # that of the node, which its path knows
     assert copy_node(whole_pieces(target), node).report().changed_tensors == 0
 
 
@@ -53,9 +54,9 @@ def test_without_a_cast_nothing_is_lost_and_the_second_copy_changes_nothing():
 def test_pieces_of_two_ranks_make_the_whole(at):
     teacher, node = table(0), table(1)
     whole, shards = table(0, torch.bfloat16), table(0, torch.bfloat16)
-    expected = copy_node(whole_pieces(whole), node, "stochastic", "n", teacher).report()
+    expected = copy_node(whole_pieces(whole), node, Casting("stochastic", "n", teacher)).report()
     ranks = [
-        copy_node(cut(shards, low, high), node, "stochastic", "n", teacher)
+        copy_node(cut(shards, low, high), node, Casting("stochastic", "n", teacher))
         for low, high in ((0, at), (at, 15))
     ]
     assert all(torch.equal(shards[name], whole[name]) for name in whole)
