@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from disback_plugin import files
 from disback_plugin.distributed import same_on_every
@@ -45,9 +45,7 @@ class DegradationPath:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, teacher: TeacherReference | None) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self._teacher = teacher
+        self.folder, self.manifest, self._teacher = folder, manifest, teacher
 
     # -- making and opening ---------------------------------------------------------------------
     @classmethod
@@ -100,8 +98,7 @@ class DegradationPath:
 
         Without it (and without a kept copy), nodes stored as `delta` cannot be decoded.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder)
+        folder, manifest = Path(folder), read_manifest(Path(folder))
         if teacher is None:
             teacher = inspection.read_teacher(folder, manifest)
         if teacher is not None and not isinstance(teacher, TeacherReference):
@@ -154,20 +151,14 @@ class DegradationPath:
     def open_node(
         self, index: int, check_stop: Callable[[], None] | None = None
     ) -> Mapping[str, Tensor]:
-        """As `read`, but what is stored in another form is decoded only when it is looked at.
-
-        check_stop: called while the file is read; what it raises ends that.
-        """
+        """As `read`, but decoded only where it is looked at; `check_stop` can end the reading."""
         if index == 0:
             return self._teacher_tensors("node 0")
         if not 1 <= index <= len(self):
             raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
-        entry = self.nodes[index - 1]
-        stored = inspection.read_node(self.folder, self.manifest, entry, check_stop)
-        needs_teacher = self.manifest.codec != "full"
-        teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
-        shapes = {name: Size(row.shape) for name, row in self.manifest.tensors.items()}
-        return StoredNode(stored, shapes, self._codec(), teacher)
+        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1], check_stop)
+        teacher = {} if self.manifest.codec == "full" else self._teacher_tensors(f"node {index}")
+        return StoredNode(stored, self.manifest.shapes(), self._codec(), teacher)
 
     def read_together(self, index: int, read: Callable[[int], Found]) -> Found:
         """What `read` gives for a node, on every rank at once: all read the same, or all raise."""
@@ -223,11 +214,10 @@ class DegradationPath:
             raise PathError(
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
-        codec = self._codec()
+        codec, name = self._codec(), f"node_{index:04d}.safetensors"
         stored = codec.encode(tensors, teacher)
         decoded = codec.decode(stored, teacher)
         precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
-        name = f"node_{index:04d}.safetensors"
         if not math.isfinite(precision.distance):
             raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
         if precision.distance == 0.0:

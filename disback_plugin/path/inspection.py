@@ -45,8 +45,7 @@ def read_node(
     file = folder / entry.file
     _check_size(file, entry.bytes)
     stored, _ = read_tensors(file, digest=entry.sha256, check_stop=check_stop)
-    due = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    if problem := misfit(due, stored):
+    if problem := misfit(manifest.shapes(), stored):
         raise PathError(f"{file} does not fit the manifest: {problem}")
     return stored
 

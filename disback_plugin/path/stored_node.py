@@ -1,8 +1,9 @@
 """A node as it lies in its file: checked, mapped into memory, decoded where it is looked at."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from torch import Size, Tensor
+from torch import Tensor
 
 from disback_plugin.path.codecs import NodeCodec
 
@@ -16,7 +17,7 @@ class StoredNode(Mapping[str, Tensor]):
     def __init__(
         self,
         stored: Mapping[str, Tensor],
-        shapes: Mapping[str, Size],
+        shapes: Mapping[str, Sequence[int]],
         codec: NodeCodec,
         teacher: Mapping[str, Tensor],
     ) -> None:
@@ -31,7 +32,7 @@ class StoredNode(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self.shapes[name]
-        return self.flat(name)(0, shape.numel()).view(shape)
+        return self.flat(name)(0, math.prod(shape)).view(tuple(shape))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

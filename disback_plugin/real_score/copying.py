@@ -23,7 +23,7 @@ from disback_plugin.tensors import bit_sum, misfit, same_bits
 
 Node = Mapping[str, Tensor] | StoredNode
 Read = Callable[[int, int, torch.device], Tensor]
-MEASURED = CHUNK // 8  # the first values of every CHUNK that count in an InstallReport's figures
+MEASURED = CHUNK // 32  # the first values of every CHUNK that count in the figures of a report
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """A node is copied, compared and measured in one pass, the same whole or cut into pieces."""
 
+import itertools
+
 import pytest
 import torch
+from torch.profiler import ProfilerActivity
 
 from disback_plugin.errors import InstallError
 from disback_plugin.path import cast, measure_precision
 from disback_plugin.real_score.copying import Casting, Copied, copy_node
+from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.pieces import Piece, whole_pieces
 
 
@@ -29,7 +33,9 @@ def cut(tensors, low, high):
 def test_the_report_is_that_of_separate_passes_over_the_tensors():
     teacher, target = table(0), table(0, torch.bfloat16)
     node = {**table(1), "b": target["b"].float()}  # these change nothing
-    report = copy_node(whole_pieces(target), node, Casting("stochastic", "node 1", teacher)).report()
+    report = copy_node(
+        whole_pieces(target), node, Casting("stochastic", "node 1", teacher)
+    ).report()
     for name, value in target.items():
         assert torch.equal(value, cast(node[name], value.dtype, "stochastic", f"node 1/{name}"))
     low = {name: value.to(target[name].dtype) for name, value in teacher.items()}
@@ -74,3 +80,43 @@ def test_a_node_that_does_not_fit_a_piece_is_refused_before_anything_is_copied()
     with pytest.raises(InstallError, match=r"unexpected \['more'\].*'b' has shape \(5,\), exp"):
         copy_node(cut(target, 0, 2), {**table(1), "b": torch.ones(5), "more": torch.ones(1)})
     assert all(torch.equal(value, target[name]) for name, value in table(0).items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_a_tensor_of_many_chunks_is_cast_as_a_whole_one_in_any_memory_format(dtype, rounding):
+    noise = torch.Generator().manual_seed(0)
+    node = {"w": torch.randn(61, 137, 9, 7, generator=noise)}
+    expected = cast(node["w"], dtype, rounding, "n/w")
+    for form in (torch.contiguous_format, torch.channels_last):
+        own = {"w": torch.zeros(61, 137, 9, 7, dtype=dtype).to(memory_format=form)}
+        footing = Footing()
+        copied = copy_node(whole_pieces(own), node, Casting(rounding, "n", node), footing)
+        assert copied.changed == {"w": True}
+        assert torch.equal(own["w"], expected)
+        assert own["w"].is_contiguous(memory_format=form)
+        assert footing.moved(whole_pieces(own)) == []
+        own["w"][60, 136, 8, 6] += 1
+        assert footing.moved(whole_pieces(own)) == ["w"]
+
+
+def test_figures_of_a_large_tensor_are_of_a_sample_and_near_the_whole():
+    noise = torch.Generator().manual_seed(0)
+    teacher = {"w": torch.randn(1_000_003, generator=noise)}
+    node = {"w": teacher["w"] + 0.01 * torch.randn(1_000_003, generator=noise)}
+    own = {"w": teacher["w"].bfloat16()}
+    report = copy_node(whole_pieces(own), node, Casting("nearest", "n", teacher)).report()
+    exact = measure_precision(own, {"w": teacher["w"].bfloat16()}).distance
+    error = (own["w"].float() - node["w"]).norm() / (node["w"] - teacher["w"]).norm()
+    assert report.distance == pytest.approx(exact, rel=0.02)
+    assert report.rounding_error == pytest.approx(float(error), rel=0.02)
+
+
+def test_a_switch_needs_no_memory_of_a_tensors_size():
+    node = {"w": torch.zeros(1 << 24)}
+    own = {"w": torch.ones(1 << 24, dtype=torch.bfloat16)}
+    with torch.profiler.profile(profile_memory=True, activities=[ProfilerActivity.CPU]) as profile:
+        copy_node(whole_pieces(own), node, Casting("stochastic", "n", node), Footing())
+    assert torch.equal(own["w"], torch.zeros(1 << 24, dtype=torch.bfloat16))
+    changes = [event.cpu_memory_usage for event in profile.events() if event.name == "[memory]"]
+    assert (1 << 20) < max(itertools.accumulate(changes)) < 0.2 * (1 << 24)

@@ -40,6 +40,7 @@ def config_from(args: argparse.Namespace) -> DisBackConfig:
         "arm": args.disback_arm,
         "codec": args.disback_codec,
         "rounding": args.disback_rounding,
+        "prefetch": args.disback_prefetch,
         "record": _given(record) or None,
         "schedule": {"name": _schedule_name(args), **fields} if fields or named else None,
     }
