@@ -1,16 +1,15 @@
 """A node is copied, compared and measured in one pass, the same whole or cut into pieces."""
 
-import itertools
-
 import pytest
 import torch
-from torch.profiler import ProfilerActivity
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from disback_plugin.errors import InstallError
 from disback_plugin.path import cast, measure_precision
+from disback_plugin.path.rounding import _table
 from disback_plugin.real_score.copying import Casting, Copied, copy_node
 from disback_plugin.real_score.footing import Footing
-from disback_plugin.real_score.pieces import Piece, whole_pieces
+from disback_plugin.real_score.pieces import CHUNK, Piece, whole_pieces
 
 
 def table(seed, dtype=torch.float32):
@@ -112,11 +111,30 @@ def test_figures_of_a_large_tensor_are_of_a_sample_and_near_the_whole():
     assert report.rounding_error == pytest.approx(float(error), rel=0.02)
 
 
-def test_a_switch_needs_no_memory_of_a_tensors_size():
-    node = {"w": torch.zeros(1 << 24)}
-    own = {"w": torch.ones(1 << 24, dtype=torch.bfloat16)}
-    with torch.profiler.profile(profile_memory=True, activities=[ProfilerActivity.CPU]) as profile:
-        copy_node(whole_pieces(own), node, Casting("stochastic", "n", node), Footing())
-    assert torch.equal(own["w"], torch.zeros(1 << 24, dtype=torch.bfloat16))
-    changes = [event.cpu_memory_usage for event in profile.events() if event.name == "[memory]"]
-    assert (1 << 20) < max(itertools.accumulate(changes)) < 0.2 * (1 << 24)
+class NewMemory(TorchDispatchMode):
+    """Notes the bytes of every tensor that comes to be."""
+
+    def __init__(self, *known):
+        super().__init__()
+        self.known, self.sizes = {value.untyped_storage().data_ptr() for value in known}, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for value in made if isinstance(made, tuple) else (made,):
+            if isinstance(value, torch.Tensor):
+                storage = value.untyped_storage()
+                if storage.data_ptr() not in self.known:
+                    self.sizes.append(storage.nbytes())
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_switch_makes_nothing_that_is_larger_than_a_chunk(dtype):
+    node, own = {"w": torch.rand(5 * CHUNK + 3)}, {"w": torch.ones(5 * CHUNK + 3, dtype=dtype)}
+    cast(node["w"][:9], dtype, "stochastic", "")  # makes the table of draws, once a process
+    casting = Casting("stochastic", "n", {"w": node["w"] + 1})
+    with NewMemory(node["w"], own["w"], casting.teacher["w"], _table(torch.device("cpu"))) as new:
+        copied = copy_node(whole_pieces(own), node, casting, Footing())
+    assert copied.report().changed_tensors == 1
+    assert len(new.sizes) > 20
+    assert max(new.sizes) <= 4 * CHUNK
