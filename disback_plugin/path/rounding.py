@@ -21,25 +21,21 @@ def cast(value: Tensor, dtype: torch.dtype, rounding: str, seed: str, begin: int
     tensor alone, where `value` begins at `begin`: every rank, every resume and every way to cut the
     tensor gets the same.
     """
-    if rounding == "nearest" or dtype not in _HALF or value.dtype in _HALF:
+    if rounding == "nearest" or dtype not in _HALF or value.dtype in _HALF or not value.numel():
         return value.to(dtype)
     exact = value.float().reshape(-1)
-    rounded = torch.empty_like(exact, dtype=dtype)
     away = _bfloat16 if dtype == torch.bfloat16 else _neighbour
-    for low, high, draws in _draws(seed, begin, exact):
-        rounded[low:high] = away(exact[low:high], draws, dtype)
-    return rounded.view(value.shape)
+    parts = [away(exact[low:high], draws, dtype) for low, high, draws in _draws(seed, begin, exact)]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(value.shape)
 
 
 def _bfloat16(exact: Tensor, draws: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bfloat16 is the upper half of a float32: adding noise to the lower half carries at times.
-
-    Returned in float32, as a bfloat16 has it.
-    """
-    upper = (exact.view(torch.int32) + draws).bitwise_and_(-_DRAWS).view(torch.float32)
+    """A bfloat16 is the upper half of a float32: noise added to the lower half carries at times."""
+    upper = (exact.view(torch.int32) + draws).bitwise_and_(-_DRAWS)
+    rounded = upper.view(torch.float32).to(dtype)
     if math.isfinite(float(exact.sum())):
-        return upper
-    return torch.where(exact.isfinite(), upper, exact.to(dtype).float())  # a NaN stays one
+        return rounded
+    return torch.where(exact.isfinite(), rounded, exact.to(dtype))  # a NaN stays one
 
 
 def _neighbour(exact: Tensor, draws: Tensor, dtype: torch.dtype) -> Tensor:

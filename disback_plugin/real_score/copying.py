@@ -18,12 +18,13 @@ from disback_plugin.path import (
     without_constants,
 )
 from disback_plugin.real_score.footing import Footing
-from disback_plugin.real_score.pieces import CHUNK, Piece, memory
+from disback_plugin.real_score.pieces import Piece, memory
 from disback_plugin.tensors import bit_sum, misfit, same_bits
 
 Node = Mapping[str, Tensor] | StoredNode
 Read = Callable[[int, int, torch.device], Tensor]
-MEASURED = CHUNK // 32  # the first values of every CHUNK that count in the figures of a report
+OF = 1 << 18  # values of a tensor, the first MEASURED of which count in a report's figures
+MEASURED = OF // 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class InstallReport:
     was cast: it is the node's own.
     rounding_error: |installed - node| / |node - teacher|: what a cast to 16 bits did to the node; 0
     without a cast, about 1 where it erased the node, more where rounding noise outweighs it.
-    Both are of the first MEASURED of every CHUNK values of a tensor, whole where it is no larger.
+    Both are of the first MEASURED of every OF values of a tensor: exact where it is no larger.
     overwritten: tensors that were not what the installation before had left (see `Footing`).
     """
 
@@ -111,7 +112,7 @@ class Casting:
             exact = flat(begin, end).to(device)
             value = cast(exact, dtype, self.rounding, seed, begin)
             if teacher is not None:
-                for start in range(begin - begin % CHUNK, end, CHUNK):
+                for start in range(begin - begin % OF, end, OF):
                     low, high = max(start, begin), min(start + MEASURED, end)
                     if low < high:
                         part, before = slice(low - begin, high - begin), teacher(low, high)
