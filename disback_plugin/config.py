@@ -126,6 +126,9 @@ class DisBackConfig(StrictModel):
     keep_teacher: also write the teacher's own tensors into the path's folder.
     host: what else a recording hangs on (the host's script, rates, guidance), by name. It is kept
         with the path, and a run that reuses the path under others is told which.
+    prefetch: read the next node in the background, so that a switch is a copy. Each rank then keeps
+        its part of one node in host memory, in the teacher's dtype (2 or 4 bytes a parameter; under
+        FSDP its shard's): off where that memory is short. The results are the same bits.
     """
 
     path: Path | None = None
@@ -137,6 +140,7 @@ class DisBackConfig(StrictModel):
     installation: InstallationKind | None = None
     keep_teacher: bool = False
     host: dict[str, JsonValue] = Field(default_factory=dict)
+    prefetch: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> "DisBackConfig":

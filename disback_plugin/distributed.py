@@ -28,6 +28,11 @@ def rank() -> int:
     return distributed.get_rank() if _active() else 0
 
 
+def is_alone() -> bool:
+    """Whether this is the only process."""
+    return not _active() or distributed.get_world_size() == 1
+
+
 def on_main(work: Callable[[], Result], what: str) -> Result:
     """Run `work` on rank 0 while the others wait; all get its (small) result, or its error."""
     if not _active():

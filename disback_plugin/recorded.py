@@ -42,7 +42,7 @@ def open_recorded(
     path = _open(config.path, installation, check)
     checksum = parameters_checksum(student) if config.record is not None else None
     on_every(lambda: _check_recording(path, config, checksum), "comparing recordings")
-    installation.load_fake_score(path.read_together(len(path)))
+    installation.load_fake_score(path.read_together(len(path), path.open_node))
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
         *(path.folder, len(path)),

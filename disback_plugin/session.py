@@ -214,6 +214,7 @@ class DisBack:
         """
         if self._recorder:
             self._recorder.release()
+        self._strategy.close()
         if self.active and self._progress.first_step is not None and is_main():
             self._strategy.warn_if_overwritten()
         if self.config.arm == "disback" and is_main():
@@ -266,8 +267,9 @@ class DisBack:
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
             loss = None if self._measurement is None else self._measurement.loss
+            walk, prefetch = self._progress.walk, self.config.prefetch
             self._strategy = PathNodeScheduler(
-                self.installation, path, schedule, self._progress.walk, loss
+                self.installation, path, schedule, walk, loss, prefetch
             )
 
 

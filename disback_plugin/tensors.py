@@ -60,16 +60,16 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(bits(one), bits(other))
 
 
-def bit_sum(value: Tensor) -> int:
-    """A checksum over a tensor's bytes, made on its device: one read, 8 bytes at a time."""
+def bit_sum(value: Tensor) -> Tensor:
+    """A checksum over a tensor's bytes, made on its device: one read, 8 bytes at a time (int64)."""
     flat = bits(value).contiguous().view(-1)
     per_word = 8 // flat.element_size()
     end = flat.numel() - flat.numel() % per_word
     words = flat[:end]
     if words.storage_offset() % per_word:
         words = words.clone()
-    rest = int(flat[end:].sum(dtype=torch.int64)) if end < flat.numel() else 0
-    return int(words.view(torch.int64).sum()) + rest
+    total = words.view(torch.int64).sum()
+    return total if end == flat.numel() else total + flat[end:].sum(dtype=torch.int64)
 
 
 def tensor_hash(value: Tensor) -> str:

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
     from disback_plugin.path.precision import (
         NodePrecision,
-        cast,
-        choose_rounding,
         is_measured,
         measure_precision,
         reals,
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
         without_constants,
     )
     from disback_plugin.path.reference import TeacherReference
+    from disback_plugin.path.rounding import cast, choose_rounding
+    from disback_plugin.path.stored_node import StoredNode
 
 __all__ = [
     "DegradationPath",
@@ -27,6 +27,7 @@ __all__ = [
     "NodeCodec",
     "NodeEntry",
     "NodePrecision",
+    "StoredNode",
     "TeacherEntry",
     "TeacherReference",
     "cast",
@@ -46,20 +47,15 @@ _HOMES = {
     **dict.fromkeys(("Manifest", "NodeEntry", "TeacherEntry"), "manifest"),
     **dict.fromkeys(
         (
-            *(
-                "NodePrecision",
-                "cast",
-                "choose_rounding",
-                "is_measured",
-                "measure_precision",
-                "reals",
-                "relative",
-            ),
+            *("NodePrecision", "is_measured", "measure_precision", "reals", "relative"),
             *("square_sum", "without_constants"),
         ),
         "precision",
     ),
     "DegradationPath": "degradation_path",
     "TeacherReference": "reference",
+    "StoredNode": "stored_node",
+    "cast": "rounding",
+    "choose_rounding": "rounding",
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

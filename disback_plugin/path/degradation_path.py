@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -25,9 +25,11 @@ from disback_plugin.path.manifest import (
 )
 from disback_plugin.path.precision import NodePrecision, measure_precision
 from disback_plugin.path.reference import TeacherReference, check_tensors
+from disback_plugin.path.stored_node import StoredNode
 from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.tensors import describe_difference
 
+Found = TypeVar("Found")
 UNTRAINED = (
     "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
     "the first node later), steps count parts of an accumulated update, a GradScaler skipped one"
@@ -43,9 +45,7 @@ class DegradationPath:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, teacher: TeacherReference | None) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self._teacher = teacher
+        self.folder, self.manifest, self._teacher = folder, manifest, teacher
 
     # -- making and opening ---------------------------------------------------------------------
     @classmethod
@@ -98,8 +98,7 @@ class DegradationPath:
 
         Without it (and without a kept copy), nodes stored as `delta` cannot be decoded.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder)
+        folder, manifest = Path(folder), read_manifest(Path(folder))
         if teacher is None:
             teacher = inspection.read_teacher(folder, manifest)
         if teacher is not None and not isinstance(teacher, TeacherReference):
@@ -147,26 +146,32 @@ class DegradationPath:
 
     def read(self, index: int) -> dict[str, Tensor]:
         """Node `index`'s tensors (0: the teacher's), checked against size, SHA-256 and table."""
+        return dict(self.open_node(index))
+
+    def open_node(
+        self, index: int, check_stop: Callable[[], None] | None = None
+    ) -> Mapping[str, Tensor]:
+        """As `read`, but decoded only where it is looked at; `check_stop` can end the reading."""
         if index == 0:
-            return dict(self._teacher_tensors("node 0"))
+            return self._teacher_tensors("node 0")
         if not 1 <= index <= len(self):
             raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
-        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1])
-        needs_teacher = self.manifest.codec != "full"
-        teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
-        return inspection.codec_of(self.folder, self.manifest).decode(stored, teacher)
+        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1], check_stop)
+        teacher = {} if self.manifest.codec == "full" else self._teacher_tensors(f"node {index}")
+        codec = inspection.codec_of(self.folder, self.manifest)
+        return StoredNode(stored, self.manifest.shapes(), codec, teacher)
 
-    def read_together(self, index: int) -> dict[str, Tensor]:
-        """As `read`, on every rank at once: all read the same node, or all raise."""
-        found: dict[str, Tensor] = {}
+    def read_together(self, index: int, read: Callable[[int], Found]) -> Found:
+        """What `read` gives for a node, on every rank at once: all read the same, or all raise."""
+        found: list[Found] = []
 
-        def read() -> tuple[int, str]:
-            found.update(self.read(index))
+        def read_here() -> tuple[int, str]:
+            found.append(read(index))
             digests = (self.manifest.teacher.fingerprint, *(node.sha256 for node in self))
             return index, digests[index]
 
-        same_on_every(read, f"reading node {index} of {self.folder}")
-        return found
+        same_on_every(read_here, f"reading node {index} of {self.folder}")
+        return found[0]
 
     def load_into(self, module: nn.Module, index: int) -> None:
         """Load node `index` into `module`, strictly; values are cast to the module's dtypes."""
@@ -211,10 +216,10 @@ class DegradationPath:
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
         codec = inspection.codec_of(self.folder, self.manifest)
+        name = f"node_{index:04d}.safetensors"
         stored = codec.encode(tensors, teacher)
         decoded = codec.decode(stored, teacher)
         precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
-        name = f"node_{index:04d}.safetensors"
         if not math.isfinite(precision.distance):
             raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
         if precision.distance == 0.0:

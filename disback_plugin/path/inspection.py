@@ -1,6 +1,7 @@
 """A path's files against its manifest: read with every check, searched for damage, cleaned up."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,22 @@ def codec_of(folder: Path, manifest: Manifest) -> "NodeCodec":
         raise PathError(f"{folder / FILE_NAME}: {error}") from None
 
 
-def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, Tensor]":
-    """The stored tensors of a node, with exactly the names and shapes of the manifest's table."""
+def read_node(
+    folder: Path,
+    manifest: Manifest,
+    entry: NodeEntry,
+    check_stop: Callable[[], None] | None = None,
+) -> "dict[str, Tensor]":
+    """The stored tensors of a node, with exactly the names and shapes of the manifest's table.
+
+    check_stop: called while the file is read; what it raises ends that.
+    """
     from disback_plugin.tensors import misfit
 
     file, codec = folder / entry.file, codec_of(folder, manifest)
-    stored = _read(file, entry.sha256, entry.bytes)
-    due = {name: tensor.shape for name, tensor in manifest.tensors.items()}
+    _check_size(file, entry.bytes)
+    stored, _ = read_tensors(file, digest=entry.sha256, check_stop=check_stop)
+    due = manifest.shapes()
     if problem := misfit(due, codec.unpacked(stored, due)):
         raise PathError(f"{file} does not fit the manifest: {problem}")
     return stored
@@ -56,7 +66,10 @@ def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, 
 def read_teacher(folder: Path, manifest: Manifest) -> "dict[str, Tensor] | None":
     """The teacher's tensors where they are kept in the folder, else None."""
     teacher = manifest.teacher
-    return _read(folder / teacher.file, teacher.sha256) if teacher.file else None
+    if not teacher.file:
+        return None
+    _check_size(folder / teacher.file, None)
+    return read_tensors(folder / teacher.file, digest=teacher.sha256)[0]
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
@@ -102,11 +115,6 @@ def torn_last_node(folder: Path, manifest: Manifest) -> str | None:
             f"DegradationPath.open(folder).truncate({first - 1})"
         )
     return damaged[first]
-
-
-def _read(file: Path, digest: str | None, size: int | None = None) -> "dict[str, Tensor]":
-    _check_size(file, size)
-    return read_tensors(file, digest=digest)[0]
 
 
 def _check_size(file: Path, size: int | None) -> None:

@@ -61,6 +61,10 @@ class Manifest(StrictModel):
     teacher: TeacherEntry
     nodes: tuple[NodeEntry, ...]
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every tensor, by name."""
+        return {name: row.shape for name, row in self.tensors.items()}
+
     def digest(self) -> str:
         """The same for the same path alone: it covers every node's own digest."""
         return digest(self.model_dump(mode="json"))

@@ -4,17 +4,12 @@ Hosts keep the teacher in bfloat16, and early nodes differ from it by less than 
 place of most weights, so a plain cast can erase them.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-_HALF = (torch.bfloat16, torch.float16)
-_LOOKED_AT = 1 << 12  # values of a tensor
 
 
 @dataclass(frozen=True)
@@ -92,48 +87,3 @@ def square_sum(value: Tensor) -> float:
 def relative(part: float, whole: float) -> float:
     """The root of part / whole, both sums of squares."""
     return (part / whole if whole else (float("inf") if part else 0.0)) ** 0.5
-
-
-def choose_rounding(
-    rounding: str, teacher: Mapping[str, Tensor], dtypes: AbstractSet[torch.dtype]
-) -> str:
-    """What `auto` means for a teacher that a network keeps in `dtypes`; others are as they are.
-
-    `nearest`, whose errors are the smaller ones: the digits that the cast takes from the teacher
-    decide which weights a small change carries over. Where it takes none, most weights being exact
-    in 16 bits, nearest erases what is below half a unit of all of them: then `stochastic`.
-    """
-    half = [dtype for dtype in _HALF if dtype in dtypes]
-    if rounding != "auto" or not half:
-        return "nearest" if rounding == "auto" else rounding
-    seen = [
-        value.reshape(-1)[:_LOOKED_AT].float() for value in teacher.values() if is_measured(value)
-    ]
-    exact = sum(int((value == value.to(half[0]).float()).sum()) for value in seen)
-    return "stochastic" if 2 * exact > sum(value.numel() for value in seen) else "nearest"
-
-
-def cast(value: Tensor, dtype: torch.dtype, rounding: str, seed: str) -> Tensor:
-    """`value` in `dtype`; `stochastic` rounds a float32 to a 16-bit neighbour without bias.
-
-    Each neighbour is taken with probability proportional to nearness, so the expectation over
-    weights is the uncast value. Deterministic in `seed`: every rank and every resume gets the same.
-    """
-    if rounding == "nearest" or dtype not in _HALF or value.dtype in _HALF:
-        return value.to(dtype)
-    exact = value.float()
-    near = exact.to(dtype)
-    gap = exact - near.float()
-    away = gap.abs() > 0
-    # 16-bit floats order like their sign-magnitude bit patterns: +1 is the next larger magnitude
-    outward = (exact.abs() > near.float().abs()).to(torch.int16) * 2 - 1
-    other = (near.view(torch.int16) + outward).view(dtype)
-    width = (other.float() - near.float()).abs()
-    draw = torch.rand(exact.shape, generator=_generator(seed)).to(exact.device)
-    take = away & other.isfinite() & (draw * width < gap.abs())
-    return torch.where(take, other, near)
-
-
-def _generator(seed: str) -> torch.Generator:
-    digest = hashlib.blake2b(seed.encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

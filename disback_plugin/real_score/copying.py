@@ -1,6 +1,6 @@
-"""A node copied into a network, whole or sharded: cast, compared and measured in one pass."""
+"""A node copied into a network, whole or sharded: read, cast, compared and counted in one pass."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -8,9 +8,23 @@ import torch
 from torch import Tensor
 
 from disback_plugin.errors import InstallError
-from disback_plugin.path import cast, is_measured, reals, relative, square_sum, without_constants
+from disback_plugin.path import (
+    StoredNode,
+    cast,
+    is_measured,
+    reals,
+    relative,
+    square_sum,
+    without_constants,
+)
 from disback_plugin.real_score.footing import Footing
-from disback_plugin.tensors import misfit, same_bits
+from disback_plugin.real_score.pieces import Piece, memory
+from disback_plugin.tensors import bit_sum, misfit, same_bits
+
+Node = Mapping[str, Tensor] | StoredNode
+Read = Callable[[int, int, torch.device], Tensor]
+OF = 1 << 18  # values of a tensor, the first MEASURED of which count in a report's figures
+MEASURED = OF // 32
 
 
 @dataclass(frozen=True)
@@ -18,52 +32,28 @@ class InstallReport:
     """What an installation did.
 
     changed_tensors of num_tensors: whose bytes are not what they were before.
-    distance: of what is installed now, after any cast, relative to the teacher.
+    distance: of what is installed now, after any cast, relative to the teacher; None where nothing
+    was cast: it is the node's own.
     rounding_error: |installed - node| / |node - teacher|: what a cast to 16 bits did to the node; 0
     without a cast, about 1 where it erased the node, more where rounding noise outweighs it. In the
     answers that noise is far smaller, for it has nothing to do with the change.
     kept: the share of node - teacher that is in installed - teacher, along it: 1 without a cast,
     near 1 where the errors are noise, near 0 where the cast erased the node, in its answers too.
+    All are of the first MEASURED of every OF values of a tensor: exact where it is no larger.
     overwritten: tensors that were not what the installation before had left (see `Footing`).
     """
 
     changed_tensors: int
     num_tensors: int
-    distance: float
+    distance: float | None
     rounding_error: float = 0.0
     overwritten: tuple[str, ...] = ()
     kept: float = 1.0
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What this rank holds of a tensor of `shape`: live memory, written to in place.
-
-    part: where it lies in the flat tensor, from and to; None: it is the whole, in its own shape.
-    """
-
-    own: Tensor
-    shape: torch.Size
-    part: tuple[int, int] | None = None
-
-    def of(self, whole: Tensor) -> Tensor:
-        """The same part of another tensor of that shape."""
-        return whole if self.part is None else whole.flatten()[slice(*self.part)]
-
-
-def whole_pieces(tensors: Mapping[str, Tensor]) -> dict[str, Piece]:
-    """Of tensors that this rank has all of."""
-    return {name: Piece(value, value.shape) for name, value in tensors.items()}
-
-
-def memory(value: Tensor) -> tuple[object, ...]:
-    """What two names of one tensor (tied weights) share; nothing is shared by empty ones."""
-    return (value.data_ptr(), value.shape, value.stride()) if value.numel() else (id(value),)
-
-
 @dataclass
 class Copied:
-    """Which tensors a node has changed; sums of squares over this rank's pieces."""
+    """Which tensors a node has changed; sums of squares over this rank's pieces, if measured."""
 
     changed: dict[str, bool] = field(default_factory=dict)
     gap: float = 0.0  # installed - teacher, both cast
@@ -72,75 +62,125 @@ class Copied:
     change: float = 0.0  # node - teacher
     overwritten: dict[str, bool] = field(default_factory=dict)
     along: float = 0.0  # (installed - teacher, both cast) . (node - teacher)
+    measured: bool = True
 
     def add(self, installed: Tensor, node: Tensor, teacher: Tensor) -> None:
-        """One tensor's sums; integers have none."""
+        """Some of a tensor's values; integers have no sums."""
         if not is_measured(installed):
             return
         base, value, exact, before = without_constants(
             reals(teacher.to(installed.dtype)), reals(installed), reals(node), reals(teacher)
         )
-        gap = square_sum(value - base)
-        self.gap += gap
+        self.gap += square_sum(value - base)
         self.size += square_sum(base)
-        if installed.dtype == node.dtype == teacher.dtype:  # nothing was cast
-            self.change += gap
-            self.along += gap
-        else:
-            self.error += square_sum(value - exact)
-            self.change += square_sum(exact - before)
-            self.along += float(((value - base).double() * (exact - before)).sum())
+        self.error += square_sum(value - exact)
+        self.change += square_sum(exact - before)
+        self.along += float(((value - base).double() * (exact - before)).sum())
 
     def report(self) -> InstallReport:
         """The sums relative to the teacher, and to what the node changes of it."""
         lost = relative(self.error, self.change) if self.change else 0.0
-        distance = relative(self.gap, self.size)
+        distance = relative(self.gap, self.size) if self.measured else None
         overwritten = tuple(name for name, moved in self.overwritten.items() if moved)
         num = sum(self.changed.values())
         kept = self.along / self.change if self.change else 1.0
         return InstallReport(num, len(self.changed), distance, lost, overwritten, kept)
 
 
+@dataclass(frozen=True)
+class Casting:
+    """How a node becomes a network's values. Without `teacher`, or a cast, nothing is measured."""
+
+    rounding: str = "nearest"
+    seed: str = ""
+    teacher: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def of(cls, node: int, rounding: str, teacher: Mapping[str, Tensor]) -> "Casting":
+        """Of that node of a path; the teacher's own bytes come back exactly."""
+        return cls(rounding if node else "nearest", f"node {node}", teacher)
+
+    def begin(self, pieces: Mapping[str, Piece], node: Node) -> Copied:
+        """What is filled while casting; InstallError unless all names and shapes match."""
+        shapes = node.shapes if isinstance(node, StoredNode) else node
+        if problem := misfit({name: piece.shape for name, piece in pieces.items()}, shapes):
+            raise InstallError(f"the node's tensors are not the network's: {problem}")
+        measured = self.teacher is not None and any(
+            _flat(node, name)(0, 0).dtype != piece.own.dtype for name, piece in pieces.items()
+        )
+        return Copied(measured=measured)
+
+    def reader(self, name: str, first: str, dtype: torch.dtype, node: Node, copied: Copied) -> Read:
+        """Of one tensor: (from, to, device) -> its flat values as they are installed there."""
+        flat, seed = _flat(node, name), f"{self.seed}/{first}"
+        teacher = _flat(self.teacher, name) if copied.measured and self.teacher else None
+
+        def read(begin: int, end: int, device: torch.device) -> Tensor:
+            exact = flat(begin, end).to(device)
+            value = cast(exact, dtype, self.rounding, seed, begin)
+            if teacher is not None:
+                for start in range(begin - begin % OF, end, OF):
+                    low, high = max(start, begin), min(start + MEASURED, end)
+                    if low < high:
+                        part, before = slice(low - begin, high - begin), teacher(low, high)
+                        copied.add(value[part], exact[part], before.to(device))
+            return value
+
+        return read
+
+
+def _flat(node: Node, name: str) -> Callable[[int, int], Tensor]:
+    """Of one tensor: its flat values from one place to another."""
+    if isinstance(node, StoredNode):
+        return node.flat(name)
+    flat = node[name].detach().reshape(-1)
+    return lambda begin, end: flat[begin:end]
+
+
+def tied(pieces: Mapping[str, Piece]) -> dict[str, str]:
+    """The name under which each piece's memory comes first: tied weights draw one rounding."""
+    names: dict[tuple[object, ...], str] = {}
+    return {name: names.setdefault(memory(piece.own), name) for name, piece in pieces.items()}
+
+
 @torch.no_grad()
 def copy_node(
     pieces: Mapping[str, Piece],
-    node: Mapping[str, Tensor],
-    rounding: str = "nearest",
-    seed: str = "",
-    teacher: Mapping[str, Tensor] | None = None,
+    node: Node,
+    casting: Casting = Casting(),
     footing: Footing | None = None,
 ) -> Copied:
     """Copy `node` into `pieces` in their dtypes; nothing unless all names and shapes match.
 
-    One tensor after the other, each touched once: cast whole on the CPU and then cut, so that every
-    number of ranks draws the same rounding. What does not change is not written. Without `teacher`
-    there are no sums. With `footing`, what is found is compared with what it knows, what is left
-    is noted there.
+    One chunk after the other, each touched once; a tensor that does not change is not written.
+    With `footing`, what is found is compared with what it knows, what is left is noted there.
     """
-    if problem := misfit({name: piece.shape for name, piece in pieces.items()}, node):
-        raise InstallError(f"the node's tensors are not the network's: {problem}")
-    copied, first_names = Copied(), dict[tuple[object, ...], str]()
-    for name, piece in pieces.items():
-        first = first_names.setdefault(memory(piece.own), name)  # tied weights: one cast for all
-        exact = node[name].cpu()
-        value = piece.of(cast(exact, piece.own.dtype, rounding, f"{seed}/{first}"))
-        if teacher is not None:
-            copied.add(value, piece.of(exact), piece.of(teacher[name]))
-        value = value.to(piece.own.device)
-        if footing is not None and first == name:
-            copied.overwritten[name] = footing.has_moved(name, piece.own)
-        copied.changed[name] = not same_bits(piece.own, value)
-        if copied.changed[name]:
-            _write(name, piece.own, value)
-        if footing is not None and (copied.changed[name] or first != name):
-            footing.keep(name, value)
+    copied = casting.begin(pieces, node)
+    for name, first in tied(pieces).items():
+        changed = False
+        found = left = torch.zeros((), dtype=torch.int64, device=pieces[name].own.device)
+        read = casting.reader(name, first, pieces[name].own.dtype, node, copied)
+        for begin, end, own in pieces[name].chunks():
+            value = read(begin, end, own.device).view(own.shape)
+            before = None if footing is None else bit_sum(own)
+            changed = changed or not same_bits(own, value)
+            if changed:
+                write(name, own, value)
+            if before is not None:
+                found, left = found + before, left + (bit_sum(value) if changed else before)
+        copied.changed[name] = changed
+        if footing is not None:
+            if first == name:
+                copied.overwritten[name] = footing.has_moved(name, int(found))
+            footing.keep(name, int(left))
     return copied
 
 
-def _write(name: str, own: Tensor, value: Tensor) -> None:
+def write(name: str, own: Tensor, value: Tensor) -> None:
+    """Copy into live memory; InstallError where it cannot be written to."""
     try:
         with torch.inference_mode() if own.is_inference() else nullcontext():
-            own.copy_(value)
+            own.copy_(value, non_blocking=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InstallError(

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
 from disback_plugin.distributed import gather
 from disback_plugin.errors import SessionError
-from disback_plugin.tensors import bit_sum
+from disback_plugin.real_score.pieces import Piece, checksums
 
 _CAUSES = (
     "Nothing but DisBack may write there: does an optimizer or EMA of the host hold the teacher's "
@@ -25,19 +23,18 @@ class Footing:
     def __init__(self) -> None:
         self._sums: dict[str, int] = {}
 
-    def keep(self, name: str, value: Tensor) -> None:
-        """This is how the tensor is left."""
-        self._sums[name] = bit_sum(value)
+    def keep(self, name: str, left: int) -> None:
+        """This is the checksum of the tensor as it is left."""
+        self._sums[name] = left
 
-    def has_moved(self, name: str, found: Tensor) -> bool:
+    def has_moved(self, name: str, found: int) -> bool:
         """Whether the tensor is not as it was left; from now on `found` is how it was."""
-        total = bit_sum(found)
-        left, self._sums[name] = self._sums.get(name, total), total
-        return left != total
+        left, self._sums[name] = self._sums.get(name, found), found
+        return left != found
 
-    def moved(self, tensors: Mapping[str, Tensor]) -> list[str]:
+    def moved(self, pieces: Mapping[str, Piece]) -> list[str]:
         """Which of them are not as they were left: one read of all."""
-        return [name for name, value in tensors.items() if self.has_moved(name, value)]
+        return [name for name, found in checksums(pieces).items() if self.has_moved(name, found)]
 
     def forget(self) -> None:
         """The host may have loaded a checkpoint."""

@@ -4,14 +4,15 @@ It differs by host (in place, separate module, LoRA adapter), so it is a strateg
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
 from torch import Tensor, distributed, nn
 
 from disback_plugin.path import NodePrecision, TeacherReference, measure_precision
-from disback_plugin.real_score.copying import InstallReport
+from disback_plugin.real_score.copying import InstallReport, Node
+from disback_plugin.real_score.staging import CheckStop, StagedNode
 
 
 class Installation(ABC):
@@ -34,12 +35,19 @@ class Installation(ABC):
         """Raise InstallError unless the fake score equals the teacher: recording starts there."""
 
     @abstractmethod
-    def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_fake_score(self, tensors: Node) -> None:
         """Put a node into the fake score, strictly."""
 
     @abstractmethod
-    def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
-        """Make `tensors` the real score; node 0 brings back the teacher's exact bytes."""
+    def install(self, node: int, tensors: Node | StagedNode) -> InstallReport:
+        """Make `tensors` the real score; node 0 brings back the teacher's exact bytes.
+
+        A StagedNode comes only where `staging` said how to make one.
+        """
+
+    def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode] | None:
+        """How to make a node ready for `install` in another thread; None: not at all."""
+        return None
 
     @abstractmethod
     def evaluate(self) -> AbstractContextManager[nn.Module]:

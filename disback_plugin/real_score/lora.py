@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from disback_plugin.errors import InstallError
 from disback_plugin.path import NodePrecision, TeacherReference, choose_rounding
-from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.copying import Casting, InstallReport, Node, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
 from disback_plugin.real_score.lora_layers import (
@@ -28,6 +28,8 @@ from disback_plugin.real_score.lora_layers import (
     show_node,
     single_adapter,
 )
+from disback_plugin.real_score.pieces import whole_pieces
+from disback_plugin.real_score.staging import StagedNode
 from disback_plugin.real_score.weights import readable
 from disback_plugin.tensors import snapshot
 
@@ -56,7 +58,7 @@ class LoRAAdapter(Installation):
         self.rounding = choose_rounding(rounding, zeros, {value.dtype for value in own.values()})
         self.buffers = frozenset(dict(self.model.named_buffers()))
         self._of_node, self._of_base = Footing(), Footing()
-        self._of_base.moved(base)
+        self._of_base.moved(whole_pieces(base))
         self._node = 0
 
     def detach(self) -> None:
@@ -74,19 +76,19 @@ class LoRAAdapter(Installation):
                 f"changes the base by {distance:.2g} of its size; start with B = 0, as LoRA does"
             )
 
-    def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_fake_score(self, tensors: Node) -> None:
         copy_node(whole_pieces(self._adapter_tensors(self.trained)), tensors)
 
-    def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
+    def install(self, node: int, tensors: Node | StagedNode) -> InstallReport:
+        assert not isinstance(tensors, StagedNode), "a LoRA is too small to be staged"
         own = self._adapter_tensors(NODE_ADAPTER)
         previous, moved = self._node, self.overwritten() if node == 0 else []
         self._node = node
         if node == 0:  # the base alone answers: nothing to copy
             changed = len(own) if previous else 0
             return InstallReport(changed, len(own), 0.0, overwritten=tuple(moved))
-        pieces, zeros = whole_pieces(own), self.reference.tensors
-        seed, footing = f"node {node}", self._of_node
-        copied = copy_node(pieces, tensors, self.rounding, seed, zeros, footing).report()
+        casting = Casting.of(node, self.rounding, self.reference.tensors)
+        copied = copy_node(whole_pieces(own), tensors, casting, self._of_node).report()
         distance, _ = self._merged(NODE_ADAPTER)
         changed = copied.changed_tensors
         if previous == 0:  # what it held did not answer
@@ -96,7 +98,8 @@ class LoRAAdapter(Installation):
     def overwritten(self) -> list[str]:
         """Of the base, which is the teacher, and of the node while it answers."""
         own = self._adapter_tensors(NODE_ADAPTER) if self._node else {}
-        return self._of_base.moved(self._base_tensors()) + self._of_node.moved(own)
+        base = whole_pieces(self._base_tensors())
+        return self._of_base.moved(base) + self._of_node.moved(whole_pieces(own))
 
     def forget(self) -> None:
         self._of_node.forget()

@@ -4,7 +4,7 @@ A node is gathered where the fake score is read (rank 0 keeps it). It is install
 no rank holds an unsharded network on its device, and it works before the first forward too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 
 from disback_plugin.path import TeacherReference, choose_rounding
-from disback_plugin.real_score.copying import Copied, InstallReport, Piece, copy_node
+from disback_plugin.real_score.copying import Casting, Copied, InstallReport, Node, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation
+from disback_plugin.real_score.pieces import Piece
+from disback_plugin.real_score.staging import CheckStop, StagedNode, install_node, stage_node
 from disback_plugin.tensors import snapshot, under, weights
 
 _WRAPPER = "_fsdp_wrapped_module."
@@ -60,18 +62,19 @@ class ShardedInPlace(Installation):
     def check_start(self) -> None:
         """Not checked: shards are compared when the first node is written, by its distance."""
 
-    def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_fake_score(self, tensors: Node) -> None:
         copy_node(self._pieces(self._fake_score), tensors)
 
-    def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
-        rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
-        pieces, teacher = self._pieces(self._teacher), self.reference.tensors
-        seed, footing = f"node {node}", self._of_teacher
-        return self._over_ranks(copy_node(pieces, tensors, rounding, seed, teacher, footing))
+    def install(self, node: int, tensors: Node | StagedNode) -> InstallReport:
+        pieces, casting = self._pieces(self._teacher), self._casting(node)
+        return self._over_ranks(install_node(pieces, tensors, casting, self._of_teacher))
+
+    def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode]:
+        pieces, casting = self._pieces(self._teacher), self._casting(node)
+        return lambda tensors, check_stop: stage_node(pieces, tensors, casting, check_stop)
 
     def overwritten(self) -> list[str]:
-        pieces = self._pieces(self._teacher)
-        return self._of_teacher.moved({name: piece.own for name, piece in pieces.items()})
+        return self._of_teacher.moved(self._pieces(self._teacher))
 
     def forget(self) -> None:
         self._of_teacher.forget()
@@ -81,6 +84,9 @@ class ShardedInPlace(Installation):
         yield getattr(self.root, self._teacher)
 
     # -- helpers --------------------------------------------------------------------------------
+    def _casting(self, node: int) -> Casting:
+        return Casting.of(node, self.rounding, self.reference.tensors)
+
     def _over_ranks(self, copied: Copied) -> InstallReport:
         """Each saw its own shards."""
         sums = (copied.gap, copied.size, copied.error, copied.change, copied.along)
@@ -92,7 +98,8 @@ class ShardedInPlace(Installation):
         found = iter(num > 0 for num in nums)
         changed = {name: next(found) for name in copied.changed}
         overwritten = {name: next(found) for name in copied.overwritten}
-        return Copied(changed, gap, size, error, change, overwritten, along).report()
+        figures = (gap, size, error, change)
+        return Copied(changed, *figures, overwritten, along, copied.measured).report()
 
     def _pieces(self, role: str) -> dict[str, Piece]:
         """This rank's part of every tensor of a role, in an order that all ranks share."""

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from disback_plugin.distributed import is_alone
 from disback_plugin.errors import InstallError, SessionError, count
 from disback_plugin.path import DegradationPath
+from disback_plugin.real_score.ahead import Ahead
+from disback_plugin.real_score.copying import Node
 from disback_plugin.real_score.footing import describe, refuse_overwritten
 from disback_plugin.real_score.installation import Installation
+from disback_plugin.real_score.staging import StagedNode
 from disback_plugin.schedule import Schedule, Walk
 
 logger = logging.getLogger("disback")
@@ -108,6 +112,10 @@ class RealScore(ABC):
     def _name(node: int) -> str:
         return f"node {node}" if node else "the teacher"
 
+    def close(self) -> None:
+        """End what goes on in the background."""
+        return
+
     def warn_at_end(self) -> None:
         """Warn where the run walked no node, or ended on one."""
         if self._num_switches == 0:
@@ -138,14 +146,15 @@ class FixedTeacher(RealScore):
         assert node == 0, "a fixed teacher has no other node"
         report = self.installation.install(0, self.installation.reference.tensors)
         self._installed = 0
-        return Switch(0, 0, report.changed_tensors, report.num_tensors, 0.0, report.distance, 0.0)
+        return Switch(0, 0, report.changed_tensors, report.num_tensors, 0.0, 0.0, 0.0)
 
 
 class PathNodeScheduler(RealScore):
     """Walks a path back to the teacher as its schedule says (Eq. 8).
 
     walk: what an adaptive schedule has decided so far, from `loss`: a network's loss on the
-    student's samples.
+    student's samples. prefetch: once a node is installed the next is made ready in the background;
+    what goes wrong there is raised at the next step, or on several ranks where the node is due.
     """
 
     def __init__(
@@ -155,6 +164,7 @@ class PathNodeScheduler(RealScore):
         schedule: Schedule,
         walk: Walk | None = None,
         loss: Callable[[nn.Module], float] | None = None,
+        prefetch: bool = True,
     ) -> None:
         super().__init__(installation)
         if len(path) < 2:
@@ -165,6 +175,7 @@ class PathNodeScheduler(RealScore):
         schedule.check(len(path))
         self.path, self.schedule = path, schedule
         self.walk, self.loss = walk or Walk(), loss
+        self._ahead = Ahead() if prefetch else None
 
     def node_at(self, step: int) -> int:
         loss_of = None if self.loss is None else self._loss_of
@@ -172,13 +183,17 @@ class PathNodeScheduler(RealScore):
 
     def begin_step(self, step: int) -> Switch | None:
         """As the base; SessionError where the whole path was walked and the host used no node."""
+        if (
+            self._ahead is not None and is_alone()
+        ):  # one rank's error would leave the others waiting
+            self._ahead.check()
         switch = super().begin_step(step)
         if switch is not None and switch.node == 0 and self._num_switches == len(self.path):
             self._check_used()
         return switch
 
     def install(self, node: int) -> Switch:
-        report = self.installation.install(node, self.path.read_together(node))
+        report = self.installation.install(node, self.path.read_together(node, self._read))
         self.refuse_overwritten(report.overwritten, f"{self._name(node)} was due")
         if self._installed is not None and report.changed_tensors == 0:
             raise InstallError(
@@ -187,14 +202,17 @@ class PathNodeScheduler(RealScore):
                 "A teacher in 16 bits can lose a close node to rounding: use rounding 'stochastic'"
             )
         distance = self.path.nodes[node - 1].distance if node else 0.0
+        installed = distance if report.distance is None else report.distance
         if report.kept < LOST:
             logger.warning(
                 "node %d is mostly lost to rounding in the teacher's dtype, in what it answers "
                 "too: %.0f%% of its change is left along it (distance %.3g before the cast, %.3g "
                 "after). Use rounding 'auto', keep the teacher in float32, or record later nodes",
-                *(node, 100 * report.kept, distance, report.distance),
+                *(node, 100 * report.kept, distance, installed),
             )
         self._installed = node
+        if node:
+            self._make_ready(node - 1)
         logger.info(
             "real score: node %d of %d%s, %d of %d tensors changed, distance to teacher %.3g",
             *(node, len(self.path), " (the teacher)" if node == 0 else ""),
@@ -206,9 +224,23 @@ class PathNodeScheduler(RealScore):
             report.changed_tensors,
             report.num_tensors,
             distance,
-            report.distance,
+            installed,
             report.rounding_error,
         )
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+
+    def _read(self, node: int) -> Node | StagedNode:
+        staged = None if self._ahead is None else self._ahead.take(node)
+        return self.path.open_node(node) if staged is None else staged
+
+    def _make_ready(self, node: int) -> None:
+        if self._ahead is None or (stage := self.installation.staging(node)) is None:
+            return
+        open_node = self.path.open_node
+        self._ahead.begin(node, lambda stop: stage(open_node(node, stop), stop))
 
     def _loss_of(self, node: int) -> float:
         assert self.loss is not None

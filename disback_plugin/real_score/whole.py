@@ -1,7 +1,7 @@
 """Installation of whole networks: into the host's teacher module, or into a module beside it."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
 from disback_plugin.path import TeacherReference, choose_rounding
-from disback_plugin.real_score.copying import InstallReport, copy_node, whole_pieces
+from disback_plugin.real_score.copying import Casting, InstallReport, Node, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
+from disback_plugin.real_score.pieces import whole_pieces
+from disback_plugin.real_score.staging import CheckStop, StagedNode, install_node, stage_node
 from disback_plugin.real_score.weights import advise, live_tensors, refuse_misfit
 from disback_plugin.tensors import same_bits, snapshot, weights
 
@@ -67,7 +69,7 @@ class _WholeNetwork(Installation):
         self.rounding = choose_rounding(rounding, self.reference.tensors, dtypes)
         self.buffers = frozenset(weights(dict(self.teacher.named_buffers())))
         self._of_teacher = Footing()  # what the host's own module holds
-        self._of_teacher.moved(own)
+        self._of_teacher.moved(whole_pieces(own))
 
     def read_fake_score(self) -> dict[str, Tensor]:
         if not is_main():
@@ -83,14 +85,19 @@ class _WholeNetwork(Installation):
                 "the teacher's weights into it first, recording degrades from there"
             )
 
-    def load_fake_score(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_fake_score(self, tensors: Node) -> None:
         copy_node(whole_pieces(live_tensors(self.fake_score, "fake score")), tensors)
 
     def overwritten(self) -> list[str]:
-        return self._of_teacher.moved(live_tensors(self.teacher, "teacher"))
+        return self._of_teacher.moved(whole_pieces(live_tensors(self.teacher, "teacher")))
+
+    def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode] | None:
+        pieces = whole_pieces(live_tensors(self.teacher, "teacher"))
+        casting = self._casting(node)
+        return lambda tensors, check_stop: stage_node(pieces, tensors, casting, check_stop)
 
     def _copy_into(
-        self, module: nn.Module, node: int, tensors: Mapping[str, Tensor], footing: Footing
+        self, module: nn.Module, node: int, tensors: Node | StagedNode, footing: Footing
     ) -> InstallReport:
         own = live_tensors(module, "teacher")
         cast = [name for name, value in own.items() if value.dtype != self._dtypes.get(name)]
@@ -99,10 +106,10 @@ class _WholeNetwork(Installation):
                 f"the teacher was {self._dtypes[cast[0]]} when DisBack was attached and is "
                 f"{own[cast[0]].dtype} now: cast it before attaching"
             )
-        rounding = self.rounding if node else "nearest"  # the teacher's exact bytes
-        teacher = self.reference.tensors
-        copied = copy_node(whole_pieces(own), tensors, rounding, f"node {node}", teacher, footing)
-        return copied.report()
+        return install_node(whole_pieces(own), tensors, self._casting(node), footing).report()
+
+    def _casting(self, node: int) -> Casting:
+        return Casting.of(node, self.rounding, self.reference.tensors)
 
 
 class InPlace(_WholeNetwork):
@@ -113,7 +120,7 @@ class InPlace(_WholeNetwork):
 
     name = "in-place"
 
-    def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
+    def install(self, node: int, tensors: Node | StagedNode) -> InstallReport:
         return self._copy_into(self.teacher, node, tensors, self._of_teacher)
 
     def forget(self) -> None:
@@ -144,7 +151,7 @@ class SeparateModule(_WholeNetwork):
         self._node_module: nn.Module | None = None
         self._node, self._of_node = 0, Footing()
 
-    def install(self, node: int, tensors: Mapping[str, Tensor]) -> InstallReport:
+    def install(self, node: int, tensors: Node | StagedNode) -> InstallReport:
         if node == 0:
             changed = len(self.reference.tensors) if self._node else 0
             self._node, self._node_module = 0, None  # its memory is free again
@@ -154,6 +161,9 @@ class SeparateModule(_WholeNetwork):
             self._node_module, self._of_node = self._copy_of_teacher(), Footing()
         self._node = node
         return self._copy_into(self._node_module, node, tensors, self._of_node)
+
+    def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode] | None:
+        return super().staging(node) if node else None  # the teacher itself answers then
 
     def _copy_of_teacher(self) -> nn.Module:
         try:

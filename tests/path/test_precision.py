@@ -1,5 +1,7 @@
 """Casting a node to 16 bits: unbiased, deterministic, and reported."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -41,6 +43,36 @@ def test_the_same_seed_rounds_the_same_way_and_another_does_not():
     first = cast(value, torch.bfloat16, "stochastic", "node 1/w")
     assert torch.equal(first, cast(value, torch.bfloat16, "stochastic", "node 1/w"))
     assert not torch.equal(first, cast(value, torch.bfloat16, "stochastic", "node 2/w"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_weight_draws_by_its_place_however_the_tensor_is_cut(dtype):
+    value = torch.randn(600_000, generator=torch.Generator().manual_seed(0))
+    whole = cast(value, dtype, "stochastic", "node 1/w")
+    cuts = (0, 1, 999, 262_143, 262_145, 400_001, 600_000)
+    parts = [
+        cast(value[low:high], dtype, "stochastic", "node 1/w", low)
+        for low, high in itertools.pairwise(cuts)
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_weights_far_apart_draw_for_themselves():
+    value = torch.full((1 << 20,), 1.0 + 2**-8)  # halfway between two bfloat16
+    up = (cast(value, torch.bfloat16, "stochastic", "s") > 1).view(4, -1).float()
+    assert abs(up.mean() - 0.5) < 5 * 0.5 / 1024
+    both = (up[:3] * up[1:]).mean(dim=1)  # of two that are a block of draws apart
+    assert ((both - 0.25).abs() < 5 * 0.43 / 512).all()
+
+
+def test_what_is_not_finite_stays_so_among_weights_that_are_rounded():
+    odd = torch.tensor([-1, 0x7FFFFFFF, 0x7F800001, 0x7F800000], dtype=torch.int32)
+    value = torch.cat([odd.view(torch.float32), torch.full((996,), 1.0 + 2**-8)])
+    rounded = cast(value, torch.bfloat16, "stochastic", "s")
+    assert rounded[:3].isnan().all()
+    assert rounded[3] == float("inf")
+    plain = cast(value[4:], torch.bfloat16, "stochastic", "s", 4)
+    assert torch.equal(rounded[4:], plain)
 
 
 def test_casting_leaves_the_global_random_state_alone():

@@ -23,8 +23,8 @@ def moved(tensors, amount, seed=0):
     }
 
 
-def make_path(folder, host, amounts=(0.01, 0.02, 0.03)):
-    path = DegradationPath.create(folder, tensors_of(host.teacher))
+def make_path(folder, host, amounts=(0.01, 0.02, 0.03), codec="full"):
+    path = DegradationPath.create(folder, tensors_of(host.teacher), codec=codec)
     for step, amount in enumerate(amounts, start=1):
         path.append(moved(tensors_of(host.teacher), amount, step), step=step)
     path.finish()

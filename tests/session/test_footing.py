@@ -7,8 +7,9 @@ from torch import distributed, nn
 from disback_plugin import DisBack, FixedTeacher
 from disback_plugin.errors import PathError, SessionError
 from disback_plugin.path import TeacherReference
-from disback_plugin.real_score.copying import copy_node, whole_pieces
+from disback_plugin.real_score.copying import copy_node
 from disback_plugin.real_score.footing import Footing
+from disback_plugin.real_score.pieces import whole_pieces
 from disback_plugin.testing.ranks import start_ranks
 from tests.session.common import attach, settings
 from tests.toy import ToyHost, network, same, tensors_of
@@ -139,18 +140,18 @@ def test_a_copy_notes_what_it_leaves_and_finds_any_single_bit():
         footing = Footing()
         report = copy_node(whole_pieces(own), node, footing=footing).report()
         assert (report.changed_tensors, report.overwritten) == (1, ())
-        assert footing.moved(own) == []
+        assert footing.moved(whole_pieces(own)) == []
         own["a"].view(torch.uint8)[3, 2] ^= 1
-        assert footing.moved(own) == ["a"]
-        assert footing.moved(own) == []  # told once
+        assert footing.moved(whole_pieces(own)) == ["a"]
+        assert footing.moved(whole_pieces(own)) == []  # told once
         footing.forget()
         own["a"][0, 0] = 5
-        assert footing.moved(own) == []
+        assert footing.moved(whole_pieces(own)) == []
 
 
 def test_a_switch_reads_no_tensor_more_often_than_before(monkeypatch):
     """The check is in the pass that copies: one checksum of what is found, one of what is left."""
-    from disback_plugin.real_score import footing as module
+    from disback_plugin.real_score import copying as module
 
     sums = []
     plain = module.bit_sum

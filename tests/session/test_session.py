@@ -1,6 +1,7 @@
 """A session in a host's loop: stages, the held student, arms, logs."""
 
 import logging
+import threading
 
 import pytest
 import torch
@@ -144,3 +145,19 @@ def test_a_bfloat16_teacher_gets_every_node_and_its_bytes_back(tmp_path, codec):
     assert [switch.node for switch in switches] == [3, 2, 1, 0]
     assert all(switch.changed_tensors > 0 for switch in switches)
     assert same(tensors_of(host.teacher), original)
+
+
+@pytest.mark.parametrize("installation", ["in-place", "separate"])
+def test_a_run_is_the_same_with_and_without_prefetch_and_leaves_no_thread(tmp_path, installation):
+    hosts = []
+    for prefetch in (True, False):
+        host = ToyHost(teacher_dtype=torch.bfloat16)
+        changes = {"installation": installation, "prefetch": prefetch}
+        disback = attach(host, settings(tmp_path / str(prefetch), **changes))
+        turns = host.run(disback, range(9))
+        assert turns[-1].node == 2
+        named = [thread.name for thread in threading.enumerate()]
+        disback.close()
+        assert not any("disback" in thread.name for thread in threading.enumerate()), named
+        hosts.append(host)
+    assert same_roles(*hosts)

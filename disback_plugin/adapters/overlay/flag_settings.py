@@ -48,6 +48,7 @@ def config_from(args: argparse.Namespace, beside: str | None = None) -> DisBackC
         "arm": args.disback_arm,
         "codec": args.disback_codec,
         "rounding": args.disback_rounding,
+        "prefetch": args.disback_prefetch,
         "record": _given(record) or None,
         "schedule": {"name": _schedule_name(args), **fields} if fields or named else None,
         "host": None if beside is None else _of_host(args, beside),

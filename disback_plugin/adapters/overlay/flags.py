@@ -74,6 +74,11 @@ def flags() -> tuple[Flag, ...]:
         Flag("arm", "or a control: warm records only, fixed is off", choices=get_args(Arm)),
         Flag("codec", "how nodes are stored (docs/scaling.md)", choices=get_args(Codec)),
         Flag("rounding", "how nodes are cast for a 16-bit teacher", choices=get_args(Rounding)),
+        Flag(
+            "prefetch",
+            "off: the next node is not read ahead, where host memory for one is short",
+            choices=("on", "off"),
+        ),
     )
 
 

@@ -13,8 +13,9 @@ from torch import nn
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError, SessionError
 from disback_plugin.files import read_tensors, write_tensors
-from disback_plugin.real_score.copying import copy_node, whole_pieces
+from disback_plugin.real_score.copying import copy_node
 from disback_plugin.real_score.lora_layers import adapter_tensors
+from disback_plugin.real_score.pieces import whole_pieces
 
 FOLDER, FILE_NAME = "teacher_lora", "pytorch_lora_weights.safetensors"  # diffusers' own name
 TRAINED = "default"  # diffusers' name for an adapter added without one

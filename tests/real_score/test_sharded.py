@@ -1,0 +1,81 @@
+"""Two gloo processes: what each holds of a node is the whole node's bits, read ahead or not."""
+
+import pytest
+import torch
+from torch import distributed, nn
+
+from disback_plugin import DegradationPath, PathNodeScheduler
+from disback_plugin.path import TeacherReference
+from disback_plugin.real_score import InPlace
+from disback_plugin.schedule import FixedInterval
+from disback_plugin.testing.ranks import start_ranks
+from tests.real_score.test_installation import make_path
+from tests.toy import ToyHost, network, same, tensors_of
+
+
+class Guidance(nn.Module):
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.teacher, self.fake_score = network(1).to(dtype), network(1)
+
+
+def join(number, folder):
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    distributed.init_process_group("gloo", init_method=store, rank=number, world_size=2)
+
+
+def leave():
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def expected_walk(path, dtype):
+    """Of one process, whole and without prefetch: per step the switch and the tensors."""
+    host = ToyHost(teacher_dtype=dtype)
+    reference = TeacherReference.of(tensors_of(network(1)))
+    installation = InPlace(host.teacher, host.fake_score, "stochastic", reference)
+    strategy = PathNodeScheduler(installation, path, FixedInterval(interval=1), prefetch=False)
+    return [(strategy.begin_step(step), tensors_of(host.teacher)) for step in range(3)]
+
+
+def walk_fsdp(number, folder):
+    join(number, folder)
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    from disback_plugin.real_score.sharded import ShardedInPlace
+
+    reference = TeacherReference.of(tensors_of(network(1)))
+    path, seen = DegradationPath.open(f"{folder}/path", reference), {}
+    for dtype in (torch.float32, torch.bfloat16):
+        expected = torch.load(f"{folder}/{dtype}.pt", weights_only=False)
+        for prefetch in (False, True):
+            halves = Guidance(dtype).eval()
+            root = FullyShardedDataParallel(
+                halves, device_id=torch.device("cpu"), ignored_modules=[halves.fake_score]
+            )
+            installation = ShardedInPlace(root, "teacher", "fake_score", "stochastic", reference)
+            schedule = FixedInterval(interval=1)
+            strategy = PathNodeScheduler(installation, path, schedule, prefetch=prefetch)
+            for step, (switch, tensors) in enumerate(expected):
+                found = strategy.begin_step(step)
+                assert found.changed_tensors == switch.changed_tensors
+                assert found == seen.setdefault((dtype, step), found)  # prefetch on as off
+                with FullyShardedDataParallel.summon_full_params(root, writeback=False):
+                    assert same(tensors_of(root.teacher), tensors), (dtype, prefetch, step)
+            strategy.close()
+    leave()
+
+
+def record(folder):
+    """A path, and what one process sees on the way back."""
+    path = make_path(folder / "path", ToyHost())
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.save(expected_walk(path, dtype), folder / f"{dtype}.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_fsdp_ranks_hold_the_nodes_bits(tmp_path):
+    record(tmp_path)
+    start_ranks(walk_fsdp, (str(tmp_path),))
