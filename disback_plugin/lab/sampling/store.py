@@ -19,8 +19,7 @@ from disback_plugin.reading import told
 
 log = logging.getLogger("disback")
 
-# zlib's fastest: an eighth larger than its usual level, in a third of the time
-COMPRESSION = 1
+COMPRESSION = 1  # zlib's fastest: the pixels are the same
 MAX_WORKERS = 8
 IN_FLIGHT = 512  # images that wait to be written, at most
 Array = np.ndarray[Any, np.dtype[np.uint8]]
