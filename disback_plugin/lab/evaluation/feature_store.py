@@ -7,6 +7,7 @@ from a store are the same to the last bit.
 
 import hashlib
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -26,7 +27,8 @@ from disback_plugin.lab.evaluation.samples import Images
 logger = logging.getLogger("disback")
 
 BLOCK, SHARD = 50, 500
-AHEAD, NUM_READERS = 3, 8  # blocks read while the network works; threads that read
+AHEAD = 3  # blocks read while the network works
+NUM_READERS = min(16, os.cpu_count() or 1)
 IDENTITY, PIXELS = "identity", "pixels"
 
 
@@ -110,7 +112,8 @@ def fill(
             pixels = hashlib.sha256()
             for block, raw in _blocks(images, rows, prepare, readers):
                 for image in raw:
-                    pixels.update(repr(image.shape).encode() + image.tobytes())
+                    pixels.update(repr(image.shape).encode())
+                    pixels.update(np.ascontiguousarray(image))
                 answer = network.features(torch.from_numpy(block).to(device), store.layers)
                 for name in store.layers:
                     found[name].append(answer[name].cpu())

@@ -21,9 +21,8 @@ def preparing(pixels: Pixels) -> Prepare:
         if pixels.crop is not None:
             assert pixels.size is not None
             image = (_square if pixels.crop == "square" else _patch)(image, pixels.size)
-        if resize is None:
-            return np.ascontiguousarray(image)
-        return np.ascontiguousarray(resize(image.transpose(1, 2, 0)).transpose(2, 0, 1))
+        # views: whoever puts a batch together copies them once
+        return image if resize is None else resize(image.transpose(1, 2, 0)).transpose(2, 0, 1)
 
     return prepare
 
