@@ -7,21 +7,58 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from disback_plugin.cli import inspect, path
+from disback_plugin.cli import evaluate, export, inspect, path, sample, tables
 from disback_plugin.errors import RunError
 
 if TYPE_CHECKING:
     from disback_plugin.lab.config.experiment import ExperimentConfig
 
-# Commands that follow on a smoke run, each with the module that has it; all must end with 0.
-# {out}: the experiment's folder, {run}: that of its run, {work}: a folder for what they write.
-FOLLOW_UPS: tuple[tuple[ModuleType, str], ...] = (
-    (path, "path verify {run}/path"),
-    (inspect, "inspect run:{out}"),
+# Commands that follow on a smoke run; all must end with 0. {out}: the experiment's folder, {run}:
+# its run's, {standins}: what stands in for files, {work}: a folder for what they write.
+CHECKS = ("path verify {run}/path", "inspect run:{out}")
+# of students that make images; the numbers are distances of pixels to the student's own samples
+IMAGES = (
+    "sample run:{run} --seeds 8-15 --out {work}/other{prompts}",
+    "sample run:{run} --seeds 0-7 --out {work}/samples{prompts}",
+    "eval {work}/other{measured} --make-reference {work}/other.safetensors",
+    "eval {work}/samples{measured} --reference {work}/other.safetensors{cell}",
+    "export run:{run} --as {form} --out {work}/export",
+    "tables --results {work} --smoke --out {work}/tables",
 )
+_MODULES = {"path": path, "inspect": inspect, "sample": sample, "eval": evaluate} | {
+    "export": export,
+    "tables": tables,
+}
+_CELLS = {"sdxl-one_step": "sdxl/coco", "lcm_lora-lcm_lora": "lcm/coco"}  # named otherwise
+
+
+def follow_ups(config: "ExperimentConfig") -> list[str]:
+    """What a user does with a run of `config`, as command lines with places to fill."""
+    from disback_plugin.lab.tables.cells import CELLS
+
+    kind = config.problem.kind
+    if kind == "gaussians":
+        return [*CHECKS]
+    cell = CELLS.get(_CELLS.get(config.name, config.name.replace("-", "/", 1)))
+    places = {
+        "prompts": " --prompts {standins}/prompts.txt" if kind == "prompts" else "",
+        "measured": f" --protocol {cell.protocol if cell else 'edm'} --features pixels "
+        "--numbers fid --smoke",
+        "cell": f" --cell {cell.name}" if cell else "",
+        "form": _form(config),
+    }
+    kept = {name: f"{{{name}}}" for name in ("run", "work", "out", "standins")}
+    return [*CHECKS, *(line.format(**places, **kept) for line in IMAGES)]
+
+
+def _form(config: "ExperimentConfig") -> str:
+    """In which the student is exported."""
+    kind = (config.teacher.checkpoint or "").partition(":")[0]
+    if config.problem.kind == "prompts":
+        return "bin"
+    return "diffusers" if kind in ("diffusers", "cm") else "safetensors"
 
 
 def smoke(config: "ExperimentConfig", folder: Path | None) -> int:
@@ -33,12 +70,13 @@ def smoke(config: "ExperimentConfig", folder: Path | None) -> int:
         done = run_small(config, where)
         work = where / "work"
         work.mkdir()
-        for module, words in FOLLOW_UPS:
-            given = [word.format(out=done.out, run=done.run, work=work) for word in words.split()]
-            _follow_up(module, given)
+        places = {"out": done.out, "run": done.run, "standins": where / "standins", "work": work}
+        commands = follow_ups(config)
+        for line in commands:
+            _follow_up([word.format(**places) for word in line.split()])
     print(
         f"{config.name}: {done.num_nodes} nodes recorded and walked back, stopped after step "
-        f"{done.stopped_at} and resumed to the same bits, {len(FOLLOW_UPS)} commands on the run; "
+        f"{done.stopped_at} and resumed to the same bits, {len(commands)} commands on the run; "
         f"{time.perf_counter() - started:.0f} s"
     )
     print("random weights in the real formats: no number of this run means anything")
@@ -57,7 +95,8 @@ def _kept_or_temporary(folder: Path | None) -> Iterator[Path]:
     yield folder.absolute()
 
 
-def _follow_up(module: ModuleType, words: list[str]) -> None:
+def _follow_up(words: list[str]) -> None:
+    module = _MODULES[words[0]]
     parser = argparse.ArgumentParser(prog="disback")
     module.add_parser(parser.add_subparsers(required=True))
     args = parser.parse_args(words)

@@ -149,7 +149,7 @@ def _seeds(
 ) -> np.ndarray:
     """What is said, else the numbers that are the files' names, else 0, 1, ..."""
     if said is not None and "seeds" in said:
-        with damage_of(path, DataError, AGAIN):
+        with damage_of(path / SAMPLES, DataError, AGAIN):
             seeds = np.arange(int(said["seeds"]["first"]), int(said["seeds"]["last"]) + 1)
         if len(seeds) != num:
             raise DataError(
