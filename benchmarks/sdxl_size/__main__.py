@@ -2,7 +2,7 @@
 
     python -m benchmarks.sdxl_size                      the CPU sizes, 15 M to 313 M, ranks 1, 2, 4
     python -m benchmarks.sdxl_size --size sdxl --device cuda --repeats 2 --teacher bfloat16
-    python -m benchmarks.sdxl_size --size tiny --out /tmp/out
+    python -m benchmarks.sdxl_size --size tiny --out out/sizes
 
 Each case is a process of its own, and what is compared takes turns in it. Writes results.json,
 results.md (the table of limits comes first) and scaling.svg; exit code 1 if a limit is broken.

@@ -37,7 +37,6 @@ NETWORKS: dict[str, tuple[str, list[str]]] = {
     "mlp": ("gaussians/near.yaml", []),
     "eps-mlp": ("digits/ddpm.yaml", []),
     "unet-16": ("digits/edm.yaml", SHORT),
-    "unet-32": ("digits/edm.yaml", ["teacher.network.channels=32", *SHORT]),
     "song-unet": ("digits/edm.yaml", [f"teacher.network={SONG}", *SHORT]),
 }
 RATES = (5e-7, 1e-5, 1e-4)
