@@ -25,7 +25,7 @@ from disback_plugin.lab.evaluation.statistics import fit_stream
 def make_reference(images: Images, request: Request, place: Workplace, file: Path) -> None:
     """Measure real images as the protocol measures samples, and write what it compares with.
 
-    All layers that the network gives are kept. Raises DataError where the protocol wants another
+    All layers that the network gives are kept, patches where their number is wanted. Raises DataError where the protocol wants another
     number of real images, unless this is a smoke test.
     """
     protocol, network = request.protocol, request.network
@@ -37,7 +37,8 @@ def make_reference(images: Images, request: Request, place: Workplace, file: Pat
         )
     store = place.measure("real", images, protocol.pixels, network, network.layers)
     fits = {layer: fit_stream(store.pieces(layer), place.device)[0] for layer in network.layers}
-    if protocol.patch is not None:
+    wanted = request.numbers or protocol.numbers
+    if protocol.patch is not None and "patch FID" in wanted:
         patches = place.measure("patches", images, protocol.patch, network, (POOL,))
         fits[PATCH] = fit_stream(patches.pieces(POOL), place.device)[0]
     kept = min(len(images), KEPT_FEATURES)

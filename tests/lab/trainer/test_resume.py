@@ -30,12 +30,17 @@ def _in_step(step: int) -> Callable[[], None]:
     """Killed within a training step, after the fake score's update, before end_step."""
 
     def install() -> None:
-        original = Distillation._update_fake_score
+        train_step, original, now = Distillation.train_step, Distillation._update_fake_score, [-1]
 
-        def patched(self: Distillation, at: int, *arguments: Any) -> Any:
-            result = original(self, at, *arguments)
-            return _kill_self() if at == step else result
+        def noted(self: Distillation, at: int) -> Any:
+            now[0] = at
+            return train_step(self, at)
 
+        def patched(self: Distillation, *arguments: Any) -> Any:
+            result = original(self, *arguments)
+            return _kill_self() if now[0] == step else result
+
+        Distillation.train_step = noted  # type: ignore[method-assign]
         Distillation._update_fake_score = patched  # type: ignore[method-assign]
 
     return install
