@@ -72,8 +72,14 @@ class Ahead:
         self._running.task, self._running.thread = task, thread
         thread.start()
 
-    def check(self) -> None:
-        """Raise what went wrong so far."""
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong so far."""
+        task = self._running.task
+        return task is not None and task.error is not None
+
+    def take_error(self) -> None:
+        """Raise what went wrong, once."""
         task = self._running.task
         if task is not None and task.error is not None:
             self.stop()
@@ -86,7 +92,7 @@ class Ahead:
             self.stop()
             return None
         thread.join()
-        self.check()
+        self.take_error()
         self.stop()
         return task.result
 

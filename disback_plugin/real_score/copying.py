@@ -23,8 +23,8 @@ from disback_plugin.tensors import bit_sum, misfit, same_bits
 
 Node = Mapping[str, Tensor] | StoredNode
 Read = Callable[[int, int, torch.device], Tensor]
-OF = 1 << 18  # values of a tensor, the first MEASURED of which count in a report's figures
-MEASURED = OF // 32
+OF = 1 << 20  # values of a tensor, the first MEASURED of which count in a report's figures
+MEASURED = 1 << 13
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,8 @@ class PathNodeScheduler(RealScore):
 
     def begin_step(self, step: int) -> Switch | None:
         """As the base; SessionError where the whole path was walked and the host used no node."""
-        if (
-            self._ahead is not None and is_alone()
-        ):  # one rank's error would leave the others waiting
-            self._ahead.check()
+        if self._ahead is not None and self._ahead.failed and is_alone():
+            self._ahead.take_error()  # one rank's alone would leave the others waiting
         switch = super().begin_step(step)
         if switch is not None and switch.node == 0 and self._num_switches == len(self.path):
             self._check_used()
