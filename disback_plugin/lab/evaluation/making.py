@@ -25,8 +25,8 @@ from disback_plugin.lab.evaluation.statistics import fit_stream
 def make_reference(images: Images, request: Request, place: Workplace, file: Path) -> None:
     """Measure real images as the protocol measures samples, and write what it compares with.
 
-    All layers that the network gives are kept, patches where their number is wanted. Raises DataError where the protocol wants another
-    number of real images, unless this is a smoke test.
+    All layers that the network gives are kept, patches where their number is wanted. Raises
+    DataError where the protocol wants another number of real images, unless in a smoke test.
     """
     protocol, network = request.protocol, request.network
     due = protocol.num_real
