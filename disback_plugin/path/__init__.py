@@ -7,12 +7,12 @@ from disback_plugin.lazy_names import lazy_names
 if TYPE_CHECKING:
     from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
     from disback_plugin.path.degradation_path import DegradationPath
+    from disback_plugin.path.figures import measure_precision
     from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
     from disback_plugin.path.precision import (
         NodePrecision,
         cast,
         is_measured,
-        measure_precision,
         reals,
         relative,
         square_sum,
@@ -44,12 +44,13 @@ _HOMES = {
     **dict.fromkeys(("Manifest", "NodeEntry", "TeacherEntry"), "manifest"),
     **dict.fromkeys(
         (
-            *("NodePrecision", "cast", "is_measured", "measure_precision", "reals", "relative"),
+            *("NodePrecision", "cast", "is_measured", "reals", "relative"),
             *("square_sum", "without_constants"),
         ),
         "precision",
     ),
     "DegradationPath": "degradation_path",
     "TeacherReference": "reference",
+    "measure_precision": "figures",
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

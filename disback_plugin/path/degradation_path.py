@@ -1,7 +1,6 @@
 """`DegradationPath`: the nodes between a teacher and its initial student, on disk (Sec. 4.2)."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from disback_plugin.distributed import same_on_every
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.path import inspection
 from disback_plugin.path.codecs import NodeCodec, get_codec
+from disback_plugin.path.encoding import UNTRAINED, PrecisionOf, refuse_untrained, write_node
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -23,15 +23,10 @@ from disback_plugin.path.manifest import (
     read_manifest,
     write_manifest,
 )
-from disback_plugin.path.precision import NodePrecision, measure_precision
+from disback_plugin.path.node_file import write_whole, writing
 from disback_plugin.path.reference import TeacherReference, check_tensors
 from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.tensors import describe_difference
-
-UNTRAINED = (
-    "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
-    "the first node later), steps count parts of an accumulated update, a GradScaler skipped one"
-)
 
 
 class DegradationPath:
@@ -67,9 +62,7 @@ class DegradationPath:
             teacher = TeacherReference.of(teacher)
         folder.mkdir(parents=True, exist_ok=True)
         inspection.clear_empty(folder)
-        digest = None
-        if keep_teacher:
-            _, digest = files.write_tensors(folder / TEACHER_FILE, teacher.tensors)
+        kept = write_whole(folder / TEACHER_FILE, teacher.tensors) if keep_teacher else None
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             method=method,
@@ -80,8 +73,9 @@ class DegradationPath:
             teacher=TeacherEntry(
                 fingerprint=teacher.fingerprint,
                 hashes=teacher.hashes,
-                file=TEACHER_FILE if keep_teacher else None,
-                sha256=digest,
+                file=TEACHER_FILE if kept else None,
+                sha256=kept and kept.sha256,
+                header=kept and kept.header,
             ),
             nodes=(),
         )
@@ -100,8 +94,6 @@ class DegradationPath:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        if teacher is None:
-            teacher = inspection.read_teacher(folder, manifest)
         if teacher is not None and not isinstance(teacher, TeacherReference):
             teacher = TeacherReference.of(teacher)
         path = cls(folder, manifest, teacher)
@@ -192,13 +184,13 @@ class DegradationPath:
         self,
         tensors: Mapping[str, Tensor],
         step: int,
-        precision_of: Callable[[dict[str, Tensor]], NodePrecision] | None = None,
+        precision_of: PrecisionOf | None = None,
     ) -> NodeEntry:
         """Keep `tensors` as the next node, after `step` recording steps.
 
         Refuses names or shapes other than the teacher's, a step that does not rise, and a node
         equal to the one before it or to the teacher (then the fake score is not being trained).
-        `precision_of` replaces `measure_precision` where weights are compared otherwise (LoRA).
+        `precision_of` measures it where weights are compared otherwise (LoRA).
         """
         if self.complete:
             raise PathError(f"{self.folder} is complete: its recording has ended")
@@ -210,22 +202,15 @@ class DegradationPath:
             raise PathError(
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
-        codec = self._codec()
-        stored = codec.encode(tensors, teacher)
-        decoded = codec.decode(stored, teacher)
-        precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
         name = f"node_{index:04d}.safetensors"
-        if not math.isfinite(precision.distance):
-            raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
-        if precision.distance == 0.0:
-            raise PathError(f"{name} equals the teacher: {UNTRAINED}")
-        size, digest = files.write_tensors(self.folder / name, stored)
-        if self.nodes and digest == self.nodes[-1].sha256:
-            (self.folder / name).unlink()
-            raise PathError(f"{name} equals node {index - 1}: {UNTRAINED}")
-        entry = NodeEntry(
-            index=index, step=step, file=name, bytes=size, sha256=digest, **vars(precision)
-        )
+        with writing(self.folder / name, tensors) as writer:
+            precision = write_node(writer, tensors, teacher, self._codec(), precision_of)
+            refuse_untrained(name, precision)
+            seal = writer.finish()
+            if self.nodes and seal.sha256 == self.nodes[-1].sha256:
+                raise PathError(f"{name} equals node {index - 1}: {UNTRAINED}")
+        found = {**seal._asdict(), **vars(precision)}
+        entry = NodeEntry(index=index, step=step, file=name, **found)
         self._replace(nodes=(*self.nodes, entry))
         return entry
 
@@ -284,14 +269,18 @@ class DegradationPath:
 
     def _replace(self, **changes: Any) -> None:
         self._check_own()
+        changes["format_version"] = FORMAT_VERSION
         manifest = self.manifest.model_copy(update=changes)
         write_manifest(self.folder, manifest)
         self.manifest = manifest
 
     def _teacher_tensors(self, needed_for: str) -> dict[str, Tensor]:
         if self._teacher is None:
-            raise PathError(
-                f"{needed_for} of {self.folder} needs the teacher's tensors: open the path with "
-                "teacher=module.state_dict()"
-            )
+            kept = inspection.read_teacher(self.folder, self.manifest)
+            if kept is None:
+                raise PathError(
+                    f"{needed_for} of {self.folder} needs the teacher's tensors: open the path "
+                    "with teacher=module.state_dict()"
+                )
+            self._teacher = TeacherReference(kept, self.manifest.teacher.hashes)
         return self._teacher.tensors

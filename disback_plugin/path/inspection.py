@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from disback_plugin.errors import PathError, count
-from disback_plugin.files import leftover_temps, read_tensors, remove
+from disback_plugin.files import leftover_temps, remove
 from disback_plugin.path.manifest import FILE_NAME, Manifest, NodeEntry, read_manifest
 from disback_plugin.reading import require_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from disback_plugin.path.node_file import NodeFile
 
 
 def holds_path(folder: Path) -> bool:
@@ -29,22 +31,35 @@ def clear_empty(folder: Path) -> None:
         remove(folder / FILE_NAME)
 
 
-def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, Tensor]":
-    """The stored tensors of a node, with exactly the names and shapes of the manifest's table."""
+def open_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "NodeFile":
+    """A node's file, with exactly the names and shapes of the manifest's table."""
     from disback_plugin.tensors import misfit
 
-    file = folder / entry.file
-    stored = _read(file, entry.sha256, entry.bytes)
+    node = _open(folder / entry.file, entry.bytes, entry.header, entry.sha256)
     due = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    if problem := misfit(due, stored):
-        raise PathError(f"{file} does not fit the manifest: {problem}")
-    return stored
+    if problem := misfit(due, node.mapped):
+        raise PathError(f"{node.file} does not fit the manifest: {problem}")
+    return node
+
+
+def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, Tensor]":
+    """The stored tensors of a node, all of them verified."""
+    node = open_node(folder, manifest, entry)
+    return {name: node.read(name) for name in node.mapped}
+
+
+def open_teacher(folder: Path, manifest: Manifest) -> "NodeFile | None":
+    """The teacher's tensors where they are kept in the folder, else None."""
+    kept = manifest.teacher
+    if kept.file is None or kept.sha256 is None:
+        return None
+    return _open(folder / kept.file, None, kept.header, kept.sha256)
 
 
 def read_teacher(folder: Path, manifest: Manifest) -> "dict[str, Tensor] | None":
-    """The teacher's tensors where they are kept in the folder, else None."""
-    teacher = manifest.teacher
-    return _read(folder / teacher.file, teacher.sha256) if teacher.file else None
+    """The same, all of them verified."""
+    kept = open_teacher(folder, manifest)
+    return None if kept is None else {name: kept.read(name) for name in kept.mapped}
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
@@ -52,7 +67,7 @@ def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
     wrong = {}
     for entry in manifest.nodes:
         try:
-            _check_size(folder / entry.file, entry.bytes)
+            require_size(folder / entry.file, entry.bytes)
         except PathError as error:
             wrong[entry.index] = str(error)
     return wrong
@@ -92,12 +107,15 @@ def torn_last_node(folder: Path, manifest: Manifest) -> str | None:
     return damaged[first]
 
 
-def _read(file: Path, digest: str | None, size: int | None = None) -> "dict[str, Tensor]":
-    _check_size(file, size)
-    return read_tensors(file, digest=digest)[0]
+def _open(file: Path, size: int | None, header: int | None, sha256: str) -> "NodeFile":
+    from disback_plugin.path.node_file import NodeFile
+
+    require_size(file, size)
+    return NodeFile(file, header, sha256)
 
 
-def _check_size(file: Path, size: int | None) -> None:
+def require_size(file: Path, size: int | None) -> None:
+    """Raise PathError unless the file is there, in that many bytes."""
     if not os.path.lexists(file):
         raise PathError(f"{file} is missing, though the manifest lists it")
     require_regular(file, PathError)
