@@ -114,7 +114,8 @@ class DisBackConfig(StrictModel):
     codec: how nodes are stored: `full`, or `delta` (bfloat16 difference to the teacher, half size).
     rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16.
     installation: how a node becomes the real score; None leaves it to the adapter.
-    keep_teacher: also write the teacher's own tensors into the path's folder.
+    keep_teacher: write the teacher's own tensors into the path's folder too, as large as a node of
+        codec `full`. All ranks of a machine then share them; without, each holds a copy.
     """
 
     path: Path | None = None
@@ -124,7 +125,7 @@ class DisBackConfig(StrictModel):
     codec: Codec = "full"
     rounding: Rounding = "stochastic"
     installation: InstallationKind | None = None
-    keep_teacher: bool = False
+    keep_teacher: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> "DisBackConfig":

@@ -87,6 +87,7 @@ class Recorder:
             path = DegradationPath(folder, manifest, reference)
             on_every(path.check_teacher, "comparing teachers")
             self._see(path, manifest.digest())
+            path.share_teacher()
         return path
 
     def resume(self, path: DegradationPath, num_done: int) -> None:

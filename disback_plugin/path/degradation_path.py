@@ -90,7 +90,7 @@ class DegradationPath:
     ) -> "DegradationPath":
         """Open a path; with `teacher`, check that the path is that teacher's.
 
-        Without it (and without a kept copy), nodes stored as `delta` cannot be decoded.
+        Without it (and without a kept copy), only nodes stored whole can be read.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -98,6 +98,7 @@ class DegradationPath:
             teacher = TeacherReference.of(teacher)
         path = cls(folder, manifest, teacher)
         path.check_teacher()
+        path.share_teacher()
         return path
 
     def check_teacher(self) -> None:
@@ -110,6 +111,14 @@ class DegradationPath:
                 "teacher, or record a new path (if the host loaded a checkpoint before DisBack was "
                 "attached, its teacher may hold a node: attach first)"
             )
+
+    def share_teacher(self) -> None:
+        """Hold the teacher as the folder's file, mapped, not as a copy of this process's own.
+
+        Where the folder keeps none, or a damaged one, the copy stays: 4 bytes a parameter a rank.
+        """
+        if self._teacher is not None:
+            inspection.share_teacher(self.folder, self.manifest, self._teacher)
 
     def refresh(self) -> None:
         """Read the manifest again, to see what a writer has added meanwhile."""
@@ -231,7 +240,7 @@ class DegradationPath:
             files.remove(self.folder / entry.file)
 
     def repair(self) -> list[str]:
-        """Drop what a crash can leave: temp files, unlisted nodes, a torn last node.
+        """Drop what a crash can leave: temp files, unlisted nodes, a torn last node or teacher.
 
         Returns what was dropped. Damage to any other node is an error: the path must be recorded
         again from there (`truncate`). Refused while another process writes the path.
@@ -244,6 +253,11 @@ class DegradationPath:
             if torn is not None:
                 self.truncate(len(self) - 1)
                 dropped.append(torn)
+            if problem := inspection.teacher_problem(self.folder, self.manifest):
+                files.remove(self.folder / TEACHER_FILE)
+                kept = {"file": None, "sha256": None, "header": None}
+                self._replace(teacher=self.manifest.teacher.model_copy(update=kept))
+                dropped.append(problem)
         finally:
             lock.release()
         return dropped

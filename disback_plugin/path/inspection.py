@@ -1,5 +1,6 @@
 """A path's files against its manifest: read with every check, searched for damage, cleaned up."""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from disback_plugin.path.node_file import NodeFile
+    from disback_plugin.path.reference import TeacherReference
+
+logger = logging.getLogger("disback")
 
 
 def holds_path(folder: Path) -> bool:
@@ -62,6 +66,30 @@ def read_teacher(folder: Path, manifest: Manifest) -> "dict[str, Tensor] | None"
     return None if kept is None else {name: kept.read(name) for name in kept.mapped}
 
 
+def share_teacher(folder: Path, manifest: Manifest, teacher: "TeacherReference") -> None:
+    """See `DegradationPath.share_teacher`."""
+    kept = manifest.teacher.file
+    if kept is None:
+        logger.info("%s keeps no teacher: each rank holds a copy of its own", folder)
+        return
+    try:
+        found = open_teacher(folder, manifest)
+        seen = "" if found and teacher.share(found.mapped) else f"{folder / kept} is damaged"
+    except PathError as error:
+        seen = str(error)
+    if seen:
+        logger.warning("%s; each rank holds a copy of its own", seen)
+
+
+def teacher_problem(folder: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the kept teacher; None where it is whole, or none is kept."""
+    try:
+        read_teacher(folder, manifest)
+    except PathError as error:
+        return str(error)
+    return None
+
+
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
     """See `DegradationPath.wrong_sizes`."""
     wrong = {}
@@ -76,10 +104,8 @@ def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
 def find_problems(folder: Path, manifest: Manifest) -> list[str]:
     """Damaged or missing files and leftovers of a killed writer, one sentence each."""
     problems = list(_damaged_nodes(folder, manifest).values())
-    try:
-        read_teacher(folder, manifest)
-    except PathError as error:
-        problems.append(str(error))
+    if problem := teacher_problem(folder, manifest):
+        problems.append(problem)
     return problems + [_left(str(file)) for file in _strays(folder, manifest)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from disback_plugin.errors import PathError
-from disback_plugin.tensors import misfit, snapshot, tensor_hash, weights
+from disback_plugin.tensors import misfit, same_bits, snapshot, tensor_hash, weights
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class TeacherReference:
     """Node 0 of a path.
 
     tensors: what every node has too: same names, same shapes (CPU). A `delta` is relative to them.
+        Private copies, until `share` finds the same in a file.
     hashes: per tensor of the teacher; of its base weights where nodes are LoRA states.
     """
 
@@ -29,6 +30,18 @@ class TeacherReference:
         own = snapshot(weights(tensors))
         hashed = own if identity is None else identity
         return cls(own, {name: tensor_hash(value) for name, value in hashed.items()})
+
+    def share(self, mapped: Mapping[str, Tensor]) -> bool:
+        """Give up the copies for `mapped`, which is the same bit for bit; False where it is not.
+
+        A mapped file is in memory once a machine, however many ranks look at it.
+        """
+        if mapped.keys() != self.tensors.keys():
+            return False
+        if not all(same_bits(value, mapped[name]) for name, value in self.tensors.items()):
+            return False
+        self.tensors.update(mapped)
+        return True
 
     @property
     def fingerprint(self) -> str:
