@@ -10,6 +10,7 @@ from disback_plugin import files
 from disback_plugin.distributed import same_on_every
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.path import inspection
+from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import NodeCodec, get_codec
 from disback_plugin.path.encoding import UNTRAINED, PrecisionOf, refuse_untrained, write_node
 from disback_plugin.path.manifest import (
@@ -18,14 +19,13 @@ from disback_plugin.path.manifest import (
     TEACHER_FILE,
     Manifest,
     NodeEntry,
-    TeacherEntry,
     TensorRow,
     read_manifest,
     write_manifest,
 )
 from disback_plugin.path.node_file import write_whole, writing
 from disback_plugin.path.reference import TeacherReference, check_tensors
-from disback_plugin.path.writer_lock import WriterLock
+from disback_plugin.path.writer_lock import WriterLock, wait_for_writer
 from disback_plugin.tensors import describe_difference
 
 
@@ -70,13 +70,7 @@ class DegradationPath:
             complete=False,
             recording=dict(recording or {}),
             tensors={name: TensorRow(**row) for name, row in teacher.table().items()},
-            teacher=TeacherEntry(
-                fingerprint=teacher.fingerprint,
-                hashes=teacher.hashes,
-                file=TEACHER_FILE if kept else None,
-                sha256=kept and kept.sha256,
-                header=kept and kept.header,
-            ),
+            teacher=teacher.entry(kept),
             nodes=(),
         )
         if (folder / FILE_NAME).exists():
@@ -93,6 +87,7 @@ class DegradationPath:
         Without it (and without a kept copy), only nodes stored whole can be read.
         """
         folder = Path(folder)
+        wait_for_writer(folder)
         manifest = read_manifest(folder)
         if teacher is not None and not isinstance(teacher, TeacherReference):
             teacher = TeacherReference.of(teacher)
@@ -194,16 +189,18 @@ class DegradationPath:
         tensors: Mapping[str, Tensor],
         step: int,
         precision_of: PrecisionOf | None = None,
+        check_stop: CheckStop = lambda: None,
     ) -> NodeEntry:
         """Keep `tensors` as the next node, after `step` recording steps.
 
         Refuses names or shapes other than the teacher's, a step that does not rise, and a node
         equal to the one before it or to the teacher (then the fake score is not being trained).
-        `precision_of` measures it where weights are compared otherwise (LoRA).
+        `precision_of` measures it where weights are compared otherwise (LoRA); what `check_stop`
+        raises, between two tensors, ends it.
         """
         if self.complete:
             raise PathError(f"{self.folder} is complete: its recording has ended")
-        self._check_own()
+        self.check_own()
         index, teacher = len(self) + 1, self._teacher_tensors("a new node")
         check_tensors(teacher, tensors, f"node {index} of {self.folder}")
         if self.nodes and step <= self.nodes[-1].step:
@@ -213,7 +210,8 @@ class DegradationPath:
             )
         name = f"node_{index:04d}.safetensors"
         with writing(self.folder / name, tensors) as writer:
-            precision = write_node(writer, tensors, teacher, self._codec(), precision_of)
+            codec = self._codec()
+            precision = write_node(writer, tensors, teacher, codec, precision_of, check_stop)
             refuse_untrained(name, precision)
             seal = writer.finish()
             if self.nodes and seal.sha256 == self.nodes[-1].sha256:
@@ -267,7 +265,7 @@ class DegradationPath:
         return inspection.remove_strays(self.folder, self.manifest)
 
     # -- helpers --------------------------------------------------------------------------------
-    def _check_own(self) -> None:
+    def check_own(self) -> None:
         """Raise PathError where somebody else has written since: nothing of it is replaced."""
         if read_manifest(self.folder) != self.manifest:
             raise PathError(
@@ -282,7 +280,7 @@ class DegradationPath:
             raise PathError(f"{self.folder / FILE_NAME}: {error}") from None
 
     def _replace(self, **changes: Any) -> None:
-        self._check_own()
+        self.check_own()
         changes["format_version"] = FORMAT_VERSION
         manifest = self.manifest.model_copy(update=changes)
         write_manifest(self.folder, manifest)

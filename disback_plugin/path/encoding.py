@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from disback_plugin.errors import PathError
+from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import NodeCodec
 from disback_plugin.path.figures import Figures
 from disback_plugin.path.node_file import NodeWriter, file_order
@@ -24,6 +25,7 @@ def write_node(
     teacher: Mapping[str, Tensor],
     codec: NodeCodec,
     precision_of: PrecisionOf | None = None,
+    check_stop: CheckStop = lambda: None,
 ) -> NodePrecision:
     """Write `node` as `codec` stores it; how far from `teacher` is what comes back from that.
 
@@ -32,6 +34,7 @@ def write_node(
     """
     figures, kept = Figures(), dict[str, Tensor]()
     for name in file_order(node):
+        check_stop()
         base = {name: teacher[name]}
         stored = codec.encode({name: node[name].detach().cpu()}, base)
         writer.add(name, stored[name])

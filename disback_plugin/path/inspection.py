@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from disback_plugin.errors import PathError, count
 from disback_plugin.files import leftover_temps, remove
 from disback_plugin.path.manifest import FILE_NAME, Manifest, NodeEntry, read_manifest
+from disback_plugin.path.writer_lock import wait_for_writer
 from disback_plugin.reading import require_regular
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ logger = logging.getLogger("disback")
 
 def holds_path(folder: Path) -> bool:
     """Whether a path with a node lies there; one without holds nothing. PathError if damaged."""
+    wait_for_writer(folder)
     return os.path.lexists(folder / FILE_NAME) and bool(read_manifest(folder).nodes)
 
 

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from disback_plugin import files
 from disback_plugin.errors import PathError
+from disback_plugin.path.behind import Helper
 from disback_plugin.tensors import raw_bytes
 
 CHUNK = 1 << 16  # bytes of a tensor under one digest; a tensor's first chunk begins with it
@@ -40,11 +40,10 @@ class Seal(NamedTuple):
 class NodeWriter:
     """Writes tensor after tensor and hashes each meanwhile, both behind the caller."""
 
-    def __init__(self, stream: IO[bytes], pool: ThreadPoolExecutor, room: int) -> None:
-        self._stream, self._pool, self._room = stream, pool, room
+    def __init__(self, stream: IO[bytes], helpers: tuple[Helper, Helper], room: int) -> None:
+        self._stream, self._helpers, self._room = stream, helpers, room
         self._rows: dict[str, dict[str, Any]] = {}
         self._digests = bytearray()
-        self._jobs: list[Future[Any]] = []
         self._end = 0
         stream.seek(room)
 
@@ -58,8 +57,10 @@ class NodeWriter:
             "shape": list(value.shape),
             "data_offsets": [begin, self._end],
         }
-        work = (self._stream.write, self._hash)
-        self._jobs = [self._pool.submit(each, data) for each in work] if data else []
+        if data:
+            writer, hasher = self._helpers
+            writer.give(lambda: self._stream.write(data))
+            hasher.give(lambda: self._hash(data))
 
     def finish(self) -> Seal:
         """Write the header, into the room before the data."""
@@ -78,9 +79,8 @@ class NodeWriter:
             self._digests += hashlib.sha256(data[begin : begin + CHUNK]).digest()
 
     def _wait(self) -> None:
-        for job in self._jobs:
-            job.result()
-        self._jobs = []
+        for helper in self._helpers:
+            helper.wait()
 
 
 @contextmanager
@@ -92,12 +92,22 @@ def writing(file: Path, due: Mapping[str, Tensor]) -> Iterator[NodeWriter]:
     temp = files.temp_for(file)
     try:
         with files.naming(file):
-            with temp.open("wb") as stream, ThreadPoolExecutor(2) as pool:
-                yield NodeWriter(stream, pool, _room_for(due))
+            with temp.open("wb") as stream, _helpers() as helpers:
+                yield NodeWriter(stream, helpers, _room_for(due))
             files.commit(temp, file)
     except BaseException:
         files.remove(temp)
         raise
+
+
+@contextmanager
+def _helpers() -> Iterator[tuple[Helper, Helper]]:
+    writer, hasher = Helper("disback: writing"), Helper("disback: hashing")
+    try:
+        yield writer, hasher
+    finally:
+        writer.end()
+        hasher.end()
 
 
 def write_whole(file: Path, tensors: Mapping[str, Tensor]) -> Seal:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from disback_plugin.errors import PathError
+from disback_plugin.path.manifest import TEACHER_FILE, TeacherEntry
+from disback_plugin.path.node_file import Seal
 from disback_plugin.tensors import misfit, same_bits, snapshot, tensor_hash, weights
 
 
@@ -48,6 +50,13 @@ class TeacherReference:
         """One hex SHA-256 over all names and hashes."""
         lines = "\n".join(f"{name} {value}" for name, value in sorted(self.hashes.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    def entry(self, kept: Seal | None) -> TeacherEntry:
+        """What the manifest says of it; kept: of the file with its tensors, where there is one."""
+        sealed = (
+            {"file": TEACHER_FILE, "sha256": kept.sha256, "header": kept.header} if kept else {}
+        )
+        return TeacherEntry(fingerprint=self.fingerprint, hashes=self.hashes, **sealed)
 
     def table(self) -> dict[str, dict[str, object]]:
         """Name -> dtype and shape, as the manifest keeps it."""

@@ -61,8 +61,9 @@ def test_a_path_without_a_node_gives_way(tmp_path):
     host = ToyHost()
     first = attach(host, settings(tmp_path))
     first.begin_step(0)
+    first.end_step(0)
     with pytest.raises(PathError, match="equals the teacher"):
-        first.end_step(0)
+        first.close()
     (tmp_path / "path" / ".tmpAbc123").touch()
     host.run(attach(host, settings(tmp_path)), range(6))
     path = DegradationPath.open(tmp_path / "path")
