@@ -12,7 +12,7 @@ from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.path import inspection
 from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import NodeCodec, get_codec
-from disback_plugin.path.encoding import UNTRAINED, PrecisionOf, refuse_untrained, write_node
+from disback_plugin.path.encoding import PrecisionOf, refuse_untrained, write_node
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -25,6 +25,7 @@ from disback_plugin.path.manifest import (
 )
 from disback_plugin.path.node_file import write_whole, writing
 from disback_plugin.path.reference import TeacherReference, check_tensors
+from disback_plugin.path.stored_node import StoredNode
 from disback_plugin.path.writer_lock import WriterLock, wait_for_writer
 from disback_plugin.tensors import describe_difference
 
@@ -145,12 +146,18 @@ class DegradationPath:
         """Node `index`'s tensors (0: the teacher's), checked against size, SHA-256 and table."""
         if index == 0:
             return dict(self._teacher_tensors("node 0"))
+        stored = self.open_node(index)
+        stored.verify()
+        return dict(stored)
+
+    def open_node(self, index: int) -> StoredNode:
+        """A recorded node whose values are verified and decoded where they are looked at."""
         if not 1 <= index <= len(self):
             raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
-        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1])
+        file = inspection.open_node(self.folder, self.manifest, self.nodes[index - 1])
         needs_teacher = self.manifest.codec != "full"
         teacher = self._teacher_tensors(f"node {index}") if needs_teacher else {}
-        return self._codec().decode(stored, teacher)
+        return StoredNode(file, self.manifest.tensors, self._codec(), teacher)
 
     def read_together(self, index: int) -> dict[str, Tensor]:
         """As `read`, on every rank at once: all read the same node, or all raise."""
@@ -172,12 +179,8 @@ class DegradationPath:
 
     def check_files(self) -> None:
         """Raise PathError unless every node's file is there in its size; reads no tensor."""
-        for problem in self.wrong_sizes().values():
+        for problem in inspection.wrong_sizes(self.folder, self.manifest).values():
             raise PathError(problem)
-
-    def wrong_sizes(self) -> dict[int, str]:
-        """What is wrong with a node by index, as far as sizes tell: cheap, unlike `verify`."""
-        return inspection.wrong_sizes(self.folder, self.manifest)
 
     def verify(self) -> list[str]:
         """Every problem found, as sentences; an empty list means that the path is whole."""
@@ -212,10 +215,8 @@ class DegradationPath:
         with writing(self.folder / name, tensors) as writer:
             codec = self._codec()
             precision = write_node(writer, tensors, teacher, codec, precision_of, check_stop)
-            refuse_untrained(name, precision)
             seal = writer.finish()
-            if self.nodes and seal.sha256 == self.nodes[-1].sha256:
-                raise PathError(f"{name} equals node {index - 1}: {UNTRAINED}")
+            refuse_untrained(name, precision, seal, self.nodes)
         found = {**seal._asdict(), **vars(precision)}
         entry = NodeEntry(index=index, step=step, file=name, **found)
         self._replace(nodes=(*self.nodes, entry))

@@ -1,7 +1,7 @@
 """A node on its way to its file: tensor by tensor encoded, written, hashed and measured at once."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -9,7 +9,8 @@ from disback_plugin.errors import PathError
 from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import NodeCodec
 from disback_plugin.path.figures import Figures
-from disback_plugin.path.node_file import NodeWriter, file_order
+from disback_plugin.path.manifest import NodeEntry
+from disback_plugin.path.node_file import NodeWriter, Seal, file_order
 from disback_plugin.path.precision import NodePrecision
 
 UNTRAINED = (
@@ -46,9 +47,13 @@ def write_node(
     return figures.result() if precision_of is None else precision_of(kept)
 
 
-def refuse_untrained(name: str, precision: NodePrecision) -> None:
-    """Raise PathError for a node that has diverged, or is the teacher still."""
+def refuse_untrained(
+    name: str, precision: NodePrecision, seal: Seal, before: Sequence[NodeEntry]
+) -> None:
+    """Raise PathError for a node that has diverged, or is the teacher or the last node still."""
     if not math.isfinite(precision.distance):
         raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
     if precision.distance == 0.0:
         raise PathError(f"{name} equals the teacher: {UNTRAINED}")
+    if before and seal.sha256 == before[-1].sha256:
+        raise PathError(f"{name} equals node {before[-1].index}: {UNTRAINED}")

@@ -93,7 +93,7 @@ def teacher_problem(folder: Path, manifest: Manifest) -> str | None:
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
-    """See `DegradationPath.wrong_sizes`."""
+    """What is wrong with a node by index, as far as sizes tell: cheap, unlike `find_problems`."""
     wrong = {}
     for entry in manifest.nodes:
         try:

@@ -144,12 +144,13 @@ class NodeFile:
     """A file to read. `mapped`: its tensors, unverified; `verified`: bytes that were looked at.
 
     header, sha256: as the manifest has them, None in format version 1. PathError where it is not
-    what was written: of the header at once, of a chunk when it is read.
+    what was written: of the header at once, of a chunk when it is first read.
     """
 
     def __init__(self, file: Path, header: int | None, sha256: str) -> None:
         self.file, self.verified = file, 0
         self._digests: dict[str, bytes] | None = None
+        self._seen: dict[str, set[int]] = {}  # chunks that are verified
         if header is None:
             if files.sha256(file) != sha256:
                 raise self._damage()
@@ -173,11 +174,14 @@ class NodeFile:
             return
         value, digests = self.mapped[name], self._digests[name]
         data, width = raw_bytes(value), value.element_size()
-        for number in range(begin * width // CHUNK, -(-end * width // CHUNK)):
+        seen = self._seen.setdefault(name, set())
+        due = range(begin * width // CHUNK, -(-end * width // CHUNK))
+        for number in set(due) - seen if seen else due:
             chunk = data[number * CHUNK : (number + 1) * CHUNK]
             self.verified += len(chunk)
             if hashlib.sha256(chunk).digest() != digests[number * _SIZE : (number + 1) * _SIZE]:
                 raise self._damage(f" ({name!r}, bytes from {number * CHUNK:,})")
+            seen.add(number)
 
     def _read_digests(self, size: int, sha256: str) -> dict[str, bytes]:
         with self.file.open("rb") as stream:

@@ -138,3 +138,35 @@ def test_figures_of_very_small_and_large_weights_are_exact(scale):
     teacher = {"w": torch.tensor([3.0, 4.0]) * scale}
     node = {"w": torch.tensor([3.0, 4.5]) * scale}
     assert measure_precision(node, teacher).distance == pytest.approx(0.1, rel=1e-6)
+
+
+def test_ranks_that_each_read_their_part_read_one_node_in_all(tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    teacher = {f"{n}": torch.randn(300, 1000, generator=generator) for n in range(6)}
+    node = {name: value + 1 for name, value in teacher.items()}
+    path = DegradationPath.create(tmp_path / "path", teacher)
+    size = path.append(node, step=1).bytes
+    total = sum(value.numel() for value in teacher.values())
+    for rank in range(4):  # flat shards, as FullyShardedDataParallel cuts them
+        stored, begin = path.open_node(1), 0
+        for name, value in node.items():
+            low, high = (
+                min(max(edge * total // 4 - begin, 0), value.numel()) for edge in (rank, rank + 1)
+            )
+            assert torch.equal(stored.flat(name)(low, high), value.view(-1)[low:high])
+            begin += value.numel()
+        assert size / 4 <= stored.file.verified <= 1.05 * size / 4
+
+
+def test_what_a_rank_does_not_read_is_not_its_error(path, codec):
+    file = path.folder / "node_0001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # of the tensor that lies last
+    file.write_bytes(content)
+    stored = path.open_node(1)
+    last = max(stored, key=lambda name: (-stored.file.mapped[name].element_size(), name))
+    stored.verify({name: (0, stored.shapes[name].numel()) for name in stored if name != last})
+    with pytest.raises(PathError, match="is damaged"):
+        stored.verify()
+    with pytest.raises(PathError, match="is damaged"):
+        stored[last]
