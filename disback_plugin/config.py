@@ -123,7 +123,8 @@ class DisBackConfig(StrictModel):
     rounding: how a float32 node is cast for a teacher kept in bfloat16 or float16: to `nearest`,
         `stochastic`, or `auto`: to nearest unless the teacher's weights are exact in 16 bits.
     installation: how a node becomes the real score; None leaves it to the adapter.
-    keep_teacher: also write the teacher's own tensors into the path's folder.
+    keep_teacher: write the teacher's own tensors into the path's folder too, as large as a node of
+        codec `full`. All ranks of a machine then share them; without, each holds a copy.
     host: what else a recording hangs on (the host's script, rates, guidance), by name. It is kept
         with the path, and a run that reuses the path under others is told which.
     prefetch: read the next node in the background, so that a switch is a copy. Each rank then keeps
@@ -138,7 +139,7 @@ class DisBackConfig(StrictModel):
     codec: Codec = "full"
     rounding: Rounding = "auto"
     installation: InstallationKind | None = None
-    keep_teacher: bool = False
+    keep_teacher: bool = True
     host: dict[str, JsonValue] = Field(default_factory=dict)
     prefetch: bool = True
 

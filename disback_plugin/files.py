@@ -105,7 +105,8 @@ def naming(target: Path) -> Iterator[None]:
         raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from None
 
 
-def _commit(temp: Path, file: Path) -> None:
+def commit(temp: Path, file: Path) -> None:
+    """Give a finished temp file its name, once its bytes are on the disk."""
     sync(temp)
     os.replace(temp, file)
     sync(file.parent)
@@ -122,7 +123,7 @@ def write_text(file: Path, text: str) -> None:
     try:
         with naming(file):
             temp.write_text(text, encoding="utf-8")
-            _commit(temp, file)
+            commit(temp, file)
     except BaseException:
         remove(temp)
         raise
@@ -161,7 +162,7 @@ def write_tensors(
             with temp.open("r+b") as stream:
                 stream.seek(place)
                 stream.write(digest.encode())
-        _commit(temp, file)
+        commit(temp, file)
     finally:
         remove(folder)
     return size, digest
@@ -190,6 +191,15 @@ def read_tensors(
             _check_seal(file, metadata, error)
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         return tensors, metadata
+
+
+def map_tensors(file: Path, error: type[DisBackError] = PathError) -> "dict[str, Tensor]":
+    """The tensors of a safetensors file, mapped: bytes are read where they are first looked at.
+
+    Processes of one machine share them. Written to, a page becomes this process's own.
+    """
+    with _opened(file, error) as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
 
 
 def read_metadata(file: Path, error: type[DisBackError] = PathError) -> dict[str, str]:

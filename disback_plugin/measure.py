@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from disback_plugin.config import AutoRecord
 from disback_plugin.distributed import gather, is_main, on_main
-from disback_plugin.errors import SessionError
+from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.real_score import Installation
 
 logger = logging.getLogger("disback")
@@ -139,6 +139,18 @@ class Measurement:
         raise SessionError(
             f"measure(network) gave {_kind(found)}: it must return two tensors (B, *data), the "
             "residuals (D(x_t) - x0) / sigma of the network and the student's samples x0"
+        )
+
+
+def check_functions(measure: object, reset_fake_optimizer: object) -> None:
+    """Raise ConfigError for a measure that cannot be called, and for what was removed."""
+    if measure is not None and not callable(measure):
+        raise ConfigError(f"measure must be a function, not {measure!r}")
+    if reset_fake_optimizer is not None:
+        raise ConfigError(
+            "reset_fake_optimizer was removed: no path is recorded in mid-run any more, as in no "
+            "held-out setting it was faster than longer steps of the student alone "
+            "(experiments/RESULTS.md, Tried and removed); leave the argument out"
         )
 
 

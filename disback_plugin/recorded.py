@@ -1,6 +1,7 @@
 """A path that lies there: whose it is, whether it is the right one; the fake score at its end."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from torch import nn
 
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import gather, is_main, on_every, same_on_every
-from disback_plugin.errors import ConfigError, SessionError, count
+from disback_plugin.errors import ConfigError, PathError, SessionError, count
 from disback_plugin.path import DegradationPath
 from disback_plugin.path.conversion import CONVERTED
+from disback_plugin.path.stored_node import verified
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_sharded
 from disback_plugin.real_score.weights import local_part
-from disback_plugin.tensors import bits
+from disback_plugin.tensors import bit_sum, bits
 
 logger = logging.getLogger("disback")
+SEEN_WITHIN = 30.0  # seconds in which a shared disk shows every rank what rank 0 wrote
 
 
 def open_recorded(
@@ -42,7 +45,9 @@ def open_recorded(
     path = _open(config.path, installation, check)
     checksum = parameters_checksum(student) if config.record is not None else None
     on_every(lambda: _check_recording(path, config, checksum), "comparing recordings")
-    installation.load_fake_score(path.read_together(len(path), path.open_node))
+    installation.load_fake_score(
+        path.read_together(len(path), lambda index: verified(path.open_node(index)))
+    )
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
         *(path.folder, len(path)),
@@ -136,14 +141,28 @@ def warn_if_resumed(path: DegradationPath, student: nn.Module, step: int) -> Non
         )
 
 
-def check_student(student: nn.Module, checksum: int | None, path: Path | None) -> None:
-    """While recording: raise SessionError unless the student is what it was at the start."""
-    if parameters_checksum(student) != checksum:
-        raise SessionError(
-            "the student changed during recording, so the path leads elsewhere: skip its "
-            "update while turn.update_student is False (Eq. 7 holds the student still). Delete "
-            f"{path} before the next try"
-        )
+class HeldStudent:
+    """The student while recording, which holds it still (Eq. 7)."""
+
+    def __init__(self, student: nn.Module) -> None:
+        self._student = student
+        self._sums: list[int] | None = None  # by parameter, of this rank, when it was right
+
+    def check(self, checksum: int | None, path: Path | None) -> None:
+        """Raise SessionError unless the student is what it was at the start; on every rank.
+
+        The first time by `checksum`, then by sums that are read faster.
+        """
+        sums = [int(bit_sum(local_part(value))) for value in self._student.parameters()]
+        same = sums == self._sums
+        if self._sums is None:
+            same, self._sums = parameters_checksum(self._student) == checksum, sums
+        if not same:
+            raise SessionError(
+                "the student changed during recording, so the path leads elsewhere: skip its "
+                "update while turn.update_student is False (Eq. 7 holds the student still). Delete "
+                f"{path} before the next try"
+            )
 
 
 def _check_owner(path: DegradationPath, checksum: int | None, saved: Sequence[Any] | None) -> None:
@@ -161,6 +180,24 @@ def _check_owner(path: DegradationPath, checksum: int | None, saved: Sequence[An
             "or this one after an older checkpoint, has recorded it again. Go on from a checkpoint "
             "of that recording, or from before it"
         )
+
+
+def catch_up(path: DegradationPath, digest: str) -> None:
+    """Read the path's manifest until it is the one of that digest, as rank 0 left it."""
+    end, seen = time.monotonic() + SEEN_WITHIN, ""
+    while True:
+        try:
+            path.refresh()
+        except PathError as error:
+            seen = f" ({error})"
+        if path.manifest.digest() == digest:
+            return
+        if time.monotonic() > end:
+            raise SessionError(
+                f"{path.folder} is not what rank 0 wrote, even after {SEEN_WITHIN:g} seconds{seen}:"
+                " the path must lie on a file system that all ranks share"
+            )
+        time.sleep(0.1)
 
 
 def is_too_short(path: DegradationPath) -> bool:

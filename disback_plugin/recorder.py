@@ -1,8 +1,11 @@
-"""Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score."""
+"""Degradation recording (Algorithm 1): keeps nodes while the host trains the fake score.
+
+A step at which a node is due pays for a copy of the fake score; the node is measured and written in
+a thread behind the next steps, one node at a time.
+"""
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,16 +16,21 @@ from disback_plugin.distributed import is_main, on_every, on_main
 from disback_plugin.errors import PathError, SessionError
 from disback_plugin.measure import Measurement, RecordingState, Start, TeacherPull
 from disback_plugin.path import DegradationPath, Manifest, NodeEntry
+from disback_plugin.path.behind import CheckStop
+from disback_plugin.path.encoding import PrecisionOf
+from disback_plugin.path.pending import PendingNode
 from disback_plugin.path.writer_lock import WriterLock
 from disback_plugin.real_score import Installation
+from disback_plugin.recorded import catch_up
 
 logger = logging.getLogger("disback")
 _TEACHER_MOVED = "the teacher has moved: are teacher and fake_score swapped?"
-SEEN_WITHIN = 30.0  # seconds in which a shared disk shows every rank what rank 0 wrote
 
 
 class Recorder:
     """Writes a node after each of the configured recording steps; only rank 0 touches the disk.
+
+    The ranks agree on a node, and see it, before the next one is copied and where recording ends.
 
     measurement: what automatic recording decides from; without one all nodes are kept. A node
     may be left out, and `num_steps` falls to the step at which recording ends.
@@ -44,6 +52,7 @@ class Recorder:
         self.num_steps = config.record.num_steps
         self._lock: WriterLock | None = None  # on rank 0, while recording
         self._keep: int | None = None  # nodes to keep of a path that a resumed run records anew
+        self._writing: int | None = None  # the node that the ranks have not agreed on yet
 
     def first_look(self, state: RecordingState) -> Start:
         """What the student's start calls for; `state` remembers. Without `auto` always a path."""
@@ -90,6 +99,7 @@ class Recorder:
             path = DegradationPath(folder, manifest, reference)
             on_every(path.check_teacher, "comparing teachers")
             self._see(path, manifest.digest())
+            path.share_teacher()
         return path
 
     def resume(self, path: DegradationPath, num_done: int) -> None:
@@ -123,6 +133,18 @@ class Recorder:
             self._lock.release()
         self._lock = None
 
+    def check(self) -> None:
+        """Raise what went wrong with the node in the background so far; on rank 0 alone."""
+        if self._lock is not None:
+            with self._released_on_failure():
+                self._lock.behind.check()
+
+    def wait(self) -> None:
+        """The node in the background is on disk, or what went wrong is raised; on rank 0 alone."""
+        if self._lock is not None:
+            with self._released_on_failure():
+                self._lock.behind.wait()
+
     def _drop_newer(self, path: DegradationPath, keep: int) -> None:
         path.refresh()
         if len(path) > keep:
@@ -132,14 +154,15 @@ class Recorder:
             )
         path.truncate(keep)
 
-    def end_step(self, path: DegradationPath, num_done: int) -> NodeEntry | None:
+    def end_step(self, path: DegradationPath, num_done: int) -> NodeEntry | PendingNode | None:
         """Keep a node if one is due after `num_done` steps; completes the path after the last."""
-        entry = None
+        entry: NodeEntry | PendingNode | None = None
         if self._keep is not None:
             keep, self._keep = self._keep, None
             what = "dropping nodes after the checkpoint"
             self._write(path, lambda: self._drop_newer(path, keep), what)
         if num_done in self.node_steps:
+            self._agree(path)
             expected = self._num_kept(num_done - 1)
             if len(path) != expected:
                 raise SessionError(
@@ -147,9 +170,9 @@ class Recorder:
                     f"holds {len(path)} nodes: steps were skipped or repeated"
                 )
             if self._keeps(num_done):
-                self._append(path, self.installation.read_fake_score(), num_done)
-                entry = path.nodes[-1]
+                entry = self._append(path, self.installation.read_fake_score(), num_done)
         if num_done == self.num_steps:
+            self._agree(path)
             expected = self._num_kept(num_done)
             if len(path) != expected:
                 raise SessionError(
@@ -158,6 +181,7 @@ class Recorder:
                 )
             self._write(path, path.finish, "completing the path")
             self.release()
+            entry = entry and path.nodes[-1]
         return entry
 
     def _num_kept(self, num_done: int) -> int:
@@ -189,23 +213,49 @@ class Recorder:
             self.num_steps = num_done
         return True
 
-    def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> None:
-        def append() -> None:
+    def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> PendingNode:
+        index, what = len(path) + 1, f"writing node {len(path) + 1} of {path.folder}"
+        precision_of = _own_precision(self.installation)
+
+        def append(check_stop: CheckStop) -> None:
             try:
-                path.append(tensors, step, self.installation.precision_of)
+                path.append(tensors, step, precision_of, check_stop)
             except PathError as error:
                 if self.installation.overwritten():
                     raise PathError(f"{error}. Meanwhile {_TEACHER_MOVED}") from None
                 raise
 
-        self._write(path, append, f"writing node {len(path) + 1}")
+        with self._released_on_failure():
+            on_main(lambda: self._held(path).write_behind(append, what), what)
+        self._writing = index
+
+        def written() -> NodeEntry:
+            self.wait()
+            if len(path) < index:
+                raise SessionError(
+                    f"node {index} is being written by rank 0: other ranks see it when the next "
+                    "node is due"
+                )
+            return path.nodes[index - 1]
+
+        return PendingNode(index, step, written)
+
+    def _agree(self, path: DegradationPath) -> None:
+        """The node in the background is on disk, and every rank has seen it, or all raise."""
+        if self._writing is not None:
+            index, self._writing = self._writing, None
+            self._write(path, path.check_own, f"writing node {index}")
+
+    def _held(self, path: DegradationPath) -> WriterLock:
+        self._lock = self._lock or WriterLock(path.folder)
+        self._lock.check()
+        return self._lock
 
     def _write(self, path: DegradationPath, work: Callable[[], None], what: str) -> None:
         """On rank 0, under the lock; every rank has seen it before rank 0 can write the next."""
 
         def write() -> str:
-            self._lock = self._lock or WriterLock(path.folder)
-            self._lock.check()
+            self._held(path).behind.wait()
             work()
             return path.manifest.digest()
 
@@ -213,7 +263,7 @@ class Recorder:
             self._see(path, on_main(write, what))
 
     def _see(self, path: DegradationPath, digest: str) -> None:
-        on_every(lambda: _catch_up(path, digest), f"reading {path.folder}")
+        on_every(lambda: catch_up(path, digest), f"reading {path.folder}")
 
     @contextmanager
     def _released_on_failure(self) -> Iterator[None]:
@@ -222,6 +272,12 @@ class Recorder:
         except BaseException:
             self.release()
             raise
+
+
+def _own_precision(installation: Installation) -> PrecisionOf | None:
+    """How the installation measures a node, where that is not by its tensors one by one."""
+    by_tensors = type(installation).precision_of is Installation.precision_of
+    return None if by_tensors else installation.precision_of
 
 
 def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
@@ -238,21 +294,3 @@ def _seen(rule: AutoRecord, pull: TeacherPull, start: Start) -> str:
             f"and one scaling, at least {rule.common:.0%})"
         )
     return f"the teacher {seen}: nothing is recorded, it answers from the first step on"
-
-
-def _catch_up(path: DegradationPath, digest: str) -> None:
-    """Read the path's manifest until it is the one of that digest, as rank 0 left it."""
-    end, seen = time.monotonic() + SEEN_WITHIN, ""
-    while True:
-        try:
-            path.refresh()
-        except PathError as error:
-            seen = f" ({error})"
-        if path.manifest.digest() == digest:
-            return
-        if time.monotonic() > end:
-            raise SessionError(
-                f"{path.folder} is not what rank 0 wrote, even after {SEEN_WITHIN:g} seconds{seen}:"
-                " the path must lie on a file system that all ranks share"
-            )
-        time.sleep(0.1)

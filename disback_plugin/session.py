@@ -11,14 +11,15 @@ from disback_plugin.adapter import Roles, get_adapter, refuse_shared_weights
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main, on_every, on_main
 from disback_plugin.errors import ConfigError, SessionError
-from disback_plugin.measure import Measure, Measurement
+from disback_plugin.measure import Measure, Measurement, check_functions
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import holds_path
+from disback_plugin.path.pending import PendingNode
 from disback_plugin.progress import Progress, Steps, Turn, whole
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
 from disback_plugin.real_score.weights import refuse_foreign
 from disback_plugin.recorded import (
-    check_student,
+    HeldStudent,
     is_too_short,
     open_recorded,
     parameters_checksum,
@@ -48,7 +49,7 @@ class DisBack:
         measure: Measure | None = None,
     ) -> None:
         self.config, self.installation = config, installation
-        self._student = roles.student
+        self._student, self._held_student = roles.student, HeldStudent(roles.student)
         self._measurement = (
             None if measure is None else Measurement(measure, installation, roles.fake_score)
         )
@@ -80,7 +81,7 @@ class DisBack:
         Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
         do not match), ConfigError.
         """
-        _check_functions(measure, reset_fake_optimizer)
+        check_functions(measure, reset_fake_optimizer)
         if (host is None) == (roles is None):
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
         chosen = get_adapter(adapter)()
@@ -97,6 +98,7 @@ class DisBack:
         step = whole(step)
         if not self.active:
             return Turn(step, "teacher", 0, update_student=True)
+        self._raise_failure()
         if self._progress.first_step is None:
             self._start(step)
         local = self._progress.local(step)
@@ -115,12 +117,18 @@ class DisBack:
         assert node is not None
         return Turn(step, "backtrack" if node else "teacher", node, True, switch)
 
-    def end_step(self, step: int, metrics: dict[str, Any] | None = None) -> NodeEntry | None:
+    def end_step(
+        self, step: int, metrics: dict[str, Any] | None = None
+    ) -> NodeEntry | PendingNode | None:
         """Keep a node if one is due; `metrics`, the host's log entry, gains `disback/...` numbers.
 
-        Returns the node just recorded. A second call for the same step does nothing.
+        A node is copied here, and written in the background: what goes wrong there is raised by the
+        next call of this session. Returns the node, whose figures are waited for when they are
+        asked for. A second call for the same step does nothing.
         """
-        entry, step = None, whole(step)
+        entry: NodeEntry | PendingNode | None = None
+        step = whole(step)
+        self._raise_failure()
         if self.active and step != self._progress.last_step:
             num_done = self._progress.local(step) + 1
             self._steps.end(step)
@@ -167,11 +175,16 @@ class DisBack:
 
     @property
     def path(self) -> DegradationPath | None:
-        """The degradation path, once the first step has begun."""
+        """The degradation path, once the first step has begun; waits for a node being written."""
+        self._wait()
         return self._path
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able state for the host's checkpoint; tensors stay in the path's folder."""
+        """JSON-able state for the host's checkpoint; tensors stay in the path's folder.
+
+        On rank 0 it waits for a node that is being written: what the state names is on disk.
+        """
+        self._wait()
         state = self._progress.dump(self.config, self.installation.reference)
         return state if self._path is None else {**state, "path": recorded_so_far(self._path)}
 
@@ -210,11 +223,14 @@ class DisBack:
     def close(self) -> None:
         """Warn where the real score was overwritten, or no node ever came (unless that was said).
 
-        Reads the teacher once.
+        Waits for a node that is being written. Reads the teacher once.
         """
-        if self._recorder:
-            self._recorder.release()
-        self._strategy.close()
+        try:
+            self._wait()
+        finally:
+            if self._recorder:
+                self._recorder.release()
+            self._strategy.close()
         if self.active and self._progress.first_step is not None and is_main():
             self._strategy.warn_if_overwritten()
         if self.config.arm == "disback" and is_main():
@@ -245,13 +261,22 @@ class DisBack:
                 self._progress.num_record_steps = self._recorder.num_steps
         self._progress.first_step = step
 
-    def _end_record_step(self, num_done: int) -> NodeEntry | None:
+    def _raise_failure(self) -> None:
+        if self._recorder:
+            self._recorder.check()
+
+    def _wait(self) -> None:
+        if self._recorder:
+            self._recorder.wait()
+
+    def _end_record_step(self, num_done: int) -> NodeEntry | PendingNode | None:
         assert self._recorder is not None
         assert self._path is not None
         last = num_done == self._progress.num_record_steps
         if last or num_done in self._recorder.node_steps:  # before anything is written
             checksum, folder = self._progress.student_checksum, self.config.path
-            on_every(lambda: check_student(self._student, checksum, folder), "checking the student")
+            check = self._held_student.check
+            on_every(lambda: check(checksum, folder), "checking the student")
         entry = self._recorder.end_step(self._path, num_done)
         self._progress.num_record_steps = self._recorder.num_steps
         if num_done == self._recorder.num_steps:
@@ -271,15 +296,3 @@ class DisBack:
             self._strategy = PathNodeScheduler(
                 self.installation, path, schedule, walk, loss, prefetch
             )
-
-
-def _check_functions(measure: object, reset_fake_optimizer: object) -> None:
-    """Raise ConfigError for a measure that cannot be called, and for what was removed."""
-    if measure is not None and not callable(measure):
-        raise ConfigError(f"measure must be a function, not {measure!r}")
-    if reset_fake_optimizer is not None:
-        raise ConfigError(
-            "reset_fake_optimizer was removed: no path is recorded in mid-run any more, as in no "
-            "held-out setting it was faster than longer steps of the student alone "
-            "(experiments/RESULTS.md, Tried and removed); leave the argument out"
-        )

@@ -74,10 +74,15 @@ def bit_sum(value: Tensor) -> Tensor:
 
 def tensor_hash(value: Tensor) -> str:
     """16 hex digits of SHA-256 over a tensor's dtype, shape and bytes."""
-    value = value.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{value.dtype}{tuple(value.shape)}".encode())
-    digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    digest.update(raw_bytes(value))
     return digest.hexdigest()[:16]
+
+
+def raw_bytes(value: Tensor) -> memoryview:
+    """A tensor's bytes in order of its indices; its own memory, where they lie so on the CPU."""
+    value = value.detach().cpu().contiguous()
+    return value.reshape(-1).view(torch.uint8).numpy().data
 
 
 def describe_difference(recorded: Mapping[str, str], given: Mapping[str, str]) -> str:

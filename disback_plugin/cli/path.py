@@ -140,7 +140,8 @@ def show(args: argparse.Namespace) -> int:
     state = "complete" if manifest.complete else "unfinished"
     nodes, tensors = count(len(manifest.nodes), "node"), count(len(manifest.tensors), "tensor")
     print(f"{args.path}: {nodes}, {state}, codec {manifest.codec}, {manifest.method}")
-    print(f"teacher {manifest.teacher.fingerprint[:16]}, {tensors}")
+    kept = f", kept in {manifest.teacher.file}" if manifest.teacher.file else ""
+    print(f"teacher {manifest.teacher.fingerprint[:16]}, {tensors}{kept}")
     settings = {k: v for k, v in manifest.recording.items() if k not in ("student", "host")}
     print(f"recorded: {', '.join(f'{key} {value}' for key, value in settings.items())}")
     if host := manifest.recording.get("host"):

@@ -7,11 +7,11 @@ from disback_plugin.lazy_names import lazy_names
 if TYPE_CHECKING:
     from disback_plugin.path.codecs import NodeCodec, get_codec, register_codec
     from disback_plugin.path.degradation_path import DegradationPath
+    from disback_plugin.path.figures import measure_precision
     from disback_plugin.path.manifest import Manifest, NodeEntry, TeacherEntry
     from disback_plugin.path.precision import (
         NodePrecision,
         is_measured,
-        measure_precision,
         reals,
         relative,
         square_sum,
@@ -47,7 +47,7 @@ _HOMES = {
     **dict.fromkeys(("Manifest", "NodeEntry", "TeacherEntry"), "manifest"),
     **dict.fromkeys(
         (
-            *("NodePrecision", "is_measured", "measure_precision", "reals", "relative"),
+            *("NodePrecision", "is_measured", "reals", "relative"),
             *("square_sum", "without_constants"),
         ),
         "precision",
@@ -57,5 +57,6 @@ _HOMES = {
     "StoredNode": "stored_node",
     "cast": "rounding",
     "choose_rounding": "rounding",
+    "measure_precision": "figures",
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,6 +1,5 @@
 """`DegradationPath`: the nodes between a teacher and its initial student, on disk (Sec. 4.2)."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,29 +10,26 @@ from disback_plugin import files
 from disback_plugin.distributed import same_on_every
 from disback_plugin.errors import PathError
 from disback_plugin.path import inspection
+from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import get_codec
+from disback_plugin.path.encoding import PrecisionOf, refuse_untrained, write_node
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
     TEACHER_FILE,
     Manifest,
     NodeEntry,
-    TeacherEntry,
     TensorRow,
     read_manifest,
     write_manifest,
 )
-from disback_plugin.path.precision import NodePrecision, measure_precision
+from disback_plugin.path.node_file import write_whole, writing
 from disback_plugin.path.reference import TeacherReference, check_tensors
 from disback_plugin.path.stored_node import StoredNode
-from disback_plugin.path.writer_lock import WriterLock
+from disback_plugin.path.writer_lock import WriterLock, wait_for_writer
 from disback_plugin.tensors import describe_difference
 
 Found = TypeVar("Found")
-UNTRAINED = (
-    "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
-    "the first node later), steps count parts of an accumulated update, a GradScaler skipped one"
-)
 
 
 class DegradationPath:
@@ -45,7 +41,9 @@ class DegradationPath:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, teacher: TeacherReference | None) -> None:
-        self.folder, self.manifest, self._teacher = folder, manifest, teacher
+        self.folder = folder
+        self.manifest = manifest
+        self._teacher = teacher
 
     # -- making and opening ---------------------------------------------------------------------
     @classmethod
@@ -67,9 +65,7 @@ class DegradationPath:
             teacher = TeacherReference.of(teacher)
         folder.mkdir(parents=True, exist_ok=True)
         inspection.clear_empty(folder)
-        digest = None
-        if keep_teacher:
-            _, digest = files.write_tensors(folder / TEACHER_FILE, teacher.tensors)
+        kept = write_whole(folder / TEACHER_FILE, teacher.tensors) if keep_teacher else None
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             method=method,
@@ -77,12 +73,7 @@ class DegradationPath:
             complete=False,
             recording=dict(recording or {}),
             tensors={name: TensorRow(**row) for name, row in teacher.table().items()},
-            teacher=TeacherEntry(
-                fingerprint=teacher.fingerprint,
-                hashes=teacher.hashes,
-                file=TEACHER_FILE if keep_teacher else None,
-                sha256=digest,
-            ),
+            teacher=teacher.entry(kept),
             nodes=(),
         )
         if (folder / FILE_NAME).exists():
@@ -96,15 +87,16 @@ class DegradationPath:
     ) -> "DegradationPath":
         """Open a path; with `teacher`, check that the path is that teacher's.
 
-        Without it (and without a kept copy), nodes stored as `delta` cannot be decoded.
+        Without it (and without a kept copy), only nodes stored whole can be read.
         """
-        folder, manifest = Path(folder), read_manifest(Path(folder))
-        if teacher is None:
-            teacher = inspection.read_teacher(folder, manifest)
+        folder = Path(folder)
+        wait_for_writer(folder)
+        manifest = read_manifest(folder)
         if teacher is not None and not isinstance(teacher, TeacherReference):
             teacher = TeacherReference.of(teacher)
         path = cls(folder, manifest, teacher)
         path.check_teacher()
+        path.share_teacher()
         return path
 
     def check_teacher(self) -> None:
@@ -117,6 +109,14 @@ class DegradationPath:
                 "teacher, or record a new path (if the host loaded a checkpoint before DisBack was "
                 "attached, its teacher may hold a node: attach first)"
             )
+
+    def share_teacher(self) -> None:
+        """Hold the teacher as the folder's file, mapped, not as a copy of this process's own.
+
+        Where the folder keeps none, or a damaged one, the copy stays: 4 bytes a parameter a rank.
+        """
+        if self._teacher is not None:
+            inspection.share_teacher(self.folder, self.manifest, self._teacher)
 
     def refresh(self) -> None:
         """Read the manifest again, to see what a writer has added meanwhile."""
@@ -148,18 +148,16 @@ class DegradationPath:
         """Node `index`'s tensors (0: the teacher's), checked against size, SHA-256 and table."""
         return dict(self.open_node(index))
 
-    def open_node(
-        self, index: int, check_stop: Callable[[], None] | None = None
-    ) -> Mapping[str, Tensor]:
-        """As `read`, but decoded only where it is looked at; `check_stop` can end the reading."""
+    def open_node(self, index: int) -> Mapping[str, Tensor]:
+        """As `read`, but verified and decoded only where it is looked at (see `StoredNode`)."""
         if index == 0:
             return self._teacher_tensors("node 0")
         if not 1 <= index <= len(self):
             raise PathError(f"{self.folder} has nodes 0..{len(self)}; there is no node {index}")
-        stored = inspection.read_node(self.folder, self.manifest, self.nodes[index - 1], check_stop)
+        file = inspection.open_node(self.folder, self.manifest, self.nodes[index - 1])
         teacher = {} if self.manifest.codec == "full" else self._teacher_tensors(f"node {index}")
         codec = inspection.codec_of(self.folder, self.manifest)
-        return StoredNode(stored, self.manifest.shapes(), codec, teacher)
+        return StoredNode(file, self.manifest.shapes(), codec, teacher)
 
     def read_together(self, index: int, read: Callable[[int], Found]) -> Found:
         """What `read` gives for a node, on every rank at once: all read the same, or all raise."""
@@ -181,12 +179,8 @@ class DegradationPath:
 
     def check_files(self) -> None:
         """Raise PathError unless every node's file is there in its size; reads no tensor."""
-        for problem in self.wrong_sizes().values():
+        for problem in inspection.wrong_sizes(self.folder, self.manifest).values():
             raise PathError(problem)
-
-    def wrong_sizes(self) -> dict[int, str]:
-        """What is wrong with a node by index, as far as sizes tell: cheap, unlike `verify`."""
-        return inspection.wrong_sizes(self.folder, self.manifest)
 
     def verify(self) -> list[str]:
         """Every problem found, as sentences; an empty list means that the path is whole."""
@@ -197,17 +191,19 @@ class DegradationPath:
         self,
         tensors: Mapping[str, Tensor],
         step: int,
-        precision_of: Callable[[dict[str, Tensor]], NodePrecision] | None = None,
+        precision_of: PrecisionOf | None = None,
+        check_stop: CheckStop = lambda: None,
     ) -> NodeEntry:
         """Keep `tensors` as the next node, after `step` recording steps.
 
         Refuses names or shapes other than the teacher's, a step that does not rise, and a node
         equal to the one before it or to the teacher (then the fake score is not being trained).
-        `precision_of` replaces `measure_precision` where weights are compared otherwise (LoRA).
+        `precision_of` measures it where weights are compared otherwise (LoRA); what `check_stop`
+        raises, between two tensors, ends it.
         """
         if self.complete:
             raise PathError(f"{self.folder} is complete: its recording has ended")
-        self._check_own()
+        self.check_own()
         index, teacher = len(self) + 1, self._teacher_tensors("a new node")
         check_tensors(teacher, tensors, f"node {index} of {self.folder}")
         if self.nodes and step <= self.nodes[-1].step:
@@ -215,22 +211,14 @@ class DegradationPath:
             raise PathError(
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
-        codec = inspection.codec_of(self.folder, self.manifest)
         name = f"node_{index:04d}.safetensors"
-        stored = codec.encode(tensors, teacher)
-        decoded = codec.decode(stored, teacher)
-        precision = precision_of(decoded) if precision_of else measure_precision(decoded, teacher)
-        if not math.isfinite(precision.distance):
-            raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
-        if precision.distance == 0.0:
-            raise PathError(f"{name} equals the teacher: {UNTRAINED}")
-        size, digest = files.write_tensors(self.folder / name, stored)
-        if self.nodes and digest == self.nodes[-1].sha256:
-            (self.folder / name).unlink()
-            raise PathError(f"{name} equals node {index - 1}: {UNTRAINED}")
-        entry = NodeEntry(
-            index=index, step=step, file=name, bytes=size, sha256=digest, **vars(precision)
-        )
+        with writing(self.folder / name, tensors) as writer:
+            codec = inspection.codec_of(self.folder, self.manifest)
+            precision = write_node(writer, tensors, teacher, codec, precision_of, check_stop)
+            seal = writer.finish()
+            refuse_untrained(name, precision, seal, self.nodes)
+        found = {**seal._asdict(), **vars(precision)}
+        entry = NodeEntry(index=index, step=step, file=name, **found)
         self._replace(nodes=(*self.nodes, entry))
         return entry
 
@@ -251,7 +239,7 @@ class DegradationPath:
             files.remove(self.folder / entry.file)
 
     def repair(self) -> list[str]:
-        """Drop what a crash can leave: temp files, unlisted nodes, a torn last node.
+        """Drop what a crash can leave: temp files, unlisted nodes, a torn last node or teacher.
 
         Returns what was dropped. Damage to any other node is an error: the path must be recorded
         again from there (`truncate`). Refused while another process writes the path.
@@ -264,6 +252,11 @@ class DegradationPath:
             if torn is not None:
                 self.truncate(len(self) - 1)
                 dropped.append(torn)
+            if problem := inspection.teacher_problem(self.folder, self.manifest):
+                files.remove(self.folder / TEACHER_FILE)
+                kept = {"file": None, "sha256": None, "header": None}
+                self._replace(teacher=self.manifest.teacher.model_copy(update=kept))
+                dropped.append(problem)
         finally:
             lock.release()
         return dropped
@@ -273,7 +266,7 @@ class DegradationPath:
         return inspection.remove_strays(self.folder, self.manifest)
 
     # -- helpers --------------------------------------------------------------------------------
-    def _check_own(self) -> None:
+    def check_own(self) -> None:
         """Raise PathError where somebody else has written since: nothing of it is replaced."""
         if read_manifest(self.folder) != self.manifest:
             raise PathError(
@@ -282,15 +275,19 @@ class DegradationPath:
             )
 
     def _replace(self, **changes: Any) -> None:
-        self._check_own()
+        self.check_own()
+        changes["format_version"] = FORMAT_VERSION
         manifest = self.manifest.model_copy(update=changes)
         write_manifest(self.folder, manifest)
         self.manifest = manifest
 
     def _teacher_tensors(self, needed_for: str) -> dict[str, Tensor]:
         if self._teacher is None:
-            raise PathError(
-                f"{needed_for} of {self.folder} needs the teacher's tensors: open the path with "
-                "teacher=module.state_dict()"
-            )
+            kept = inspection.read_teacher(self.folder, self.manifest)
+            if kept is None:
+                raise PathError(
+                    f"{needed_for} of {self.folder} needs the teacher's tensors: open the path "
+                    "with teacher=module.state_dict()"
+                )
+            self._teacher = TeacherReference(kept, self.manifest.teacher.hashes)
         return self._teacher.tensors

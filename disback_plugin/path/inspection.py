@@ -1,23 +1,29 @@
 """A path's files against its manifest: read with every check, searched for damage, cleaned up."""
 
+import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from disback_plugin.errors import ConfigError, PathError, count
-from disback_plugin.files import leftover_temps, read_tensors, remove
+from disback_plugin.files import leftover_temps, remove
 from disback_plugin.path.manifest import FILE_NAME, Manifest, NodeEntry, read_manifest
+from disback_plugin.path.writer_lock import wait_for_writer
 from disback_plugin.reading import require_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from disback_plugin.path.codecs import NodeCodec
+    from disback_plugin.path.node_file import NodeFile
+    from disback_plugin.path.reference import TeacherReference
+
+logger = logging.getLogger("disback")
 
 
 def holds_path(folder: Path) -> bool:
     """Whether a path with a node lies there; one without holds nothing. PathError if damaged."""
+    wait_for_writer(folder)
     return os.path.lexists(folder / FILE_NAME) and bool(read_manifest(folder).nodes)
 
 
@@ -42,42 +48,67 @@ def codec_of(folder: Path, manifest: Manifest) -> "NodeCodec":
         raise PathError(f"{folder / FILE_NAME}: {error}") from None
 
 
-def read_node(
-    folder: Path,
-    manifest: Manifest,
-    entry: NodeEntry,
-    check_stop: Callable[[], None] | None = None,
-) -> "dict[str, Tensor]":
-    """The stored tensors of a node, with exactly the names and shapes of the manifest's table.
-
-    check_stop: called while the file is read; what it raises ends that.
-    """
+def open_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "NodeFile":
+    """A node's file, with exactly the names and shapes of the manifest's table."""
     from disback_plugin.tensors import misfit
 
-    file, codec = folder / entry.file, codec_of(folder, manifest)
-    _check_size(file, entry.bytes)
-    stored, _ = read_tensors(file, digest=entry.sha256, check_stop=check_stop)
-    due = manifest.shapes()
-    if problem := misfit(due, codec.unpacked(stored, due)):
-        raise PathError(f"{file} does not fit the manifest: {problem}")
-    return stored
+    node = _open(folder / entry.file, entry.bytes, entry.header, entry.sha256)
+    due, codec = manifest.shapes(), codec_of(folder, manifest)
+    if problem := misfit(due, codec.unpacked(node.mapped, due)):
+        raise PathError(f"{node.file} does not fit the manifest: {problem}")
+    return node
+
+
+def read_node(folder: Path, manifest: Manifest, entry: NodeEntry) -> "dict[str, Tensor]":
+    """The stored tensors of a node, all of them verified."""
+    node = open_node(folder, manifest, entry)
+    return {name: node.read(name) for name in node.mapped}
+
+
+def open_teacher(folder: Path, manifest: Manifest) -> "NodeFile | None":
+    """The teacher's tensors where they are kept in the folder, else None."""
+    kept = manifest.teacher
+    if kept.file is None or kept.sha256 is None:
+        return None
+    return _open(folder / kept.file, None, kept.header, kept.sha256)
 
 
 def read_teacher(folder: Path, manifest: Manifest) -> "dict[str, Tensor] | None":
-    """The teacher's tensors where they are kept in the folder, else None."""
-    teacher = manifest.teacher
-    if not teacher.file:
-        return None
-    _check_size(folder / teacher.file, None)
-    return read_tensors(folder / teacher.file, digest=teacher.sha256)[0]
+    """The same, all of them verified."""
+    kept = open_teacher(folder, manifest)
+    return None if kept is None else {name: kept.read(name) for name in kept.mapped}
+
+
+def share_teacher(folder: Path, manifest: Manifest, teacher: "TeacherReference") -> None:
+    """See `DegradationPath.share_teacher`."""
+    kept = manifest.teacher.file
+    if kept is None:
+        logger.info("%s keeps no teacher: each rank holds a copy of its own", folder)
+        return
+    try:
+        found = open_teacher(folder, manifest)
+        seen = "" if found and teacher.share(found.mapped) else f"{folder / kept} is damaged"
+    except PathError as error:
+        seen = str(error)
+    if seen:
+        logger.warning("%s; each rank holds a copy of its own", seen)
+
+
+def teacher_problem(folder: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the kept teacher; None where it is whole, or none is kept."""
+    try:
+        read_teacher(folder, manifest)
+    except PathError as error:
+        return str(error)
+    return None
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
-    """See `DegradationPath.wrong_sizes`."""
+    """What is wrong with a node by index, as far as sizes tell: cheap, unlike `find_problems`."""
     wrong = {}
     for entry in manifest.nodes:
         try:
-            _check_size(folder / entry.file, entry.bytes)
+            require_size(folder / entry.file, entry.bytes)
         except PathError as error:
             wrong[entry.index] = str(error)
     return wrong
@@ -86,10 +117,8 @@ def wrong_sizes(folder: Path, manifest: Manifest) -> dict[int, str]:
 def find_problems(folder: Path, manifest: Manifest) -> list[str]:
     """Damaged or missing files and leftovers of a killed writer, one sentence each."""
     problems = list(_damaged_nodes(folder, manifest).values())
-    try:
-        read_teacher(folder, manifest)
-    except PathError as error:
-        problems.append(str(error))
+    if problem := teacher_problem(folder, manifest):
+        problems.append(problem)
     return problems + [_left(str(file)) for file in _strays(folder, manifest)]
 
 
@@ -117,7 +146,15 @@ def torn_last_node(folder: Path, manifest: Manifest) -> str | None:
     return damaged[first]
 
 
-def _check_size(file: Path, size: int | None) -> None:
+def _open(file: Path, size: int | None, header: int | None, sha256: str) -> "NodeFile":
+    from disback_plugin.path.node_file import NodeFile
+
+    require_size(file, size)
+    return NodeFile(file, header, sha256)
+
+
+def require_size(file: Path, size: int | None) -> None:
+    """Raise PathError unless the file is there, in that many bytes."""
     if not os.path.lexists(file):
         raise PathError(f"{file} is missing, though the manifest lists it")
     require_regular(file, PathError)
@@ -126,8 +163,8 @@ def _check_size(file: Path, size: int | None) -> None:
 
 
 def _damaged_nodes(folder: Path, manifest: Manifest) -> dict[int, str]:
-    codec_of(folder, manifest)  # unknown, it is no damage
     damaged = {}
+    codec_of(folder, manifest)  # one that is not known is no fault of the nodes
     for entry in manifest.nodes:
         try:
             read_node(folder, manifest, entry)

@@ -12,22 +12,29 @@ from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.sealed import digest, read_sealed, write_sealed
 
 FILE_NAME = "path.json"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
+READABLE = (1, 2)
 TEACHER_FILE: Literal["teacher.safetensors"] = "teacher.safetensors"
 AGAIN = "restore the folder from a copy, or record the path again"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Header = Annotated[int | None, Field(gt=8)]
 Length = Annotated[float, Field(ge=0, lt=math.inf)]
 
 
 class NodeEntry(StrictModel):
-    """One node. `step`: recording steps before it was kept; distances: see NodePrecision."""
+    """One node. `step`: recording steps before it was kept; distances: see NodePrecision.
+
+    header: bytes of the file that `sha256` is of, where the rest has digests of its own (see
+    `node_file.py`); None in format version 1, where it is of the whole file.
+    """
 
     index: int = Field(ge=1)
     step: int = Field(ge=1)
     file: str = Field(pattern=r"^node_\d{4}\.safetensors$")
     bytes: int = Field(gt=0)
     sha256: Digest
+    header: Header = None
     distance: Length
     bf16_distance: Length | None
     bf16_survives: Annotated[float, Field(ge=0, le=1)] | None
@@ -41,18 +48,22 @@ class TensorRow(StrictModel):
 
 
 class TeacherEntry(StrictModel):
-    """Node 0: who it is; `file` only where the teacher's tensors are kept in the folder as well."""
+    """Node 0: who it is; `file` only where the teacher's tensors are kept in the folder as well.
+
+    sha256, header: of that file, as a node's.
+    """
 
     fingerprint: Digest
     hashes: dict[str, str]
     file: Literal["teacher.safetensors"] | None = None
     sha256: Digest | None = None
+    header: Header = None
 
 
 class Manifest(StrictModel):
     """Everything but the tensors. `method` names the adapter that recorded the path."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     method: str
     codec: str
     complete: bool
@@ -82,10 +93,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise PathError(f"{folder} is no degradation path: it has no {FILE_NAME}")
     data = read_sealed(file, PathError, AGAIN)
     version = data.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         raise PathError(
-            f"{file} has format version {version!r}; this release reads version {FORMAT_VERSION}: "
-            "use the release that wrote it, or record the path again"
+            f"{file} has format version {version!r}; this release reads versions "
+            f"{' and '.join(map(str, READABLE))}: use the release that wrote it, or record the "
+            "path again"
         )
     try:
         manifest = parse_settings(Manifest, data, str(file))

@@ -5,7 +5,6 @@ place of most weights, so a plain cast can erase them.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,27 +25,6 @@ class NodePrecision:
     distance: float
     bf16_distance: float | None = None
     bf16_survives: float | None = None
-
-
-def measure_precision(node: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> NodePrecision:
-    """Compare a node with its teacher, tensor by tensor, in float64 sums."""
-    sums = {"gap": 0.0, "size": 0.0, "cast_gap": 0.0, "cast_size": 0.0}
-    changed = survived = 0
-    for name, reference in teacher.items():
-        if not is_measured(reference):
-            continue
-        a, b = reals(node[name].detach().cpu()), reals(reference.detach().cpu())
-        b, a = without_constants(b, a)
-        cast_a, cast_b = a.bfloat16().float(), b.bfloat16().float()
-        for key, value in zip(sums, (a - b, b, cast_a - cast_b, cast_b), strict=True):
-            sums[key] += square_sum(value)
-        changed += int((a != b).sum())
-        survived += int((cast_a != cast_b).sum())
-    return NodePrecision(
-        distance=relative(sums["gap"], sums["size"] or 1.0),
-        bf16_distance=relative(sums["cast_gap"], sums["cast_size"] or 1.0),
-        bf16_survives=survived / changed if changed else 0.0,
-    )
 
 
 def is_measured(value: Tensor) -> bool:

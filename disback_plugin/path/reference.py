@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from disback_plugin.errors import PathError
-from disback_plugin.tensors import misfit, snapshot, tensor_hash, weights
+from disback_plugin.path.manifest import TEACHER_FILE, TeacherEntry
+from disback_plugin.path.node_file import Seal
+from disback_plugin.tensors import misfit, same_bits, snapshot, tensor_hash, weights
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class TeacherReference:
     """Node 0 of a path.
 
     tensors: what every node has too: same names, same shapes (CPU). A `delta` is relative to them.
+        Private copies, until `share` finds the same in a file.
     hashes: per tensor of the teacher; of its base weights where nodes are LoRA states.
     """
 
@@ -30,11 +33,30 @@ class TeacherReference:
         hashed = own if identity is None else identity
         return cls(own, {name: tensor_hash(value) for name, value in hashed.items()})
 
+    def share(self, mapped: Mapping[str, Tensor]) -> bool:
+        """Give up the copies for `mapped`, which is the same bit for bit; False where it is not.
+
+        A mapped file is in memory once a machine, however many ranks look at it.
+        """
+        if mapped.keys() != self.tensors.keys():
+            return False
+        if not all(same_bits(value, mapped[name]) for name, value in self.tensors.items()):
+            return False
+        self.tensors.update(mapped)
+        return True
+
     @property
     def fingerprint(self) -> str:
         """One hex SHA-256 over all names and hashes."""
         lines = "\n".join(f"{name} {value}" for name, value in sorted(self.hashes.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    def entry(self, kept: Seal | None) -> TeacherEntry:
+        """What the manifest says of it; kept: of the file with its tensors, where there is one."""
+        sealed = (
+            {"file": TEACHER_FILE, "sha256": kept.sha256, "header": kept.header} if kept else {}
+        )
+        return TeacherEntry(fingerprint=self.fingerprint, hashes=self.hashes, **sealed)
 
     def table(self) -> dict[str, dict[str, object]]:
         """Name -> dtype and shape, as the manifest keeps it."""

@@ -1,34 +1,57 @@
-"""A node as it lies in its file: checked, mapped into memory, decoded where it is looked at."""
+"""A node as it lies in its file: mapped, verified and decoded where it is looked at."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
+from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import NodeCodec
+from disback_plugin.path.node_file import NodeFile
+
+Parts = Mapping[str, tuple[int, int]]  # of tensors: flat values, from and to
 
 
 class StoredNode(Mapping[str, Tensor]):
     """Name -> tensor, decoded anew at every look; `flat` decodes a few values at a time.
 
-    stored: what is in the file; teacher: empty where the codec needs none.
+    No byte is decoded that is not verified; what was verified is not hashed again. teacher: empty
+    where the codec needs none.
     """
 
     def __init__(
         self,
-        stored: Mapping[str, Tensor],
+        file: NodeFile,
         shapes: Mapping[str, Sequence[int]],
         codec: NodeCodec,
         teacher: Mapping[str, Tensor],
     ) -> None:
-        self.shapes = shapes
-        self._stored, self._codec, self._teacher = stored, codec, teacher
+        self.file, self.shapes = file, shapes
+        self._codec, self._teacher = codec, teacher
+
+    def verify(self, parts: Parts | None = None, check_stop: CheckStop = lambda: None) -> None:
+        """Raise PathError where the node, or those `parts` of it, are not what was written."""
+        for name, shape in self.shapes.items():
+            check_stop()
+            begin, end = (0, math.prod(shape)) if parts is None else parts.get(name, (0, 0))
+            self._verify(name, begin, end)
 
     def flat(self, name: str) -> Callable[[int, int], Tensor]:
         """Of one tensor: its flat values from one place to another."""
-        stored, codec = self._stored[name], self._codec
-        teacher = self._teacher.get(name, stored)
-        return lambda begin, end: codec.decode_range(stored, teacher, begin, end)
+        stored, teacher = self._of(name)
+
+        def values(begin: int, end: int) -> Tensor:
+            self._verify(name, begin, end)
+            return self._codec.decode_range(stored, teacher, begin, end)
+
+        return values
+
+    def _of(self, name: str) -> tuple[Tensor, Tensor]:
+        stored = self.file.mapped[name]
+        return stored, self._teacher.get(name, stored)
+
+    def _verify(self, name: str, begin: int, end: int) -> None:
+        self.file.verify(name, *self._codec.stored_range(*self._of(name), begin, end))
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self.shapes[name]
@@ -39,3 +62,12 @@ class StoredNode(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.shapes)
+
+
+def verified(
+    node: Mapping[str, Tensor], parts: Parts | None = None, check_stop: CheckStop = lambda: None
+) -> Mapping[str, Tensor]:
+    """`node`, once all that will be looked at of it is verified; the teacher's is there already."""
+    if isinstance(node, StoredNode):
+        node.verify(parts, check_stop)
+    return node

@@ -11,8 +11,10 @@ from typing import ClassVar
 from torch import Tensor, distributed, nn
 
 from disback_plugin.path import NodePrecision, TeacherReference, measure_precision
+from disback_plugin.path.behind import CheckStop
+from disback_plugin.path.stored_node import Parts
 from disback_plugin.real_score.copying import InstallReport, Node
-from disback_plugin.real_score.staging import CheckStop, StagedNode
+from disback_plugin.real_score.staging import StagedNode
 
 
 class Installation(ABC):
@@ -44,6 +46,10 @@ class Installation(ABC):
 
         A StagedNode comes only where `staging` said how to make one.
         """
+
+    def parts(self) -> Parts | None:
+        """Which flat values of its tensors this rank needs of a node; None: all."""
+        return None
 
     def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode] | None:
         """How to make a node ready for `install` in another thread; None: not at all."""

@@ -13,11 +13,13 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 
 from disback_plugin.path import TeacherReference, choose_rounding
+from disback_plugin.path.behind import CheckStop
+from disback_plugin.path.stored_node import Parts
 from disback_plugin.real_score.copying import Casting, Copied, InstallReport, Node, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation
 from disback_plugin.real_score.pieces import Piece
-from disback_plugin.real_score.staging import CheckStop, StagedNode, install_node, stage_node
+from disback_plugin.real_score.staging import StagedNode, install_node, stage_node
 from disback_plugin.tensors import snapshot, under, weights
 
 _WRAPPER = "_fsdp_wrapped_module."
@@ -68,6 +70,12 @@ class ShardedInPlace(Installation):
     def install(self, node: int, tensors: Node | StagedNode) -> InstallReport:
         pieces, casting = self._pieces(self._teacher), self._casting(node)
         return self._over_ranks(install_node(pieces, tensors, casting, self._of_teacher))
+
+    def parts(self) -> Parts:
+        pieces = self._pieces(self._teacher)
+        return {
+            name: (piece.first, piece.first + piece.own.numel()) for name, piece in pieces.items()
+        }
 
     def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode]:
         pieces, casting = self._pieces(self._teacher), self._casting(node)

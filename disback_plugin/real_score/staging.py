@@ -4,7 +4,7 @@ That is the whole pass of `copy_node` but for what touches the network, so the s
 checksum of what it finds and a copy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from disback_plugin.errors import InstallError
+from disback_plugin.path.behind import CheckStop
 from disback_plugin.real_score.copying import Casting, Copied, Node, copy_node, tied, write
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.pieces import Piece, checksums, spans
 from disback_plugin.tensors import bit_sum, same_bits
 
-CheckStop = Callable[[], None]
 _CPU = torch.device("cpu")
 _BLOCK = 1 << 28  # bytes: pinned memory comes in powers of two
 _ALIGNED = 64

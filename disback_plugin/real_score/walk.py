@@ -11,6 +11,7 @@ from torch import nn
 from disback_plugin.distributed import is_alone
 from disback_plugin.errors import InstallError, SessionError, count
 from disback_plugin.path import DegradationPath
+from disback_plugin.path.stored_node import verified
 from disback_plugin.real_score.ahead import Ahead
 from disback_plugin.real_score.copying import Node
 from disback_plugin.real_score.footing import describe, refuse_overwritten
@@ -232,13 +233,17 @@ class PathNodeScheduler(RealScore):
 
     def _read(self, node: int) -> Node | StagedNode:
         staged = None if self._ahead is None else self._ahead.take(node)
-        return self.path.open_node(node) if staged is None else staged
+        if staged is not None:
+            return staged  # verified before anything of it is installed, as the other
+        return verified(self.path.open_node(node), self.installation.parts())
 
     def _make_ready(self, node: int) -> None:
         if self._ahead is None or (stage := self.installation.staging(node)) is None:
             return
-        open_node = self.path.open_node
-        self._ahead.begin(node, lambda stop: stage(open_node(node, stop), stop))
+        path, parts = self.path, self.installation.parts()  # not self, which its end would wait for
+        self._ahead.begin(
+            node, lambda stop: stage(verified(path.open_node(node), parts, stop), stop)
+        )
 
     def _loss_of(self, node: int) -> float:
         assert self.loss is not None

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
 from disback_plugin.path import TeacherReference, choose_rounding
+from disback_plugin.path.behind import CheckStop
 from disback_plugin.real_score.copying import Casting, InstallReport, Node, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
 from disback_plugin.real_score.pieces import whole_pieces
-from disback_plugin.real_score.staging import CheckStop, StagedNode, install_node, stage_node
+from disback_plugin.real_score.staging import StagedNode, install_node, stage_node
 from disback_plugin.real_score.weights import advise, live_tensors, refuse_misfit
 from disback_plugin.tensors import same_bits, snapshot, weights
 

@@ -25,7 +25,7 @@ CHECKPOINT = f"{RUN}/checkpoints/step_000008"
 FILES = [
     *("config.yaml", "experiment.json", "teacher/reference.json", "teacher/samples.safetensors"),
     *("teacher/teacher.safetensors", f"{RUN}/run.json", f"{RUN}/path/path.json"),
-    *(f"{RUN}/path/{name}.safetensors" for name in ("node_0001", "node_0003")),
+    *(f"{RUN}/path/{name}.safetensors" for name in ("node_0001", "node_0003", "teacher")),
     *(f"{CHECKPOINT}/{name}.json" for name in ("manifest", "state")),
     *(
         f"{CHECKPOINT}/{name}.safetensors"

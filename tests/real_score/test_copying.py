@@ -38,7 +38,7 @@ def test_the_report_is_that_of_separate_passes_over_the_tensors():
     for name, value in target.items():
         assert torch.equal(value, cast(node[name], value.dtype, "stochastic", f"node 1/{name}"))
     low = {name: value.to(target[name].dtype) for name, value in teacher.items()}
-    assert report.distance == measure_precision(target, low).distance
+    assert report.distance == pytest.approx(measure_precision(target, low).distance, rel=1e-6)
     error, change = (
         sum((one[k].float() - two[k].float()).double().square().sum().item() for k in ("w", "b"))
         for one, two in ((target, node), (node, teacher))

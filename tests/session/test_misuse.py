@@ -57,8 +57,9 @@ def test_recording_that_skipped_its_last_nodes_is_not_complete(host, tmp_path):
 def test_a_fake_score_that_does_not_train_is_noticed(tmp_path, dtype):
     disback = attach(ToyHost(teacher_dtype=dtype), settings(tmp_path))
     disback.begin_step(0)
+    disback.end_step(0)
     with pytest.raises(PathError, match="equals the teacher: the fake score is not being trained"):
-        disback.end_step(0)
+        disback.close()
 
 
 def test_skipped_recording_steps_are_noticed(host, disback):

@@ -97,7 +97,7 @@ def stop_together(number: int, folder: str, fault: str) -> None:
                 if fault == "it dies":
                     os._exit(0)
             if number == 1 and step == 6 and fault == "a node is torn":
-                inspection.read_node = torn  # type: ignore[assignment]
+                inspection.open_node = torn  # type: ignore[assignment]
             host.run(disback, range(step, step + 1))
     except DisBackError as error:
         (Path(folder) / f"told.{number}").write_text(str(error))

@@ -113,7 +113,7 @@ def fill(
             for block, raw in _blocks(images, rows, prepare, readers):
                 for image in raw:
                     pixels.update(repr(image.shape).encode())
-                    pixels.update(np.ascontiguousarray(image))
+                    pixels.update(np.ascontiguousarray(image).data)
                 answer = network.features(torch.from_numpy(block).to(device), store.layers)
                 for name in store.layers:
                     found[name].append(answer[name].cpu())

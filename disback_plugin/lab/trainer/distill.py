@@ -42,6 +42,7 @@ from disback_plugin.lab.trainer.run_folder import (
     write_run,
 )
 from disback_plugin.path import NodeEntry
+from disback_plugin.path.pending import PendingNode
 
 _UNSAVED = ("path", "checkpoints", "samples", STUDENTS, "metrics.jsonl", STUDENT, "run.json")
 
@@ -129,7 +130,7 @@ class DistillJob:
         lines: list[Line] = []
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
-        if result.entry is not None:
+        if result.entry is not None and is_main():
             lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
         return lines
 
@@ -233,6 +234,6 @@ def student_tensors(networks: Networks) -> dict[str, Tensor]:
     return ema | {f"raw.{name}": value for name, value in student.raw.state_dict().items()}
 
 
-def _node_line(entry: NodeEntry) -> Line:
+def _node_line(entry: NodeEntry | PendingNode) -> Line:
     names = ("index", "distance", "bf16_distance", "bf16_survives", "bytes")
     return {name: getattr(entry, name) for name in names}

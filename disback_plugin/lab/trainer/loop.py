@@ -24,6 +24,7 @@ from disback_plugin.lab.trainer.augment import augmented
 from disback_plugin.lab.trainer.batches import Batch, BatchSampler
 from disback_plugin.lab.trainer.network import TrainedNetwork
 from disback_plugin.path import NodeEntry
+from disback_plugin.path.pending import PendingNode
 from disback_plugin.progress import Turn
 from disback_plugin.session import DisBack
 
@@ -46,7 +47,7 @@ class StepResult:
     """Losses and gradient norms as tensors (reading them waits for the device); None: no update."""
 
     turn: Turn | None
-    entry: NodeEntry | None = None
+    entry: NodeEntry | PendingNode | None = None
     fake_loss: Tensor | None = None
     fake_grad_norm: Tensor | None = None
     student_loss: Tensor | None = None

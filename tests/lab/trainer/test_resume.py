@@ -50,7 +50,7 @@ def _in_write(name: str, occurrence: int, whole: bool) -> Callable[[], None]:
     """Killed while `name` is written for the n-th time: half in its temp file, or before rename."""
 
     def install() -> None:
-        original, seen = files._commit, 0
+        original, seen = files.commit, 0
 
         def patched(temp: Path, file: Path) -> None:
             nonlocal seen
@@ -61,7 +61,7 @@ def _in_write(name: str, occurrence: int, whole: bool) -> Callable[[], None]:
                 _kill_self()
             original(temp, file)
 
-        files._commit = patched
+        files.commit = patched
 
     return install
 

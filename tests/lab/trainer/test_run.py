@@ -36,7 +36,11 @@ def test_a_run_leaves_exactly_these_files(finished: Path) -> None:
     run = {".lock", "run.json", "metrics.jsonl", "student.safetensors"}
     run |= {f"samples/step_{step:06d}.safetensors" for step in (0, 8, 16)}
     run |= _checkpoint(12, *roles) | _checkpoint(16, *roles)
-    path = {"path/path.json", *(f"path/node_000{i}.safetensors" for i in (1, 2, 3))}
+    path = {
+        "path/path.json",
+        "path/teacher.safetensors",
+        *(f"path/node_000{i}.safetensors" for i in (1, 2, 3)),
+    }
     roles = ("teacher", "teacher_ema", "teacher_optimizer")
     teacher = {".lock", "metrics.jsonl", "teacher.safetensors", "samples.safetensors"}
     teacher |= {"reference.json"} | _checkpoint(4, *roles) | _checkpoint(8, *roles)

@@ -1,0 +1,173 @@
+"""A node's file: plain safetensors, sealed by its header, read and verified in parts."""
+
+import hashlib
+import json
+import math
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from disback_plugin import DegradationPath
+from disback_plugin.errors import PathError
+from disback_plugin.path import measure_precision
+from disback_plugin.path.node_file import CHUNK, NodeFile, write_whole
+from tests.path.folders import edit
+from tests.toy import same
+
+WIDTH = CHUNK // 4  # float32 values of a chunk
+
+
+def table():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "b": torch.randn(3 * WIDTH + 5, generator=generator),
+        "a": torch.randn(7, 3, generator=generator).bfloat16(),
+        "empty": torch.zeros(0, 4),
+        "count": torch.tensor(3),
+        "flags": torch.tensor([True, False, True]),
+    }
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "node.safetensors"
+
+
+def test_any_reader_of_safetensors_reads_it(file):
+    tensors = table()
+    seal = write_whole(file, tensors)
+    assert same(load_file(file), tensors)
+    content = file.read_bytes()
+    assert len(content) == seal.bytes
+    assert hashlib.sha256(content[: seal.header]).hexdigest() == seal.sha256
+    with safe_open(file, framework="pt") as stream:
+        assert set(stream.keys()) == set(tensors)
+
+
+def test_a_part_is_verified_alone(file):
+    tensors = table()
+    seal = write_whole(file, tensors)
+    node = NodeFile(file, seal.header, seal.sha256)
+    before = node.verified
+    part = node.part("b", WIDTH + 1, 2 * WIDTH)
+    assert torch.equal(part, tensors["b"][WIDTH + 1 : 2 * WIDTH])
+    assert node.verified - before == CHUNK
+    assert node.part("b", 4, 4).numel() == 0
+    assert same({name: node.read(name) for name in tensors}, tensors)
+
+
+def test_a_flip_is_an_error_of_who_reads_it(file):
+    tensors = table()
+    seal = write_whole(file, tensors)
+    content = bytearray(file.read_bytes())
+    place = content.index(tensors["b"].numpy().tobytes()) + 2 * CHUNK
+    content[place] ^= 1
+    file.write_bytes(content)
+    node = NodeFile(file, seal.header, seal.sha256)
+    assert torch.equal(node.part("b", 0, 2 * WIDTH), tensors["b"][: 2 * WIDTH])
+    with pytest.raises(PathError, match=rf"{file.name} is damaged.*'b', bytes from {2 * CHUNK:,}"):
+        node.part("b", 2 * WIDTH - 1, 2 * WIDTH + 1)
+
+
+def test_a_flip_in_the_header_is_an_error_at_once(file):
+    seal = write_whole(file, table())
+    content = bytearray(file.read_bytes())
+    content[seal.header - 1] ^= 1  # of the blanks that fill it up
+    file.write_bytes(content)
+    with pytest.raises(PathError, match="is damaged.*its header"):
+        NodeFile(file, seal.header, seal.sha256)
+
+
+def test_a_path_of_version_1_is_read_verified_and_goes_on(tmp_path, codec, teacher, nodes):
+    path = DegradationPath.create(tmp_path / "path", teacher, codec=codec)
+    path.append(nodes[0], step=1)
+    decoded = path.read(1)
+    _as_version_1(path.folder)
+    old = DegradationPath.open(path.folder, teacher)
+    assert old.manifest.format_version == 1
+    assert same(old.read(1), decoded)
+    assert old.verify() == []
+    old.append(nodes[1], step=2)
+    again = DegradationPath.open(path.folder, teacher)
+    assert (again.manifest.format_version, len(again), again.verify()) == (2, 2, [])
+    assert same(again.read(1), decoded)
+    file = path.folder / "node_0001.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    assert "node_0001.safetensors is damaged" in again.verify()[0]
+
+
+def _as_version_1(folder):
+    file = folder / "node_0001.safetensors"
+    save_file(load_file(file), file)
+    whole = {
+        "bytes": file.stat().st_size,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+
+    def change(data):
+        data["format_version"] = 1
+        del data["teacher"]["header"]
+        del data["nodes"][0]["header"]
+        data["nodes"][0].update(whole)
+
+    edit(folder, change)
+    assert "header" not in json.dumps(json.loads((folder / "path.json").read_text()))
+
+
+def test_figures_are_those_of_float64_over_many_chunks():
+    generator = torch.Generator().manual_seed(1)
+    teacher = {
+        "w": torch.randn(3, 70_000, generator=generator),
+        "mask": torch.full((9,), -torch.inf),
+    }
+    node = {"w": teacher["w"].clone(), "mask": teacher["mask"].clone()}
+    node["w"][0] += 1e-3 * torch.randn(70_000, generator=generator)
+    found = measure_precision(node, teacher)
+    exact, base = node["w"].double(), teacher["w"].double()
+    rough, rough_base = node["w"].bfloat16().double(), teacher["w"].bfloat16().double()
+    assert found.distance == pytest.approx(float((exact - base).norm() / base.norm()), rel=1e-6)
+    cast = float((rough - rough_base).norm() / rough_base.norm())
+    assert found.bf16_distance == pytest.approx(cast, rel=1e-6)
+    survivors = float((rough != rough_base).sum() / (exact != base).sum())
+    assert found.bf16_survives == pytest.approx(survivors)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_figures_of_very_small_and_large_weights_are_exact(scale):
+    teacher = {"w": torch.tensor([3.0, 4.0]) * scale}
+    node = {"w": torch.tensor([3.0, 4.5]) * scale}
+    assert measure_precision(node, teacher).distance == pytest.approx(0.1, rel=1e-6)
+
+
+def test_ranks_that_each_read_their_part_read_one_node_in_all(tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    teacher = {f"{n}": torch.randn(300, 1000, generator=generator) for n in range(6)}
+    node = {name: value + 1 for name, value in teacher.items()}
+    path = DegradationPath.create(tmp_path / "path", teacher)
+    size = path.append(node, step=1).bytes
+    total = sum(value.numel() for value in teacher.values())
+    for rank in range(4):  # flat shards, as FullyShardedDataParallel cuts them
+        stored, begin = path.open_node(1), 0
+        for name, value in node.items():
+            low, high = (
+                min(max(edge * total // 4 - begin, 0), value.numel()) for edge in (rank, rank + 1)
+            )
+            assert torch.equal(stored.flat(name)(low, high), value.view(-1)[low:high])
+            begin += value.numel()
+        assert size / 4 <= stored.file.verified <= 1.05 * size / 4
+
+
+def test_what_a_rank_does_not_read_is_not_its_error(path, codec):
+    file = path.folder / "node_0001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # of the tensor that lies last
+    file.write_bytes(content)
+    stored = path.open_node(1)
+    last = max(stored, key=lambda name: (-stored.file.mapped[name].element_size(), name))
+    stored.verify({name: (0, math.prod(stored.shapes[name])) for name in stored if name != last})
+    with pytest.raises(PathError, match="is damaged"):
+        stored.verify()
+    with pytest.raises(PathError, match="is damaged"):
+        stored[last]
