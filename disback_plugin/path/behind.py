@@ -32,8 +32,9 @@ class Task(Generic[Result]):
         self._thread.start()
 
     def join(self) -> None:
-        """Return when it is done, well or not."""
-        self._thread.join()
+        """Return when it is done, well or not; its own thread does not wait for itself."""
+        if self._thread is not threading.current_thread():
+            self._thread.join()
 
     def give_up(self) -> None:
         """Have it end at its next look, and return when it has."""

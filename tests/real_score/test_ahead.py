@@ -133,6 +133,23 @@ def test_work_that_is_not_wanted_any_more_ends():
     assert threads() == []
 
 
+def test_an_owner_that_is_collected_in_the_threads_own_thread_ends_it(monkeypatch):
+    owner, known, wrong = [Ahead()], threading.Event(), []
+    monkeypatch.setattr(sys, "unraisablehook", wrong.append)
+
+    def work(check_stop):
+        known.wait(5)
+        owner.clear()  # as where the garbage of a cycle is collected just here
+        endless(check_stop)
+
+    owner[0].begin(3, work)
+    task = owner[0]._task
+    known.set()
+    task.join()
+    assert threads() == []
+    assert wrong == []
+
+
 def test_a_session_that_ends_leaves_no_thread(tmp_path):
     host = ToyHost()
     strategy = walk(host, make_path(tmp_path, host), prefetch=True)
