@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,15 +175,13 @@ def read_tensors(
     *,
     digest: str | None = None,
     sealed: bool = False,
-    check_stop: Callable[[], None] | None = None,
 ) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Tensors and metadata of a safetensors file; `error` where it is missing or not whole.
 
     digest: its SHA-256 when it was written, as `write_tensors` gave it.
     sealed: the file carries it itself, unless an earlier version wrote it.
-    check_stop: called while the file is read; what it raises ends that.
     """
-    if digest is not None and file.is_file() and sha256(file, check_stop) != digest:
+    if digest is not None and file.is_file() and sha256(file) != digest:
         raise error(f"{file} is damaged: its SHA-256 is not the one it was written with")
     with _opened(file, error) as stream:
         metadata = stream.metadata() or {}
@@ -208,14 +206,12 @@ def read_metadata(file: Path, error: type[DisBackError] = PathError) -> dict[str
         return stream.metadata() or {}
 
 
-def sha256(file: Path, check_stop: Callable[[], None] | None = None) -> str:
+def sha256(file: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces of 1 MiB into the same memory."""
     digest, piece = hashlib.sha256(), memoryview(bytearray(1 << 20))
     with file.open("rb", buffering=0) as stream:
         while num := stream.readinto(piece):
             digest.update(piece[:num])
-            if check_stop is not None:
-                check_stop()
     return digest.hexdigest()
 
 

@@ -4,9 +4,9 @@ import logging
 import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from disback_plugin.config import DisBackConfig
+from disback_plugin.config import DisBackConfig, Rounding
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import SessionError
 from disback_plugin.measure import RecordingState, Start
@@ -189,6 +189,14 @@ def _settings(config: DisBackConfig) -> dict[str, Any]:
     """The settings that may not change between a checkpoint and its resume."""
     keys = {"arm", "record", "schedule", "codec", "rounding", "installation"}
     return config.model_dump(mode="json", include=keys)
+
+
+def with_saved_rounding(config: DisBackConfig, state: Mapping[str, Any]) -> DisBackConfig:
+    """Where it is left to us (`auto`), a run goes on as it began: by an older default, too."""
+    saved = state.get("settings", {}).get("rounding")
+    if config.rounding == "auto" and saved in get_args(Rounding):
+        return config.model_copy(update={"rounding": saved})
+    return config
 
 
 def _check(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference) -> None:

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from torch import Tensor
 
@@ -16,7 +17,6 @@ from disback_plugin.distributed import is_main, on_every, on_main
 from disback_plugin.errors import PathError, SessionError
 from disback_plugin.measure import Measurement, RecordingState, Start, TeacherPull
 from disback_plugin.path import DegradationPath, Manifest, NodeEntry
-from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.encoding import PrecisionOf
 from disback_plugin.path.pending import PendingNode
 from disback_plugin.path.writer_lock import WriterLock
@@ -137,13 +137,13 @@ class Recorder:
         """Raise what went wrong with the node in the background so far; on rank 0 alone."""
         if self._lock is not None:
             with self._released_on_failure():
-                self._lock.behind.check()
+                self._look(self._lock.behind.check)
 
     def wait(self) -> None:
         """The node in the background is on disk, or what went wrong is raised; on rank 0 alone."""
         if self._lock is not None:
             with self._released_on_failure():
-                self._lock.behind.wait()
+                self._look(self._lock.behind.wait)
 
     def _drop_newer(self, path: DegradationPath, keep: int) -> None:
         path.refresh()
@@ -215,16 +215,8 @@ class Recorder:
 
     def _append(self, path: DegradationPath, tensors: dict[str, Tensor], step: int) -> PendingNode:
         index, what = len(path) + 1, f"writing node {len(path) + 1} of {path.folder}"
-        precision_of = _own_precision(self.installation)
-
-        def append(check_stop: CheckStop) -> None:
-            try:
-                path.append(tensors, step, precision_of, check_stop)
-            except PathError as error:
-                if self.installation.overwritten():
-                    raise PathError(f"{error}. Meanwhile {_TEACHER_MOVED}") from None
-                raise
-
+        measure = _own_precision(self.installation)
+        append = partial(path.append, tensors, step, measure)
         with self._released_on_failure():
             on_main(lambda: self._held(path).write_behind(append, what), what)
         self._writing = index
@@ -255,7 +247,7 @@ class Recorder:
         """On rank 0, under the lock; every rank has seen it before rank 0 can write the next."""
 
         def write() -> str:
-            self._held(path).behind.wait()
+            self._look(self._held(path).behind.wait)
             work()
             return path.manifest.digest()
 
@@ -264,6 +256,18 @@ class Recorder:
 
     def _see(self, path: DegradationPath, digest: str) -> None:
         on_every(lambda: catch_up(path, digest), f"reading {path.folder}")
+
+    def _look(self, at_node: Callable[[], None]) -> None:
+        """At the node in the background. Where it was refused: did the teacher train instead?
+
+        Asked here, not behind the host's steps: meanwhile FSDP's shards may be gathered.
+        """
+        try:
+            at_node()
+        except PathError as error:
+            if self.installation.overwritten():
+                raise PathError(f"{error}. Meanwhile {_TEACHER_MOVED}") from None
+            raise
 
     @contextmanager
     def _released_on_failure(self) -> Iterator[None]:

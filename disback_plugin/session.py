@@ -15,7 +15,7 @@ from disback_plugin.measure import Measure, Measurement, check_functions
 from disback_plugin.path import DegradationPath, NodeEntry
 from disback_plugin.path.inspection import holds_path
 from disback_plugin.path.pending import PendingNode
-from disback_plugin.progress import Progress, Steps, Turn, whole
+from disback_plugin.progress import Progress, Steps, Turn, whole, with_saved_rounding
 from disback_plugin.real_score import FixedTeacher, Installation, PathNodeScheduler, RealScore
 from disback_plugin.real_score.weights import refuse_foreign
 from disback_plugin.recorded import (
@@ -123,8 +123,7 @@ class DisBack:
         """Keep a node if one is due; `metrics`, the host's log entry, gains `disback/...` numbers.
 
         A node is copied here, and written in the background: what goes wrong there is raised by the
-        next call of this session. Returns the node, whose figures are waited for when they are
-        asked for. A second call for the same step does nothing.
+        next call. Returns the node, whose figures rank 0 waits for. A second call does nothing.
         """
         entry: NodeEntry | PendingNode | None = None
         step = whole(step)
@@ -196,7 +195,10 @@ class DisBack:
         """
         if self._progress.first_step is not None:
             raise SessionError("load_state_dict comes before the first begin_step")
-        self._progress = Progress.load(state, self.config, self.installation.reference)
+        self.config = config = with_saved_rounding(self.config, state)
+        if config.rounding != "auto":
+            self.installation.rounding = config.rounding
+        self._progress = Progress.load(state, config, self.installation.reference)
         if not self.active or self._progress.first_step is None:
             return
         if self._progress.measured and self._measurement is None:
@@ -206,7 +208,7 @@ class DisBack:
         if self._progress.no_path:
             return
         student = self._progress.student_checksum
-        self._path = reopen(self.config, self.installation, student, state.get("path"))
+        self._path = reopen(config, self.installation, student, state.get("path"))
         if self._recorder and self._progress.num_record_steps:
             self._recorder.num_steps = self._progress.num_record_steps
             self._recorder.resume(self._path, self._progress.num_done())
@@ -221,9 +223,9 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Warn where the real score was overwritten, or no node ever came (unless that was said).
+        """Wait for a node that is being written; read the teacher once.
 
-        Waits for a node that is being written. Reads the teacher once.
+        Warns where the real score was overwritten, or no node ever came (unless that was said).
         """
         try:
             self._wait()

@@ -1,72 +1,76 @@
-"""Work in a thread while the host trains: one piece at a time, and no error is lost."""
+"""Work in a thread while the host trains: it ends with the program, and no error is lost."""
 
 import atexit
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 logger = logging.getLogger("disback")
 CheckStop = Callable[[], None]  # called often by the work; raises where it is to end
+Result = TypeVar("Result")
 
 
 class GivenUpError(Exception):
-    """The program ends before the work."""
+    """The work is not wanted any more."""
 
 
-class _Task:
-    def __init__(self) -> None:
-        self.thread: threading.Thread | None = None
+class Task(Generic[Result]):
+    """A piece of work in a thread of its own, begun at once.
+
+    It is given up where it is asked to be, and at the end of the program, an interrupted one too.
+    """
+
+    def __init__(self, work: Callable[[CheckStop], Result], name: str) -> None:
+        self.result: Result | None = None
         self.error: BaseException | None = None
-        self.stop = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+        atexit.register(self.give_up)
+        self._thread.start()
 
-    def run(self, work: Callable[[CheckStop], object], what: str) -> None:
+    def join(self) -> None:
+        """Return when it is done, well or not; its own thread does not wait for itself."""
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def give_up(self) -> None:
+        """Have it end at its next look, and return when it has."""
+        self._stop.set()
+        self.join()
+
+    def _run(self, work: Callable[[CheckStop], Result]) -> None:
         try:
-            work(self._check_stop)
+            self.result = work(self._check_stop)
         except GivenUpError:
-            logger.warning("%s was given up: the program ends", what)
-        except BaseException as error:  # raised at the next call; said now, should none come
-            logger.error("%s failed: %s", what, error)
+            pass
+        except BaseException as error:  # for who asks for the result
             self.error = error
         finally:
             atexit.unregister(self.give_up)
 
     def _check_stop(self) -> None:
-        if self.stop.is_set():
+        if self._stop.is_set():
             raise GivenUpError
-
-    def join(self) -> None:
-        if self.thread is not None:
-            self.thread.join()
-
-    def give_up(self) -> None:
-        self.stop.set()
-        self.join()
 
 
 class Behind:
-    """Does a piece of work behind its caller, who goes on; the next piece waits for it.
-
-    At the end of the program, an interrupted one too, what is not done is given up.
-    """
+    """Does a piece of work behind its caller, who goes on; the next piece waits for it."""
 
     def __init__(self) -> None:
-        self._task = _Task()
+        self._task: Task[object] | None = None
 
     def start(self, work: Callable[[CheckStop], object], what: str) -> None:
         """Begin `work`, which is called with a `CheckStop`; raises what went wrong before."""
         self.wait()
-        task = self._task = _Task()
-        task.thread = threading.Thread(
-            target=task.run, args=(work, what), name=f"disback: {what}", daemon=True
-        )
-        atexit.register(task.give_up)
-        task.thread.start()
+        self._task = Task(partial(_told, work, what), f"disback: {what}")
 
     def check(self) -> None:
         """Raise what went wrong, once."""
-        error, self._task.error = self._task.error, None
-        if error is not None:
+        if self._task is not None and self._task.error is not None:
+            error, self._task.error = self._task.error, None
             raise error
 
     def wait(self) -> None:
@@ -76,7 +80,20 @@ class Behind:
 
     def join(self) -> None:
         """Return when all is done, well or not."""
-        self._task.join()
+        if self._task is not None:
+            self._task.join()
+
+
+def _told(work: Callable[[CheckStop], object], what: str, check_stop: CheckStop) -> None:
+    """What ends the work is said when it does, should nobody ask any more."""
+    try:
+        work(check_stop)
+    except GivenUpError:
+        logger.warning("%s was given up: the program ends", what)
+        raise
+    except BaseException as error:
+        logger.error("%s failed: %s", what, error)
+        raise
 
 
 class Helper:

@@ -36,8 +36,9 @@ class Figures:
 
     def __init__(self) -> None:
         self._exact = self._cast = _Sums()
-        self._gap, self._node, self._teacher = torch.empty(3, CHUNK).unbind()
-        self._half = torch.empty(CHUNK, dtype=torch.bfloat16)
+        rows = torch.empty(3, CHUNK, dtype=torch.float32, device="cpu")
+        self._gap, self._node, self._teacher = rows.unbind()
+        self._half = torch.empty(CHUNK, dtype=torch.bfloat16, device="cpu")
         self._differs = np.empty(CHUNK, dtype=bool)
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ def pack(value: Tensor, teacher: Tensor, bound: float) -> Tensor | None:
     """
     own, before = value.detach().reshape(-1), teacher.reshape(-1)
     for bits in WIDTHS:
-        rows = torch.empty(-(-own.numel() // GROUP), WIDTHS[bits], dtype=torch.uint8)
+        rows = own.new_empty(-(-own.numel() // GROUP), WIDTHS[bits], dtype=torch.uint8)
         error = change = 0.0
         for begin, end in chunks(0, own.numel()):
             exact, base = own[begin:end].float(), before[begin:end].float()
@@ -40,7 +40,8 @@ def pack(value: Tensor, teacher: Tensor, bound: float) -> Tensor | None:
 
 def unpack(rows: Tensor, teacher: Tensor, begin: int, end: int) -> Tensor:
     """The flat values from `begin` to `end`, float32; reads their rows and their part alone."""
-    base, out = teacher.reshape(-1), torch.empty(end - begin)
+    base = teacher.reshape(-1)
+    out = base.new_empty(end - begin, dtype=torch.float32)
     for low, high in chunks(begin, end):
         first = low // GROUP
         change = _unpack(rows[first : -(-high // GROUP)])[

@@ -85,5 +85,5 @@ def _draws(seed: str, begin: int, exact: Tensor) -> Iterator[tuple[int, int, Ten
 @lru_cache
 def _table(device: torch.device) -> Tensor:
     """Two blocks of numbers, always the same: a block of a tensor begins anywhere in the first."""
-    source = torch.Generator().manual_seed(0)
-    return torch.randint(_DRAWS, (2 * _BLOCK,), generator=source, dtype=torch.int32).to(device)
+    source, row = torch.Generator("cpu").manual_seed(0), (2 * _BLOCK,)
+    return torch.randint(_DRAWS, row, generator=source, dtype=torch.int32, device="cpu").to(device)

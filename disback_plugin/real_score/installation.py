@@ -26,6 +26,7 @@ class Installation(ABC):
     name: ClassVar[str]
     needs_real_score: ClassVar[bool] = False  # the node is not in the host's own teacher module
     reference: TeacherReference
+    rounding: str  # to 16 bits: see `choose_rounding`
     buffers: frozenset[str] = frozenset()  # of the real score: its own forward may move them
 
     @abstractmethod

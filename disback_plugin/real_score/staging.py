@@ -45,7 +45,7 @@ def stage_node(
     """
     figures, sums, values = casting.begin(pieces, node), {}, _room(pieces)
     for name, first in tied(pieces).items():
-        room, total = values[name], torch.zeros((), dtype=torch.int64)
+        room, total = values[name], torch.zeros((), dtype=torch.int64, device=_CPU)
         read = casting.reader(name, first, room.dtype, node, figures)
         for low, high in spans(room.numel()):
             check_stop()
@@ -101,7 +101,9 @@ def _room(pieces: Mapping[str, Piece]) -> dict[str, Tensor]:
     room = {}
     for block in _blocks({name: _num_bytes(piece) for name, piece in pieces.items()}):
         with nullcontext() if gpu is None else torch.cuda.device(gpu):  # a thread begins at GPU 0
-            whole = torch.empty(sum(block.values()), dtype=torch.uint8, pin_memory=gpu is not None)
+            whole = torch.empty(
+                sum(block.values()), dtype=torch.uint8, device=_CPU, pin_memory=gpu is not None
+            )
         end = 0
         for name, size in block.items():
             own = pieces[name].own

@@ -5,7 +5,10 @@ import torch
 
 from disback_plugin import DegradationPath
 from disback_plugin.errors import PathError
-from disback_plugin.path import get_codec, groups
+from disback_plugin.path import get_codec, groups, measure_precision, rounding
+from disback_plugin.real_score.copying import Casting
+from disback_plugin.real_score.pieces import whole_pieces
+from disback_plugin.real_score.staging import stage_node
 from tests.path.folders import edit
 from tests.toy import same
 
@@ -25,6 +28,17 @@ def node(teacher):
     return {name: value + 1e-5 * torch.randn(value.shape) for name, value in teacher.items()}
 
 
+@pytest.fixture(params=[("dtype", torch.bfloat16), ("device", "meta")])
+def defaults(request, teacher, node):
+    kind, value = request.param
+    before = torch.get_default_dtype() if kind == "dtype" else "cpu"
+    change = torch.set_default_dtype if kind == "dtype" else torch.set_default_device
+    rounding._table.cache_clear()
+    change(value)
+    yield
+    change(None if kind == "device" else before)
+
+
 def error(decoded, node, teacher):
     return float((decoded - node).norm() / (node - teacher).norm())
 
@@ -36,6 +50,20 @@ def test_a_node_is_under_three_tenths_of_bfloat16_at_a_tenth_of_its_change(teach
     decoded = CODEC.decode(stored, teacher)
     assert [decoded[name].shape for name in SHAPES] == list(SHAPES.values())
     assert all(0.05 < error(decoded[name], node[name], teacher[name]) <= 0.1 for name in SHAPES)
+
+
+def test_a_host_may_have_other_defaults_of_torch(teacher, node, defaults):
+    stored = CODEC.encode(node, teacher)
+    decoded = CODEC.decode(stored, teacher)
+    assert all(error(decoded[name], node[name], teacher[name]) <= 0.1 for name in SHAPES)
+    assert 0.0 < measure_precision(node, teacher).distance < 1e-3
+    half = rounding.cast(node["w"], torch.bfloat16, "stochastic", "seed")
+    assert float((half.float() - node["w"]).abs().max()) < 2e-3
+    pieces = whole_pieces({"w": torch.zeros(SHAPES["w"], dtype=torch.bfloat16, device="cpu")})
+    assert torch.equal(
+        stage_node(pieces, {"w": node["w"]}, Casting(), lambda: None).values["w"],
+        node["w"].flatten().bfloat16(),
+    )
 
 
 def test_what_did_not_change_and_what_is_no_float_comes_back_bit_for_bit(teacher):

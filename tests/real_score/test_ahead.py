@@ -44,9 +44,8 @@ def test_the_same_bits_answer_and_the_same_is_told_with_and_without(tmp_path, co
         strategy.installation.reference = TeacherReference.of(tensors_of(ToyHost().teacher))
         for step in range(6):
             switch = strategy.begin_step(step)
-            task = strategy._ahead._running.task if prefetch else None
             ready = [1, 1, 0, 0, None, None] if kind is InPlace else [1, 1, None, None, None, None]
-            assert task is None if not prefetch else (task and task.node) == ready[step]
+            assert not prefetch or strategy._ahead.node == ready[step]
             with strategy.evaluate() as real:
                 seen.append((prefetch, switch, tensors_of(real)))
     off, on = seen[:6], seen[6:]
@@ -61,7 +60,7 @@ def test_a_staged_switch_only_copies(tmp_path, monkeypatch):
     path = make_path(tmp_path, host)
     strategy = walk(host, path, prefetch=True)
     strategy.begin_step(0)
-    strategy._ahead._running.thread.join()
+    strategy._ahead._task.join()
     (path.folder / path.nodes[0].file).unlink()  # it has been read and checked
     monkeypatch.setattr("disback_plugin.real_score.copying.cast", None)
     assert strategy.begin_step(2).node == 1
@@ -77,7 +76,7 @@ def test_damage_is_an_error_at_the_next_step_and_nothing_of_it_is_installed(tmp_
     strategy = walk(host, path, prefetch=True)
     strategy.begin_step(0)
     before = tensors_of(host.teacher)
-    strategy._ahead._running.thread.join()
+    strategy._ahead._task.join()
     with pytest.raises(PathError, match="node_0001.safetensors is damaged"):
         strategy.begin_step(1)
     assert strategy.begin_step(1) is None  # told once; the node that answers is whole
@@ -129,9 +128,26 @@ def test_work_that_is_not_wanted_any_more_ends():
     assert threads() == []
     ahead.begin(3, endless)
     ahead.begin(2, endless)
-    assert [thread.name for thread in threads()] == ["disback-node-2"]
+    assert [thread.name for thread in threads()] == ["disback: reading node 2"]
     del ahead
     assert threads() == []
+
+
+def test_an_owner_that_is_collected_in_the_threads_own_thread_ends_it(monkeypatch):
+    owner, known, wrong = [Ahead()], threading.Event(), []
+    monkeypatch.setattr(sys, "unraisablehook", wrong.append)
+
+    def work(check_stop):
+        known.wait(5)
+        owner.clear()  # as where the garbage of a cycle is collected just here
+        endless(check_stop)
+
+    owner[0].begin(3, work)
+    task = owner[0]._task
+    known.set()
+    task.join()
+    assert threads() == []
+    assert wrong == []
 
 
 def test_a_session_that_ends_leaves_no_thread(tmp_path):

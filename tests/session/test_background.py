@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from disback_plugin import DegradationPath
+from disback_plugin.errors import PathError
 from disback_plugin.path import encoding
 from disback_plugin.path.behind import Behind, GivenUpError
 from tests.session.common import attach, settings
@@ -108,6 +109,25 @@ def test_what_goes_wrong_behind_is_raised_by_the_next_call(tmp_path, monkeypatch
     assert sorted(file.name for file in (tmp_path / "path").iterdir()) == [
         *("path.json", "teacher.safetensors")
     ]
+
+
+def test_the_hosts_networks_are_not_looked_at_behind_its_steps(tmp_path, monkeypatch):
+    host, asked = ToyHost(), []
+    disback = attach(host, settings(tmp_path))
+    disback.begin_step(0)
+    real = disback.installation.overwritten
+
+    def overwritten():
+        asked.append(threading.current_thread() is threading.main_thread())
+        return real()
+
+    monkeypatch.setattr(disback.installation, "overwritten", overwritten)
+    disback.end_step(0)  # nothing was trained: the node is refused
+    _wait_for_no_thread()
+    assert asked == []
+    with pytest.raises(PathError, match="node_0001.safetensors equals the teacher"):
+        disback.begin_step(1)
+    assert asked == [True]
 
 
 def test_a_run_that_failed_behind_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, monkeypatch):

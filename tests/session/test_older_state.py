@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from disback_plugin.errors import ConfigError, SessionError
 from disback_plugin.path import DegradationPath
 from tests.path.folders import edit
+from tests.session.common import attach as plain
+from tests.session.common import settings
 from tests.session.measured import APART, TOGETHER
 from tests.session.scripted import ADAPTIVE, Script, attach
 from tests.toy import ToyHost, same_roles
@@ -106,3 +109,23 @@ def test_a_path_from_mid_run_is_not_the_one_that_would_be_recorded(tmp_path):
     record = recorded_in_mid_run(tmp_path)
     with pytest.raises(ConfigError, match="recorded with .*'begun_at': 4.*leave 'record' out"):
         attach(ToyHost(), tmp_path, None, record=record).begin_step(0)
+
+
+def test_a_run_of_the_older_default_rounding_goes_on_with_it(tmp_path):
+    whole, host = (ToyHost(teacher_dtype=torch.bfloat16) for _ in range(2))
+    older = settings(tmp_path / "whole", rounding="stochastic")
+    whole.run(plain(whole, older), range(16))
+    disback = plain(host, settings(tmp_path / "cut", rounding="stochastic"))
+    host.run(disback, range(7))
+    for _ in range(2):  # a second resume too
+        state, again = disback.state_dict(), ToyHost(teacher_dtype=torch.bfloat16)
+        disback = plain(again, settings(tmp_path / "cut"))
+        again.load(host)
+        disback.load_state_dict(json.loads(json.dumps(state)))
+    again.run(disback, range(7, 16))
+    assert same_roles(whole, again)
+    other = plain(
+        ToyHost(teacher_dtype=torch.bfloat16), settings(tmp_path / "cut", rounding="nearest")
+    )
+    with pytest.raises(SessionError, match="rounding: stochastic -> nearest"):
+        other.load_state_dict(state)

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from disback_plugin.distributed import is_main, on_main
+from disback_plugin.errors import ConfigError
 from disback_plugin.files import sha256
 from disback_plugin.lab.evaluation.evaluate import Request
 from disback_plugin.lab.evaluation.numbers import title
@@ -39,6 +40,8 @@ def evaluate_run(
     thresholds: by default the baseline's last value. Returns the table, for people.
     """
     runs, request = read_runs([folder]), settings.request()
+    if "FID" not in request.chosen:
+        raise ConfigError("curves are drawn of fid: name it among --numbers, or leave them out")
     metric = title("FID", request.protocol, request.network)
     experiments: dict[Path, Experiment] = {}
     measured = []
@@ -85,7 +88,12 @@ def _measure(
         before = read_evaluation(file)
         made_by = (before.num_images, before.network["sha256"], before.reference["sha256"])
         same = made_by == (num, request.network.digest, sha256(reference))
-        if same and before.samples["said"].get("student") == _about(kept):
+        asked = {title(one, protocol, request.network) for one in request.chosen}
+        if (
+            same
+            and asked <= before.numbers.keys()
+            and before.samples["said"].get("student") == _about(kept)
+        ):
             return before.numbers
     images = student_images(experiment, kept.file, num, protocol.balanced, device)
     images = replace(images, said={**(images.said or {}), "student": _about(kept)})

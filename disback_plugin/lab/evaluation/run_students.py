@@ -2,7 +2,6 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from disback_plugin.files import read_metadata, read_tensors, sha256
 from disback_plugin.lab.evaluation.samples import Images
 from disback_plugin.lab.results.curves import CurvePoint
 from disback_plugin.lab.results.runs import Run
+from disback_plugin.lab.sampling.draws import SeededDraws
+from disback_plugin.lab.sampling.images import to_bytes
+from disback_plugin.lab.sampling.plan import LabelRule
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.run_folder import STUDENT, STUDENTS
 from disback_plugin.sealed import digest
@@ -65,8 +67,7 @@ def student_images(
 ) -> Images:
     """`num` images of the averaged student in `file`, image i from seed i.
 
-    The noise of a seed comes first, then its label, as in EDM's generate.py; `balanced`: label i
-    modulo the classes instead.
+    Drawn as `disback sample` draws them; `balanced`: label i modulo the classes.
     """
     problem, config = experiment.problem, experiment.config
     shape = problem.data_shape
@@ -82,15 +83,16 @@ def student_images(
         if name.startswith("ema.")
     }
     load_weights(student, tensors, str(file))
-    latent = config.student.latent_shape(shape)
-    maker = _Maker(student.eval().to(device), latent, problem.num_classes, balanced, num, device)
+    rule: LabelRule = "balanced" if balanced else "random"
+    draws = SeededDraws(config.student.latent_shape(shape), problem.num_classes, rule)
+    maker = _Maker(student.eval().to(device), draws, num, device)
     return Images(
         path=file,
         num=num,
         load=maker.image,
         identity=digest([sha256(file), balanced, BATCH, device.type]),
         seeds=np.arange(num),
-        said={"labels": "balanced" if balanced else "random"} if problem.num_classes else None,
+        said={"labels": rule} if problem.num_classes else None,
     )
 
 
@@ -98,16 +100,9 @@ class _Maker:
     """Images in batches of the same seeds, whoever asks for which; the newest batches are kept."""
 
     def __init__(
-        self,
-        student: nn.Module,
-        latent_shape: tuple[int, ...],
-        num_classes: int,
-        balanced: bool,
-        num: int,
-        device: torch.device,
+        self, student: nn.Module, draws: SeededDraws, num: int, device: torch.device
     ) -> None:
-        self._student, self._shape, self._num_classes = student, latent_shape, num_classes
-        self._balanced, self._num, self._device = balanced, num, device
+        self._student, self._draws, self._num, self._device = student, draws, num, device
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
 
@@ -124,17 +119,7 @@ class _Maker:
     @torch.no_grad()
     def _make(self, batch: int) -> np.ndarray:
         seeds = range(batch * BATCH, min((batch + 1) * BATCH, self._num))
-        noises, labels = zip(*self._draws(seeds), strict=True)
-        cond = torch.tensor(labels, device=self._device) if self._num_classes else None
-        images = self._student(torch.stack(noises).to(self._device), cond)
-        return (images.float() * 127.5 + 128).clip(0, 255).to(torch.uint8).cpu().numpy()
-
-    def _draws(self, seeds: range) -> Iterator[tuple[torch.Tensor, int]]:
-        for seed in seeds:
-            rows = torch.Generator().manual_seed(seed)
-            noise = torch.randn(self._shape, generator=rows)
-            classes = max(1, self._num_classes)
-            label = seed % classes
-            if self._num_classes and not self._balanced:
-                label = int(torch.randint(classes, (), generator=rows))
-            yield noise, label
+        draw = self._draws.batch(seeds, len(seeds))
+        cond = None if draw.labels is None else draw.labels.to(self._device)
+        images = self._student(draw.z.to(self._device), cond)
+        return to_bytes(images).permute(0, 3, 1, 2).contiguous().cpu().numpy()

@@ -2,21 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.errors import DataError
 from disback_plugin.lab.export.base import Base
 from disback_plugin.lab.export.exporter import Exporter
+from disback_plugin.lab.results.evaluations import NAME, Evaluation
 from disback_plugin.lab.results.run_file import read_run_file
 from disback_plugin.lab.sampling.plan import SampledStudent
 from disback_plugin.lab.trainer.run_folder import read_config
 from disback_plugin.pretrained.spec import split_spec
-from disback_plugin.sealed import damage_of, read_sealed
 
-EVALUATION = "disback-eval"  # the format of what `disback eval` writes
 # of what weights derive from, as their projects say; the name is the hub's, or the base's folder
 LICENCES: Mapping[str, str] = {
     "edm-pkl": "CC BY-NC-SA 4.0 (NVlabs/edm)",
@@ -28,42 +25,18 @@ LICENCES: Mapping[str, str] = {
 _UNKNOWN = "not known here, look it up before you publish"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one file of `disback eval` says."""
-
-    protocol: str
-    numbers: Mapping[str, float]
-    num_images: int
-    smoke: bool
-
-
-def read_results(files: Sequence[Path]) -> list[Result]:
-    """The results in these files; DataError for one that is damaged, or none."""
-    results = []
-    for file in files:
-        data = read_sealed(file, DataError, "evaluate again")
-        with damage_of(file, DataError, "evaluate again"):
-            if data["format"] != EVALUATION:
-                raise ValueError(f"its format is {data['format']!r}, not {EVALUATION!r}")
-            numbers = {name: float(value) for name, value in data["numbers"].items()}
-            found = str(data["protocol"]), numbers, int(data["num_images"]), bool(data["smoke"])
-            results.append(Result(*found))
-    return results
-
-
 def results_beside(spec: str) -> list[Path]:
     """Files of `disback eval` in a run's folder, or beside a student's file."""
     location = Path(split_spec(spec)[1])
     folder = location if location.is_dir() else location.parent
-    return sorted(file for file in folder.glob("*.eval-*.json") if file.is_file())
+    return sorted(file for file in folder.glob(f"*.{NAME}*.json") if file.is_file())
 
 
 def model_card(
     name: str,
     exporter: Exporter,
     student: SampledStudent,
-    results: Sequence[Result],
+    results: Sequence[Evaluation],
     checked: str,
 ) -> str:
     """README.md in the layout of the Hugging Face hub."""
@@ -139,7 +112,7 @@ def _training(student: SampledStudent) -> list[str]:
     return [*lines, f"```yaml\n{config.to_yaml().rstrip()}\n```"]
 
 
-def _numbers(results: Sequence[Result]) -> list[str]:
+def _numbers(results: Sequence[Evaluation]) -> list[str]:
     if not results:
         return ["None were given; `disback eval` makes them."]
     rows: list[list[Any]] = [

@@ -16,8 +16,9 @@ from disback_plugin.files import write_text
 from disback_plugin.foreign_weights import translated
 from disback_plugin.lab.data import PromptSet
 from disback_plugin.lab.export.base import Base, base_of_student
-from disback_plugin.lab.export.card import model_card, read_results
+from disback_plugin.lab.export.card import model_card
 from disback_plugin.lab.export.exporter import Exporter, Trial, round_weights
+from disback_plugin.lab.results.evaluations import read_evaluation
 from disback_plugin.lab.sampling import Sampler, Seeds, Student, make_sampler
 from disback_plugin.lab.sampling.student import STATEMENT, Statement
 from disback_plugin.pretrained.image_unet import ImageUNet
@@ -60,7 +61,7 @@ def export(
     files; CheckpointError where what was written makes other images.
     """
     exporter = make_exporter(student, base_of_student(student), form, DTYPES[dtype])
-    numbers = read_results(results)
+    numbers = [read_evaluation(file) for file in results]
     with built_aside(out) as build:
         round_weights(student.denoiser, exporter.dtype)
         with translated(f"{student.spec} cannot be exported as {form}"):

@@ -35,6 +35,8 @@ def find_samples(out: Path) -> Samples | None:
     """
     form = form_of(out)
     if not os.path.lexists(out):
+        if form == "npz" and os.path.lexists(record_of(out)):
+            read_samples(record_of(out))  # written before its images, or no file of ours
         return None
     if form == "zip":
         return _in_zip(out)
@@ -78,8 +80,8 @@ def _as_npz(store: ImageStore, samples: Samples, out: Path) -> None:
             for seed in samples.seeds.all:
                 stream.write(store.read(seed).tobytes())
 
+    write_sealed(record_of(out), _plain(samples))  # alone it is of no harm, images alone would be
     _written(out, write)
-    write_sealed(record_of(out), _plain(samples))
 
 
 def _as_zip(store: ImageStore, samples: Samples, out: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from disback_plugin.errors import RunError
+from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.lab.config.experiment import parse_config
 from disback_plugin.lab.evaluation import run_curves
 from disback_plugin.lab.evaluation.evaluate import Request
@@ -129,6 +129,16 @@ def test_curves_of_all_runs_are_measured_once_and_drawn(
 
     monkeypatch.setattr(run_curves, "evaluate_samples", again)
     assert run_curves.evaluate_run(out, reference, settings(), folder, 1, (1e9,)) == text
+    with pytest.raises(AssertionError, match="measured twice"):
+        run_curves.evaluate_run(out, reference, settings(numbers=("FID", "KID")), folder, 1)
+
+
+def test_curves_without_fid_are_refused_before_anything_is_measured(
+    out: Path, reference: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="name it among --numbers"):
+        run_curves.evaluate_run(out, reference, settings(numbers=("KID",)), tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def run_of(arm: str, *values: float) -> Run:

@@ -13,6 +13,7 @@ from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.data import load_prompts
 from disback_plugin.lab.export import export
 from disback_plugin.lab.export.exporter import Exporter
+from disback_plugin.lab.results.evaluations import Evaluation, write_evaluation
 from disback_plugin.lab.sampling import (
     Asked,
     Samples,
@@ -21,7 +22,6 @@ from disback_plugin.lab.sampling import (
     parse_seeds,
     sample,
 )
-from disback_plugin.sealed import write_sealed
 from tests.pretrained.files import OPENAI_OPTIONS
 
 OWN = {"README.md", "student.json"}
@@ -165,14 +165,19 @@ def test_a_form_that_such_students_do_not_have(files: Path, tmp_path: Path) -> N
 
 
 def test_the_card_tells_use_numbers_and_licence(files: Path, tmp_path: Path) -> None:
-    result = {
-        "format": "disback-eval",
-        "protocol": "edm",
-        "numbers": {"fid": 3.14159},
-        "num_images": 50_000,
-        "smoke": True,
-    }
-    write_sealed(tmp_path / "a.eval-edm.json", result)
+    result = Evaluation(
+        protocol="edm",
+        numbers={"fid": 3.14159},
+        ranges={},
+        summary={},
+        num_images=50_000,
+        smoke=True,
+        pixels="as they are",
+        samples={},
+        reference={},
+        network={},
+    )
+    write_evaluation(tmp_path / "a.eval-edm.json", result)
     student = open_student(f"edm-pkl:{files}/edm.pkl", {}, Asked(sigma=80.0))
     out = tmp_path / "out"
     export(student, out, "safetensors", results=[tmp_path / "a.eval-edm.json"], device="cpu")

@@ -99,6 +99,34 @@ def test_a_stop_at_the_end_is_made_good(
     assert left == sorted([name, *beside, "out.grid.png"])
 
 
+def test_an_npz_is_never_there_without_its_record_whenever_it_is_stopped(
+    sampler: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "out.npz", os.replace
+
+    for last in (out.with_suffix(".json"), out):
+
+        def stop_after(source: str, target: Path, last: Path = last) -> None:
+            real(source, target)
+            if Path(target) == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", stop_after)
+            sample(sampler("0-3"), out, 2)
+        assert out.with_suffix(".json").exists()
+    assert sample(sampler("0-3"), out, 2).count == 4
+
+
+def test_a_file_where_the_record_of_an_npz_would_lie_is_left_alone(
+    sampler: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "out.json").write_text('{"mine": "dear"}')
+    with pytest.raises(DataError, match=r"out\.json"):
+        sample(sampler("0-3"), tmp_path / "out.npz", 2)
+    assert (tmp_path / "out.json").read_text() == '{"mine": "dear"}'
+
+
 def test_unfinished_images_of_another_plan_are_not_mixed_in(sampler: Make, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, "pack")
