@@ -44,10 +44,8 @@ def readable(module: nn.Module, role: str, *, cut: bool = False) -> dict[str, Te
 
     Raises InstallError naming the entry that is no plain tensor in memory; cut: nor a DTensor.
     """
-    if cut:
-        module.state_dict()  # puts away what a forward has gathered, of units above the module too
     refuse_foreign(module, role, cut=cut)
-    state = weights(module.state_dict())
+    state = weights(module.state_dict())  # puts away what fully_shard has gathered, outside it too
     for name, value in state.items():
         if problem := _problem(_own(value) if cut else value):
             raise InstallError(f"{name!r} in the {role}'s state_dict() {problem}")
