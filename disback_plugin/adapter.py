@@ -18,6 +18,7 @@ from disback_plugin.config import DisBackConfig, InstallationKind
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import InPlace, Installation, SeparateModule
+from disback_plugin.real_score.installation import is_fully_sharded
 from disback_plugin.real_score.weights import is_plain
 
 logger = logging.getLogger("disback")
@@ -98,6 +99,10 @@ class Adapter(ABC):
             from disback_plugin.real_score.lora import LoRAAdapter  # needs peft, so only here
 
             return LoRAAdapter(roles.fake_score, config.rounding)
+        if kind == "in-place" and any(map(is_fully_sharded, (roles.teacher, roles.fake_score))):
+            from disback_plugin.real_score.dtensor import DTensorInPlace  # seldom needed
+
+            return DTensorInPlace(roles.teacher, roles.fake_score, config.rounding)
         whole = InPlace if kind == "in-place" else SeparateModule
         return whole(roles.teacher, roles.fake_score, config.rounding)
 

@@ -16,8 +16,8 @@ from disback_plugin.path import DegradationPath
 from disback_plugin.path.conversion import CONVERTED
 from disback_plugin.path.stored_node import verified
 from disback_plugin.real_score import Installation
-from disback_plugin.real_score.installation import is_sharded
-from disback_plugin.real_score.weights import local_part
+from disback_plugin.real_score.installation import is_fully_sharded, is_sharded
+from disback_plugin.real_score.weights import holds_first, local_part, put_away
 from disback_plugin.tensors import bit_sum, bits
 
 logger = logging.getLogger("disback")
@@ -153,6 +153,7 @@ class HeldStudent:
 
         The first time by `checksum`, then by sums that are read faster.
         """
+        put_away(self._student)
         sums = [int(bit_sum(local_part(value))) for value in self._student.parameters()]
         same = sums == self._sums
         if self._sums is None:
@@ -208,10 +209,14 @@ def is_too_short(path: DegradationPath) -> bool:
 def parameters_checksum(module: nn.Module) -> int:
     """A checksum over the bits of all parameters, made on their device: any training changes it.
 
-    The same on every rank; of a sharded module, over all shards.
+    The same on every rank; of a sharded module, over all shards, however many there are.
     """
-    total, is_cut = 0, is_sharded(module)
+    put_away(module)
+    total, of_dtensors = 0, is_fully_sharded(module)
+    is_cut = of_dtensors or is_sharded(module)
     for position, parameter in enumerate(module.parameters(), start=1):
+        if of_dtensors and not holds_first(parameter):
+            continue  # counted elsewhere
         own = local_part(parameter)
         is_cut |= own is not parameter
         total += position * int(bits(own).sum(dtype=torch.int64))

@@ -92,3 +92,15 @@ def is_sharded(module: nn.Module) -> bool:
     from torch.distributed.fsdp import FullyShardedDataParallel  # slow to import, seldom needed
 
     return any(isinstance(part, FullyShardedDataParallel) for part in module.modules())
+
+
+def is_fully_sharded(module: nn.Module) -> bool:
+    """Whether `fully_shard` (FSDP2) was called on it or a part, or parameters are DTensors."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    from torch.distributed import fsdp  # slow to import, seldom needed
+
+    if any(hasattr(value, "full_tensor") for value in module.parameters()):
+        return True
+    unit = getattr(fsdp, "FSDPModule", ())  # torch before 2.6 has it elsewhere
+    return any(isinstance(part, unit) for part in module.modules())

@@ -9,24 +9,27 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
+from disback_plugin.real_score.installation import is_fully_sharded
 from disback_plugin.tensors import misfit, weights
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor  # slow to import
 
 
-def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
+def live_tensors(module: nn.Module, role: str, *, cut: bool = False) -> dict[str, Tensor]:
     """Its weights, made sure to be the module's own: written to, they change.
 
-    Raises InstallError as `readable` does, and for a state dict of copies (FSDP, custom hooks): a
-    node copied into those would change nothing, silently.
+    cut: DTensors are taken too, each rank looks at its part of them. Raises InstallError as
+    `readable` does, and for a state dict of copies (FSDP, custom hooks): a node copied into those
+    would change nothing, silently.
     """
-    state = readable(module, role)
+    state = readable(module, role, cut=cut)
     if not state:
         raise InstallError(f"the {role} ({type(module).__name__}) has no weights: give its network")
-    storage = {value.data_ptr() for value in [*module.parameters(), *module.buffers()]}
-    copies = [name for name, value in state.items() if value.data_ptr() not in storage]
+    storage = {_address(value) for value in [*module.parameters(), *module.buffers()]}
+    copies = [name for name, value in state.items() if _address(value) not in storage]
     if copies:
         raise InstallError(
             f"the {role}'s state_dict() gives copies of its weights ({len(copies)} of "
@@ -36,24 +39,26 @@ def live_tensors(module: nn.Module, role: str) -> dict[str, Tensor]:
     return state
 
 
-def readable(module: nn.Module, role: str) -> dict[str, Tensor]:
+def readable(module: nn.Module, role: str, *, cut: bool = False) -> dict[str, Tensor]:
     """The module's state dict without extra state, which is no weight.
 
-    Raises InstallError naming the entry that is no plain tensor in memory.
+    Raises InstallError naming the entry that is no plain tensor in memory; cut: nor a DTensor.
     """
-    refuse_foreign(module, role)
-    state = weights(module.state_dict())
+    refuse_foreign(module, role, cut=cut)
+    state = weights(module.state_dict())  # puts away what fully_shard has gathered, outside it too
     for name, value in state.items():
-        if problem := _problem(value):
+        if problem := _problem(_own(value) if cut else value):
             raise InstallError(f"{name!r} in the {role}'s state_dict() {problem}")
     return state
 
 
-def refuse_foreign(module: nn.Module, role: str, *, compared: bool = False) -> None:
+def refuse_foreign(
+    module: nn.Module, role: str, *, compared: bool = False, cut: bool = False
+) -> None:
     """Raise InstallError naming a parameter that is no plain tensor in memory.
 
     compared: no node is made of it, as of the student, which is only compared with itself: this
-        rank's part of a tensor will do, in any dtype.
+        rank's part of a tensor will do, in any dtype. cut: nodes are made of DTensors too.
     """
     problem: str | None
     for name, value in module.named_parameters():
@@ -69,7 +74,7 @@ def refuse_foreign(module: nn.Module, role: str, *, compared: bool = False) -> N
         elif any(step == 0 and size > 1 for step, size in _layout(value)):
             problem = "is expanded, several of its values share one place: clone() it first"
         else:
-            problem = _problem(value, stored=not compared)
+            problem = _problem(_own(value) if cut else value, stored=not compared)
         if problem:
             raise InstallError(f"parameter {name!r} of the {role} {problem}")
 
@@ -79,6 +84,33 @@ def local_part(parameter: Tensor) -> Tensor:
     if hasattr(parameter, "full_tensor"):
         return cast("DTensor", parameter).to_local()
     return getattr(parameter, "ds_tensor", parameter)
+
+
+def put_away(module: nn.Module) -> None:
+    """Have what `fully_shard` has left gathered after a forward cut up again: by its own hook."""
+    if is_fully_sharded(module):
+        module.state_dict()
+
+
+def holds_first(parameter: Tensor) -> bool:
+    """Whether this rank's part counts: where several ranks hold the same, that of the first."""
+    if not hasattr(parameter, "full_tensor"):
+        return is_main()
+    value = cast("DTensor", parameter)
+    coordinate = value.device_mesh.get_coordinate()
+    return coordinate is not None and not any(
+        number
+        for number, placement in zip(coordinate, value.placements, strict=True)
+        if placement.is_replicate()
+    )
+
+
+def _own(value: Any) -> Any:
+    return local_part(value) if hasattr(value, "full_tensor") else value
+
+
+def _address(value: Tensor) -> int:
+    return local_part(value).data_ptr()
 
 
 def is_plain(value: Tensor) -> bool:
@@ -101,7 +133,10 @@ def _problem(value: Any, *, stored: bool = True) -> str | None:
             "quantised layer, give this role unquantised"
         )
     if hasattr(value, "full_tensor"):
-        return "is sharded (FSDP2, DTensor), which is not supported yet"
+        return (
+            "is sharded (FSDP2, DTensor), where nodes are installed 'in-place' only, and no LoRA "
+            "is: leave 'installation' out"
+        )
     if not is_plain(value):
         return (
             f"is a {kind.__name__}, no plain tensor (quantised?), so no node can be copied into "
@@ -148,7 +183,7 @@ def refuse_misfit(
                 "fake score: a quantised network cannot hold a node, give both in floating point"
             )
     for name, first in _ties(teacher).items():
-        if fake[name].data_ptr() != fake[first].data_ptr():
+        if _address(fake[name]) != _address(fake[first]):
             raise InstallError(
                 f"{first!r} and {name!r} are one tensor in the teacher and two in the fake score: "
                 "tie them there too, or a node of it has no place"
@@ -164,9 +199,9 @@ def _ties(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Names of tied tensors -> the first name of the same."""
     first: dict[tuple[int, torch.Size], str] = {}
     names = {
-        name: first.setdefault((value.data_ptr(), value.shape), name)
+        name: first.setdefault((_address(value), value.shape), name)
         for name, value in tensors.items()
-        if value.numel()
+        if local_part(value).numel()
     }
     return {name: other for name, other in names.items() if name != other}
 

@@ -14,7 +14,7 @@ from disback_plugin.path.behind import CheckStop
 from disback_plugin.real_score.copying import Casting, InstallReport, Node, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.installation import Installation, unwrap
-from disback_plugin.real_score.pieces import whole_pieces
+from disback_plugin.real_score.pieces import Piece, whole_pieces
 from disback_plugin.real_score.staging import StagedNode, install_node, stage_node
 from disback_plugin.real_score.weights import advise, live_tensors, refuse_misfit
 from disback_plugin.tensors import same_bits, snapshot, weights
@@ -40,6 +40,18 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     coarse = one.dtype if one.element_size() < other.element_size() else other.dtype
     a, b = (value.detach().cpu().to(coarse) for value in (one, other))
     return same_bits(a, b) or torch.equal(a, b)
+
+
+def refuse_other_start(fake: Mapping[str, Piece], teacher: Mapping[str, Tensor]) -> None:
+    """Raise InstallError unless what this rank holds of the fake score equals the teacher."""
+    first = next(
+        (name for name in teacher if not _equal(fake[name].own, fake[name].of(teacher[name]))), None
+    )
+    if first is not None:
+        raise InstallError(
+            f"the fake score does not start as the teacher (tensor {first!r} differs): copy "
+            "the teacher's weights into it first, recording degrades from there"
+        )
 
 
 class _WholeNetwork(Installation):
@@ -78,13 +90,8 @@ class _WholeNetwork(Installation):
         return snapshot(live_tensors(self.fake_score, "fake score"))
 
     def check_start(self) -> None:
-        own, fake = self.reference.tensors, live_tensors(self.fake_score, "fake score")
-        first = next((name for name in own if not _equal(fake[name], own[name])), None)
-        if first is not None:
-            raise InstallError(
-                f"the fake score does not start as the teacher (tensor {first!r} differs): copy "
-                "the teacher's weights into it first, recording degrades from there"
-            )
+        fake = live_tensors(self.fake_score, "fake score")
+        refuse_other_start(whole_pieces(fake), self.reference.tensors)
 
     def load_fake_score(self, tensors: Node) -> None:
         copy_node(whole_pieces(live_tensors(self.fake_score, "fake score")), tensors)

@@ -79,3 +79,46 @@ def record(folder):
 def test_fsdp_ranks_hold_the_nodes_bits(tmp_path):
     record(tmp_path)
     start_ranks(walk_fsdp, (str(tmp_path),))
+
+
+def read_the_fake_score(number, folder):
+    """Teacher and fake score lie in one flat parameter, of which the teacher's is left alone."""
+    join(number, folder)
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    from disback_plugin.real_score.sharded import ShardedInPlace
+
+    reference = TeacherReference.of(tensors_of(network(1)))
+    halves = Guidance()
+    for position, value in enumerate(halves.fake_score.parameters()):
+        value.data.add_(position + 1)
+    expected = tensors_of(halves.fake_score)
+    root = FullyShardedDataParallel(halves.eval(), device_id=torch.device("cpu"))
+    installation = ShardedInPlace(root, "teacher", "fake_score", "nearest", reference)
+    handle, sent, send = root._handle, [], distributed.send
+
+    def counted(value, dst):
+        sent.append(value.numel())
+        send(value, dst)
+
+    def gathers(*args, **kwargs):
+        raise AssertionError("the root's unit was gathered")
+
+    handle.unshard, distributed.send = gathers, counted
+    found = installation.read_fake_score()
+    distributed.send = send
+    if number == 0:
+        assert list(found) == list(reference.tensors)
+        assert same(found, expected)
+        assert sent == []
+    else:
+        assert found == {}
+        held = [piece for piece in installation._pieces("fake_score").values() if piece.part]
+        assert sum(sent) == sum(piece.own.numel() for piece in held) > 0
+    leave()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_fake_score_alone_is_gathered_and_sent_once(tmp_path):
+    start_ranks(read_the_fake_score, (str(tmp_path),))

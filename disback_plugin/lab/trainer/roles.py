@@ -1,6 +1,7 @@
 """What a run is set up with: accelerator, the roles at step 0, their draws, the arm's session."""
 
 import copy
+import os
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -18,13 +19,17 @@ from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory, spee
 from disback_plugin.lab.trainer.residuals import Residuals
 from disback_plugin.session import DisBack
 
+_UNSUPPORTED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+
 
 def make_accelerator(config: ExperimentConfig) -> Accelerator:
     """One process, or as many as torchrun or `accelerate launch` started.
 
     Raises ConfigError for a device or precision that this machine, or this process (Accelerate
-    keeps both for a process's lifetime), cannot have, and for a batch that does not divide.
+    keeps both for a process's lifetime), cannot have, for a batch that does not divide, and where
+    it was started under FSDP or DeepSpeed.
     """
+    _refuse_sharding()
     wandb = config.logging.wandb
     if wandb is not None:
         check_wandb()
@@ -126,3 +131,15 @@ def make_sampler(
         device=accelerator.device,
         condition=problem.condition,
     )
+
+
+def _refuse_sharding() -> None:
+    """What a launcher asks Accelerate for by these variables; a checkpoint would be cut up too."""
+    for variable, name in _UNSUPPORTED.items():
+        if os.environ.get(variable, "false").lower() in ("true", "1"):
+            raise ConfigError(
+                f"{variable} is set, but this trainer keeps whole networks on every process and "
+                f"does not run under {name}: start it with torchrun or `accelerate launch "
+                "--multi_gpu`. In a loop of your own, DisBack.attach takes networks under "
+                "fully_shard"
+            )

@@ -18,6 +18,7 @@ from disback_plugin.lab.trainer import RunInterrupted, run_experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.jobs import run_side_by_side
 from disback_plugin.lab.trainer.log import check_wandb
+from disback_plugin.lab.trainer.roles import make_accelerator
 from disback_plugin.lab.trainer.run_folder import lock
 from disback_plugin.path import DegradationPath
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
@@ -233,3 +234,12 @@ def test_two_processes_stop_at_the_same_step_and_resume(finished: Path, tmp_path
     run = tmp_path / "out" / "runs" / "disback-seed0"
     for name, value in tensors(finished / "runs" / "disback-seed0").items():
         torch.testing.assert_close(value, tensors(run)[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DeepSpeed"])
+def test_a_launch_that_would_cut_networks_up_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+    with pytest.raises(ConfigError, match=f"does not run under {name}: start it with torchrun"):
+        make_accelerator(tiny_config())
