@@ -35,7 +35,7 @@ def convert(
     `path` must know its teacher. What fails or is killed leaves nothing in `folder`. Raises
     PathError where `folder` holds anything, and where the path is unfinished or has that codec.
     """
-    manifest, folder = path.manifest, folder.resolve()
+    manifest, folder = path.manifest, Path(os.path.realpath(folder))
     if not path.complete:
         raise PathError(f"{path.folder} is unfinished: convert it when its recording has ended")
     if manifest.codec == codec:

@@ -49,7 +49,7 @@ class Host(ABC):
 
     upstream: ClassVar[str]  # the folder of a checkout
     landmark: ClassVar[str]  # a file in it
-    setting: ClassVar[str]  # one of its own that a recording hangs on
+    setting: ClassVar[str | None] = None  # one of its own that a recording hangs on, if it is told
     needs: ClassVar[tuple[str, ...]] = ()  # what both import
     real_needs: ClassVar[tuple[str, ...]] = ()
     small: ClassVar[Path]

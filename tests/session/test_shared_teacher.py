@@ -15,7 +15,7 @@ from tests.session.common import attach, settings
 from tests.toy import ToyHost, network, same, tensors_of
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc")
-SIZE = 1 << 22  # weights: 16 MiB, memory of its own in malloc's eyes
+SIZE = 1 << 24  # weights: 64 MiB, more than a heap keeps for reuse
 
 
 def files_of(path: Path) -> list[str]:
@@ -61,8 +61,8 @@ def test_a_run_holds_the_teacher_as_the_folders_file(tmp_path):
 @LINUX
 def test_a_rank_keeps_no_copy_of_its_own(tmp_path):
     torch.manual_seed(0)
-    roles = {name: nn.Linear(1 << 11, 1 << 11, bias=False) for name in ("teacher", "student")}
-    roles["fake_score"] = nn.Linear(1 << 11, 1 << 11, bias=False)
+    roles = {name: nn.Linear(1 << 12, 1 << 12, bias=False) for name in ("teacher", "student")}
+    roles["fake_score"] = nn.Linear(1 << 12, 1 << 12, bias=False)
     roles["fake_score"].load_state_dict(roles["teacher"].state_dict())
     before = anonymous_bytes()
     disback = DisBack.attach(roles=roles, config=settings(tmp_path))

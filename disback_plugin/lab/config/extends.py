@@ -1,5 +1,6 @@
 """Configs of one family: a file says what it changes in another one, beside it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def read_extended(file: Path) -> Any:
 
 
 def _read(file: Path, way: tuple[Path, ...]) -> Any:
-    here = file.resolve()
+    here = Path(os.path.realpath(file))  # which takes a loop of links
     if here in way:
         raise ConfigError(f"{file}: its {KEY!r} leads back to itself; take one of them out")
     data = read_yaml(file)

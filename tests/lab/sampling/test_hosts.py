@@ -15,9 +15,9 @@ from peft import LoraConfig
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.sampling import sample
 from disback_plugin.lab.sampling.store import Array
+from disback_plugin.lab.smoke.pipelines import save_sd, save_sdxl
 from disback_plugin.pretrained import load_denoiser
 from tests.lab.sampling.conftest import Make, expected_bytes
-from tests.pretrained.diffusers.text_pipelines import save_sd, save_sdxl
 from tests.pretrained.edm.cases import CASES
 from tests.pretrained.files import tiny_edm, write_edm_pickle
 from tests.upstreams import find_checkout
