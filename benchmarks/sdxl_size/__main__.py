@@ -88,6 +88,8 @@ def run_case(case: dict[str, Any], args: argparse.Namespace) -> list[Any]:
     """Measure one, in a folder that is removed."""
     logging.getLogger("disback").setLevel(logging.ERROR)
     device = torch.device(args.device)
+    if args.work is not None:
+        Path(args.work).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as name:
         folder = Path(name)
         if case["kind"] == "ranks":
