@@ -5,15 +5,17 @@ import json
 import os
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import distributed, multiprocessing, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
 from benchmarks.sdxl_size import networks
-from benchmarks.sdxl_size.process import bytes_read, own_memory, peak, settle
+from benchmarks.sdxl_size.process import bytes_read, kept_memory, peak, settle
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
 from disback_plugin.path import DegradationPath
@@ -57,7 +59,10 @@ def measure_ranks(name: str, num_ranks: int, folder: Path) -> dict[str, object]:
 
 def _write_path(name: str, folder: Path) -> None:
     network = networks.make(name, torch.device("cpu"))
-    path = DegradationPath.create(folder / "path", network.state_dict(), method="dmd2-sd")
+    start = network.state_dict()
+    path = DegradationPath.create(
+        folder / "path", start, method="dmd2-sd", keep_teacher=True
+    )  # as a session does
     for step in range(1, NUM_NODES + 1):
         networks.drift(network)
         path.append(network.state_dict(), step)
@@ -75,20 +80,21 @@ def _run(rank: int, name: str, num_ranks: int, folder: Path) -> None:
     )
     model = _Model(name)
     num = sum(value.numel() for value in model.guidance_model.real_unet.state_dict().values())
-    before = own_memory()
+    before = kept_memory()
     host = DMD2Host(model, remember_teacher(model))
-    kept = own_memory() - before
+    kept = kept_memory() - before
+    policy = partial(size_based_auto_wrap_policy, min_num_params=num // 8)  # units, as DMD2's
     model.guidance_model = FullyShardedDataParallel(
-        model.guidance_model, device_id=torch.device("cpu")
+        model.guidance_model, auto_wrap_policy=policy, device_id=torch.device("cpu")
     )
-    sharded, schedule = own_memory(), {"name": "fixed", "interval": 1}
+    sharded, schedule = kept_memory(), {"name": "fixed", "interval": 1}
     off = {"prefetch": False} if "prefetch" in DisBackConfig.model_fields else {}
     config = DisBackConfig(path=folder / "path", schedule=schedule, rounding="nearest", **off)
     disback = DisBack.attach(host, adapter="dmd2-sd", config=config)
     disback.begin_step(0)
     disback.end_step(0)
     settle()
-    kept += own_memory() - sharded  # less where the reference went into a mapped file
+    kept += kept_memory() - sharded  # less where the reference went into a mapped file
     seen: dict[str, list[float]] = {"switch": [], "read": []}
     for step in range(1, NUM_NODES - 1):
         settle()

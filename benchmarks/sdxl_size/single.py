@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.sdxl_size import networks
-from benchmarks.sdxl_size.process import own_memory, peak, settle
+from benchmarks.sdxl_size.process import kept_memory, peak, settle
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.path import DegradationPath
 from disback_plugin.path.manifest import FILE_NAME
@@ -118,12 +118,12 @@ class Case:
         naive, file = copy.deepcopy(self.teacher), self.folder / "naive.pt"
         torch.save(naive.state_dict(), file)
         ready = {name: value.clone() for name, value in naive.state_dict().items()}
-        before = own_memory()
+        before = kept_memory()
         disback = self.session(prefetch, record=False)
         disback.begin_step(0)
         disback.end_step(0)
         settle()
-        kept = own_memory() - before
+        kept = kept_memory() - before
         found: dict[str, list[float]] = {key: [] for key in ("switch", "naive", "copy")}
         for step in range(1, self.repeats + 1):
             found["naive"].append(self._timed(lambda: self._naive(naive, file)))
