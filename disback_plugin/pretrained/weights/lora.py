@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from disback_plugin.errors import CheckpointError
@@ -70,7 +71,9 @@ def fuse(unet: Any, lora: TrainedLoRA, source: str) -> None:
     due = {name: value for name, value in state.items() if ".lora_" in name}
     if problem := misfit(due, own):
         raise CheckpointError(f"the LoRA in {source} does not fit its base: {problem}")
-    unet.load_state_dict(own, strict=False)  # strictly so: compared above
+    with torch.no_grad():
+        for name, value in own.items():
+            state[name].copy_(value)
     unet.fuse_lora()
     unet.unload_lora()
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,16 @@ def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
+
+
+def whole_and_resumed(config: ExperimentConfig, folder: Path) -> tuple[Path, Path]:
+    """The run of arm `disback` in one go, and the same gone on from its checkpoint of step 8."""
+    whole, resumed = folder / "whole", folder / "resumed"
+    run_experiment(config, whole, ["disback"])
+    shutil.copytree(whole, resumed)
+    run = resumed / "runs" / "disback-seed0"
+    (run / "run.json").unlink()
+    for step in (12, 16):
+        shutil.rmtree(run / "checkpoints" / f"step_0000{step}")
+    run_experiment(config, resumed, ["disback"], resume=True)
+    return whole / "runs" / "disback-seed0", run

@@ -1,6 +1,5 @@
 """Gradient checkpointing, small batches of samples, the average by images: the paper's size."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from disback_plugin.lab.networks.unets import LabelledSongUNet
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory
 from tests.lab.trainer.checkpoint_cases import settings
-from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
+from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config, whole_and_resumed
 
 
 def kept_bytes(denoiser: EDMDenoiser) -> tuple[int, dict[str, torch.Tensor]]:
@@ -84,15 +83,8 @@ def test_no_probe_where_none_is_asked_for(files: Path, tmp_path: Path) -> None:
 def test_an_average_by_images_goes_on_where_it_stopped(tmp_path: Path) -> None:
     by_images = ("distill.student_ema_half_life=40", "distill.student_ema_rampup=0.5")
     config = tiny_config(*by_images, "checkpoint.keep=9")
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    run_experiment(config, whole, ["disback"])
-    shutil.copytree(whole, resumed)
-    run = resumed / "runs" / "disback-seed0"
-    (run / "run.json").unlink()
-    for step in (12, 16):
-        shutil.rmtree(run / "checkpoints" / f"step_0000{step}")
-    run_experiment(config, resumed, ["disback"], resume=True)
-    final = tensors(whole / "runs" / "disback-seed0")
+    whole, run = whole_and_resumed(config, tmp_path)
+    final = tensors(whole)
     assert same_bits(tensors(run), final)
     names = [name for name in final if name.startswith("raw.") and name.endswith("weight")]
     assert not any(torch.equal(final[name], final[f"ema.{name[4:]}"]) for name in names)

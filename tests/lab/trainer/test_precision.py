@@ -1,6 +1,5 @@
 """Mixed precision: lower precision in the middle, float32 weights, the same exact resume."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,25 +8,18 @@ import torch
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.roles import make_accelerator
-from tests.lab.trainer.conftest import same_bits, tensors, tiny_config
+from tests.lab.trainer.conftest import same_bits, tensors, tiny_config, whole_and_resumed
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.usefixtures("fresh_accelerate")
 def test_mixed_precision_trains_and_resumes_exactly(precision: str, tmp_path: Path) -> None:
     config = tiny_config(f"mixed_precision={precision}", "checkpoint.keep=9")
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    run_experiment(config, whole, ["disback"])
-    shutil.copytree(whole, resumed)
-    run = resumed / "runs" / "disback-seed0"
-    (run / "run.json").unlink()
-    for step in (12, 16):
-        shutil.rmtree(run / "checkpoints" / f"step_0000{step}")
-    run_experiment(config, resumed, ["disback"], resume=True)
+    whole, run = whole_and_resumed(config, tmp_path)
     final = tensors(run)
     assert all(value.dtype == torch.float32 for value in final.values())
     assert all(torch.isfinite(value).all() for value in final.values())
-    assert same_bits(final, tensors(whole / "runs" / "disback-seed0"))
+    assert same_bits(final, tensors(whole))
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
