@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from disback_plugin.errors import ConfigError
 
-NUM_MOVES, NUM_LABELS = 8, 9
+NUM_LABELS = 9
 SCALE_STD, STRETCH_STD, SHIFT_STD = 0.2, 0.2, 0.125  # log2, log2, of the image's side
 # the low-pass filter of the wavelet sym6, as PyWavelets gives it
 _SYM6 = (
