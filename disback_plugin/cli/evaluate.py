@@ -35,6 +35,7 @@ SHA-256 is checked. Several processes (torchrun -m disback_plugin eval ...) shar
 result is the same, and after a kill the same command goes on. It lies beside SAMPLES.
 
 """
+PROMPTS = "of the images, for the CLIP score; of a RUN, what its students draw"
 EXAMPLES = """  disback eval samples/ --protocol edm --reference ffhq-64x64.npz --networks networks/
   disback eval samples.npz --protocol adm --reference VIRTUAL_imagenet64_labeled.npz
   disback eval coco/ --protocol coco-256 --make-reference coco-256.safetensors
@@ -64,7 +65,7 @@ def add_parser(commands: Any) -> None:
         help="fid, sfid, kid, is, precision, recall, patch-fid, clip-score (default: those of the "
         "protocol)",
     )
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="for the CLIP score")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help=PROMPTS)
     parser.add_argument(
         "--every",
         nargs="?",

@@ -27,6 +27,10 @@ IMAGES = (
     "export run:{run} --as {form} --out {work}/export",
     "tables --results {work} --smoke --out {work}/tables",
 )
+# of students that were kept on the way
+KEPT = (
+    "eval {run}{measured} --reference {work}/other.safetensors --every{prompts} --out {work}/kept"
+)
 _MODULES = {"path": path, "inspect": inspect, "sample": sample, "eval": evaluate} | {
     "export": export,
     "tables": tables,
@@ -50,7 +54,8 @@ def follow_ups(config: "ExperimentConfig") -> list[str]:
         "form": _form(config),
     }
     kept = {name: f"{{{name}}}" for name in ("run", "work", "out", "standins")}
-    return [*CHECKS, *(line.format(**places, **kept) for line in IMAGES)]
+    lines = [*IMAGES, *([KEPT] if config.checkpoint.keep_students else [])]
+    return [*CHECKS, *(line.format(**places, **kept) for line in lines)]
 
 
 def _form(config: "ExperimentConfig") -> str:

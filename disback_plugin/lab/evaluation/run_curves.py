@@ -11,7 +11,7 @@ from disback_plugin.errors import ConfigError
 from disback_plugin.files import sha256
 from disback_plugin.lab.evaluation.evaluate import Request
 from disback_plugin.lab.evaluation.numbers import title
-from disback_plugin.lab.evaluation.run_students import KeptStudent, kept_students, student_images
+from disback_plugin.lab.evaluation.run_students import KeptStudent, StudentImages, kept_students
 from disback_plugin.lab.evaluation.session import Settings, evaluate_samples, processes
 from disback_plugin.lab.report.axes import save
 from disback_plugin.lab.report.curves import Unit, convergence_figure
@@ -43,20 +43,20 @@ def evaluate_run(
     if "FID" not in request.chosen:
         raise ConfigError("curves are drawn of fid: name it among --numbers, or leave them out")
     metric = title("FID", request.protocol, request.network)
-    experiments: dict[Path, Experiment] = {}
+    made: dict[Path, StudentImages] = {}
     measured = []
     for run in runs:
-        if run.out not in experiments:
-            experiments[run.out] = Experiment(read_config(run.out), run.out)
-        experiment, points = experiments[run.out], []
+        if run.out not in made:
+            made[run.out] = _images_of(run.out, settings, request)
+        images, points = made[run.out], []
         for kept in kept_students(run, every):
             file = out / f"{run.name}.step_{kept.cost.step:06d}.{NAME}{settings.tag}.json"
-            value = _measure(experiment, kept, reference, settings, request, file)[metric]
+            value = _measure(images, kept, reference, settings, request, file)[metric]
             points.append(kept.cost._replace(value=value))
         curve = Curve(arm=run.arm, seed=run.seed, metric=metric, points=tuple(points))
         measured.append(replace(run, curves={metric: curve}, thresholds=()))
     thresholds = tuple(thresholds) or _last_of_baseline(measured, metric)
-    batch = experiments[runs[0].out].config.distill.batch_size
+    batch = made[runs[0].out].experiment.config.distill.batch_size
     reached = [reach_row(measured, metric, threshold) for threshold in thresholds]
     if is_main():
         _draw(measured, metric, thresholds, batch, out)
@@ -73,30 +73,30 @@ def evaluate_run(
     return table(measured, metric, reached, out)
 
 
+def _images_of(out: Path, settings: Settings, request: Request) -> StudentImages:
+    experiment, device = Experiment(read_config(out), out), processes(settings.device).device
+    return StudentImages(experiment, request.protocol.balanced, device, settings.prompts)
+
+
 def _measure(
-    experiment: Experiment,
+    made: StudentImages,
     kept: KeptStudent,
     reference: Path,
     settings: Settings,
     request: Request,
     file: Path,
 ) -> Mapping[str, float]:
-    device = processes(settings.device).device
-    config, protocol = experiment.config, request.protocol
+    config, protocol = made.experiment.config, request.protocol
     num = config.evaluation.num_samples if settings.smoke else protocol.num_images
+    said = {**made.said, "student": _about(kept)}
     if file.exists():
         before = read_evaluation(file)
         made_by = (before.num_images, before.network["sha256"], before.reference["sha256"])
         same = made_by == (num, request.network.digest, sha256(reference))
         asked = {title(one, protocol, request.network) for one in request.chosen}
-        if (
-            same
-            and asked <= before.numbers.keys()
-            and before.samples["said"].get("student") == _about(kept)
-        ):
+        if same and asked <= before.numbers.keys() and before.samples["said"] == said:
             return before.numbers
-    images = student_images(experiment, kept.file, num, protocol.balanced, device)
-    images = replace(images, said={**(images.said or {}), "student": _about(kept)})
+    images = replace(made.of(kept.file, num), said=said)
     file.parent.mkdir(parents=True, exist_ok=True)
     return evaluate_samples(images, reference, settings, file, request).numbers
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.diffusion import OneStepStudent
 from disback_plugin.lab.problems import Conditioner, as_they_are
 from disback_plugin.lab.sampling.draws import Draw
 from disback_plugin.lab.sampling.store import Array
@@ -36,13 +35,16 @@ class _OnItsWay:
 
 @torch.inference_mode()
 def make_images(
-    generator: OneStepStudent,
+    generator: nn.Module,
     draws: Iterable[Draw],
     device: torch.device,
     condition: Conditioner = as_they_are,
     decoder: nn.Module | None = None,
 ) -> Iterator[tuple[Sequence[int], Array]]:
-    """Seeds and their images (n, H, W, C), batch by batch; one batch is always under way."""
+    """Seeds and their images (n, H, W, C), batch by batch; one batch is always under way.
+
+    generator: (z, condition) -> x0, or latents for `decoder`.
+    """
     before: tuple[Sequence[int], _OnItsWay] | None = None
     for draw in draws:
         z = draw.z.pin_memory() if device.type == "cuda" else draw.z

@@ -1,5 +1,6 @@
 """What is sampled, said so that whoever reads the images knows it: the content of samples.json."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.errors import ConfigError, DataError, count
 from disback_plugin.lab.config.students import InputNoise
+from disback_plugin.lab.data import PromptSet
 from disback_plugin.sealed import read_sealed
 
 FILE = "samples.json"
@@ -78,6 +80,14 @@ class UsedPrompts(StrictModel):
     file: str
     count: int
     sha256: str
+
+
+def used_prompts(prompts: PromptSet) -> UsedPrompts:
+    """What is said of these prompts."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(f"{prompt}\n".encode())
+    return UsedPrompts(file=prompts.name, count=len(prompts), sha256=digest.hexdigest())
 
 
 class Plan(StrictModel):

@@ -1,6 +1,5 @@
 """A student with all that its images are made by, and the plan that says what they are."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from disback_plugin.lab.problems import Conditioner, as_they_are
 from disback_plugin.lab.problems.prompts import PromptEncoder
 from disback_plugin.lab.sampling.draws import SeededDraws
 from disback_plugin.lab.sampling.images import make_images
-from disback_plugin.lab.sampling.plan import LabelRule, Plan, SampledStudent, Seeds, UsedPrompts
+from disback_plugin.lab.sampling.plan import LabelRule, Plan, SampledStudent, Seeds, used_prompts
 from disback_plugin.lab.sampling.store import Array
 from disback_plugin.lab.sampling.student import Precision, Student, set_precision
 from disback_plugin.lab.trainer.teacher_files import fingerprint
@@ -76,7 +75,7 @@ def make_sampler(
         seeds=seeds,
         labels=_rule(labels, found.num_classes),
         num_classes=found.num_classes,
-        prompts=None if prompts is None else _used(prompts),
+        prompts=None if prompts is None else used_prompts(prompts),
         shape=_image_shape(found.data_shape, decoder),
     )
     set_precision(student.denoiser, precision)
@@ -107,13 +106,6 @@ def _rule(labels: LabelRule | None, num_classes: int) -> LabelRule | None:
     if not num_classes:
         return None
     return "random" if labels is None else labels
-
-
-def _used(prompts: PromptSet) -> UsedPrompts:
-    digest = hashlib.sha256()
-    for prompt in prompts:
-        digest.update(f"{prompt}\n".encode())
-    return UsedPrompts(file=prompts.name, count=len(prompts), sha256=digest.hexdigest())
 
 
 def _image_shape(data_shape: tuple[int, ...], decoder: Any) -> tuple[int, int, int]:

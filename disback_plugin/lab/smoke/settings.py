@@ -85,4 +85,5 @@ def _shorten(config: ExperimentConfig, data: dict[str, Any]) -> None:
         "num_probed": min(data["evaluation"]["num_probed"], 4),
         "batch_size": 8,
     }
-    data["checkpoint"] = {"every": num_steps, "keep": 1}
+    kept = num_steps // 2 if config.checkpoint.keep_students else None
+    data["checkpoint"] = {"every": num_steps, "keep": 1, "keep_students": kept}

@@ -21,17 +21,22 @@ ADM_REFERENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """reference: the file's published name, or of one's own. run: measured on a run, by curves."""
+    """reference: the file's published name, or of one's own. run: measured on a run, by curves.
+
+    prompts: whether those of a file are drawn for it.
+    """
 
     name: str
     protocol: str
     reference: str
     run: bool = False
+    prompts: bool = False
 
     @property
     def command(self) -> str:
         """What fills it."""
         what, more = ("RUN", " --every") if self.run else ("SAMPLES", "")
+        more += " --prompts FILE" * self.prompts
         return (
             f"disback eval {what} --protocol {self.protocol} --reference {self.reference}"
             f"{more} --cell {self.name}"
@@ -64,7 +69,8 @@ def _cells() -> list[Cell]:
         Cell(name=f"speed/{data}", protocol="edm", reference=EDM_REFERENCES[data], run=True)
         for data in ("ffhq64", "imagenet64", "cifar10")
     ]
-    lcm = Cell(name="speed/lcm", protocol="coco-lcm", reference="coco-lcm.safetensors", run=True)
+    reference = "coco-lcm.safetensors"
+    lcm = Cell(name="speed/lcm", protocol="coco-lcm", reference=reference, run=True, prompts=True)
     return [*cells, lcm]
 
 

@@ -17,7 +17,7 @@ from disback_plugin.lab.evaluation.making import make_reference
 from disback_plugin.lab.evaluation.measuring import Workplace
 from disback_plugin.lab.evaluation.networks import open_network
 from disback_plugin.lab.evaluation.protocols import get_protocol
-from disback_plugin.lab.evaluation.run_students import kept_students, student_images
+from disback_plugin.lab.evaluation.run_students import StudentImages, kept_students
 from disback_plugin.lab.evaluation.samples import open_samples
 from disback_plugin.lab.evaluation.session import Settings
 from disback_plugin.lab.results.curves import Curve, CurvePoint
@@ -90,7 +90,7 @@ def test_a_run_without_students_says_how_to_keep_some(out: Path) -> None:
 def test_image_i_is_that_of_seed_i_noise_first_then_the_label(out: Path) -> None:
     experiment = Experiment(read_config(out), out)
     file = out / "runs" / "fixed-seed0" / "student.safetensors"
-    found = student_images(experiment, file, 60, False, torch.device("cpu"))
+    found = StudentImages(experiment, False, torch.device("cpu"), None).of(file, 60)
     rows = torch.Generator().manual_seed(57)
     z = torch.randn((3, 8, 8), generator=rows)
     label = torch.randint(2, (), generator=rows)

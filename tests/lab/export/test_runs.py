@@ -8,8 +8,11 @@ import torch
 
 from disback_plugin.cli import main
 from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.lab.evaluation.run_students import StudentImages
 from disback_plugin.lab.sampling import Asked, find_samples, open_student
 from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer.experiment import Experiment
+from disback_plugin.lab.trainer.run_folder import read_config
 from disback_plugin.pretrained import load_denoiser
 from tests.lab.sampling.conftest import expected_bytes
 from tests.lab.trainer.checkpoint_cases import settings
@@ -86,3 +89,23 @@ def test_an_experiment_is_no_run_and_a_run_says_itself_how_it_is_asked(runs: Pat
         open_student(f"run:{runs}/edm", {})
     with pytest.raises(ConfigError, match="knows how its student is asked: leave that out"):
         open_student(run_of(runs, "edm"), {}, Asked(sigma=1.0))
+
+
+def test_curves_measure_the_images_that_disback_sample_makes(
+    runs: Path, files: Path, tmp_path: Path
+) -> None:
+    out, prompts = runs / "sdxl", files / "prompts.txt"
+    experiment = Experiment(read_config(out), out)
+    cpu, batch = torch.device("cpu"), 5
+    made = StudentImages(experiment, False, cpu, prompts).of(
+        out / "runs" / "fixed-seed0" / "student.safetensors", batch
+    )
+    command = ["sample", run_of(runs, "sdxl"), "--seeds", f"0-{batch - 1}", "--device", "cpu"]
+    command += ["--prompts", str(prompts), "--batch", str(batch)]
+    assert main([*command, "--out", str(tmp_path / "out.npz")]) == 0
+    expected = np.load(tmp_path / "out.npz")["arr_0"]
+    found = np.stack([made.load(number) for number in range(batch)])
+    assert np.array_equal(found.transpose(0, 2, 3, 1), expected)
+    assert made.said == {"prompts": find_samples(tmp_path / "out.npz").prompts.model_dump()}  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="takes prompts: give --prompts"):
+        StudentImages(experiment, False, cpu, None)
