@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="of `disback eval`, for the card (default: those beside the student)",
+        help="of `disback eval`, for the card (default: those of it beside the student)",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.set_defaults(command=run)
@@ -54,13 +54,11 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and say how far the images are apart."""
     from disback_plugin.lab.export import export
-    from disback_plugin.lab.export.card import results_beside
     from disback_plugin.lab.sampling import Asked, open_student
 
     asked = Asked(sigma=args.sigma, timestep=args.timestep, noise=args.noise)
     student = open_student(args.spec, parse_options(args.overrides), asked)
-    results = results_beside(student.spec) if args.results is None else args.results
-    apart = export(student, args.out, args.form, args.dtype, results, args.device)
+    apart = export(student, args.out, args.form, args.dtype, args.results, args.device)
     print(f"{args.out}: {', '.join(sorted(file.name for file in args.out.iterdir()))}")
     print(f"loaded again: its images are those of `disback sample`, to {apart} of 255 levels")
     return 0

@@ -8,7 +8,8 @@ from typing import Any
 
 from disback_plugin.lab.export.base import Base
 from disback_plugin.lab.export.exporter import Exporter
-from disback_plugin.lab.results.evaluations import NAME, Evaluation
+from disback_plugin.lab.export.results import made_by
+from disback_plugin.lab.results.evaluations import Evaluation
 from disback_plugin.lab.results.run_file import read_run_file
 from disback_plugin.lab.sampling.plan import SampledStudent
 from disback_plugin.lab.trainer.run_folder import read_config
@@ -23,13 +24,6 @@ LICENCES: Mapping[str, str] = {
     "ddpm-cifar10-32": "Apache-2.0 (google/ddpm-cifar10-32)",
 }
 _UNKNOWN = "not known here, look it up before you publish"
-
-
-def results_beside(spec: str) -> list[Path]:
-    """Files of `disback eval` in a run's folder, or beside a student's file."""
-    location = Path(split_spec(spec)[1])
-    folder = location if location.is_dir() else location.parent
-    return sorted(file for file in folder.glob(f"*.{NAME}*.json") if file.is_file())
 
 
 def model_card(
@@ -116,9 +110,14 @@ def _numbers(results: Sequence[Evaluation]) -> list[str]:
     if not results:
         return ["None were given; `disback eval` makes them."]
     rows: list[list[Any]] = [
-        [result.protocol + (" (stand-ins)" if result.smoke else ""), name, value, result.num_images]
+        [_protocol(result), name, value, result.num_images]
         for result in results
         for name, value in result.numbers.items()
     ]
     lines = ["| protocol | number | value | images |", "|---|---|---|---|"]
     return [*lines, *(f"| {p} | {name} | {value:.4g} | {num:,} |" for p, name, value, num in rows)]
+
+
+def _protocol(result: Evaluation) -> str:
+    said = " (stand-ins)" if result.smoke else ""
+    return result.protocol + said + ("" if made_by(result) else " (images that name no student)")

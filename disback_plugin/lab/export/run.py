@@ -18,7 +18,7 @@ from disback_plugin.lab.data import PromptSet
 from disback_plugin.lab.export.base import Base, base_of_student
 from disback_plugin.lab.export.card import model_card
 from disback_plugin.lab.export.exporter import Exporter, Trial, round_weights
-from disback_plugin.lab.results.evaluations import read_evaluation
+from disback_plugin.lab.export.results import results_of
 from disback_plugin.lab.sampling import Sampler, Seeds, Student, make_sampler
 from disback_plugin.lab.sampling.student import STATEMENT, Statement
 from disback_plugin.pretrained.image_unet import ImageUNet
@@ -50,18 +50,19 @@ def export(
     out: Path,
     form: Form,
     dtype: str = "float32",
-    results: Sequence[Path] = (),
+    results: Sequence[Path] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
     """Write the student into the folder `out`; returns by how many levels images differ at most.
 
     The folder is built aside and takes its place once images made from it, by the library that will
-    load it, are those of `disback sample`. results: files of `disback eval`, for the model card.
-    Raises ConfigError for a form that such a student does not have, and for an `out` that holds
-    files; CheckpointError where what was written makes other images.
+    load it, are those of `disback sample`. results: files of `disback eval`, for the model card
+    (None: those beside the student). Raises ConfigError for a form that such a student does not
+    have, results of another, and an `out` that holds files; CheckpointError where what was written
+    makes other images.
     """
     exporter = make_exporter(student, base_of_student(student), form, DTYPES[dtype])
-    numbers = [read_evaluation(file) for file in results]
+    numbers = results_of(student, results)
     with built_aside(out) as build:
         round_weights(student.denoiser, exporter.dtype)
         with translated(f"{student.spec} cannot be exported as {form}"):

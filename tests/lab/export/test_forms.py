@@ -1,5 +1,6 @@
 """Every form of export: what it holds, and that it makes the images of its source."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.data import load_prompts
+from disback_plugin.lab.evaluation.samples import open_samples
 from disback_plugin.lab.export import export
 from disback_plugin.lab.export.exporter import Exporter
 from disback_plugin.lab.results.evaluations import Evaluation, write_evaluation
@@ -182,13 +184,51 @@ def test_the_card_tells_use_numbers_and_licence(files: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     export(student, out, "safetensors", results=[tmp_path / "a.eval-edm.json"], device="cpu")
     card = (out / "README.md").read_text()
-    assert "| edm (stand-ins) | fid | 3.142 | 50,000 |" in card
+    assert "| edm (stand-ins) (images that name no student) | fid | 3.142 | 50,000 |" in card
     assert "Its licence: CC BY-NC-SA 4.0 (NVlabs/edm)." in card
     code = card.split("```python\n")[1].split("```")[0]
     code = code.replace('"safetensors:', f'"safetensors:{out}/').replace(", labels)", ")")
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["images"].shape == (16, 3, 8, 8)
+
+
+def test_the_card_has_numbers_of_this_student_alone(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    where, spec = tmp_path / "students", f"edm-pkl:{tmp_path}/students/edm.pkl"
+    where.mkdir()
+    shutil.copy(files / "edm.pkl", where)
+    for name, sigma in (("80", 80.0), ("1", 1.0)):
+        sampler = make_sampler(
+            open_student(spec, {}, Asked(sigma=sigma)), parse_seeds("0-7"), device="cpu"
+        )
+        sample(sampler, tmp_path / f"{name}.npz", 4)
+        images = open_samples(tmp_path / f"{name}.npz")
+        result = Evaluation(
+            protocol="edm",
+            numbers={"FID": sigma},
+            ranges={},
+            summary={},
+            num_images=8,
+            smoke=False,
+            pixels="as they are",
+            samples={"said": dict(images.said or {})},
+            reference={},
+            network={},
+        )
+        write_evaluation(where / f"{name}.eval-edm.json", result)
+    student = open_student(spec, {}, Asked(sigma=80.0))
+    export(student, tmp_path / "out", "safetensors", device="cpu")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| edm | FID | 80 | 8 |" in card
+    assert "| 1 | 8 |" not in card
+    assert "1.eval-edm.json is left out of the model card" in caplog.text
+    with torch.no_grad():
+        next(student.denoiser.parameters()).add_(1.0)
+    with pytest.raises(ConfigError, match=r"80\.eval-edm\.json is of another student \(edm-pkl:"):
+        export(student, tmp_path / "no", "safetensors", results=[where / "80.eval-edm.json"])
+    assert not (tmp_path / "no").exists()
 
 
 def test_exporters_are_abstract_until_they_can_make_images() -> None:
