@@ -1,8 +1,8 @@
 """The table of hosts: every case goes through the same tests, see `test_hosts.py`.
 
-The small hosts of our own run everywhere, and so does Model Optimizer, a package. The other real
-ones need a checkout in third_party/ or in the folder DISBACK_UPSTREAMS; a few of their cases run by
-default, all with DISBACK_HOSTS=all.
+The small hosts of our own run everywhere, and so does Model Optimizer, a package: some of their
+cases in `make test-slow` only. The other real ones need a checkout in third_party/ or in the folder
+DISBACK_UPSTREAMS; a few of their cases run by default, all with DISBACK_HOSTS=all.
 """
 
 import os
@@ -63,14 +63,11 @@ BY_DEFAULT = (
     _small("dmd2", "sd", kind="sd"),
     _small("dmd2", "edm", kind="edm", options="--dfake_gen_update_ratio 2"),
     _small("dmd2", "sd-2", kind="sd", options="--use_fp16", dtype=BF16, **TWO),
-    _small("dmd2", "edm-2", kind="edm", **TWO),
     _small("dmd2", "fsdp", kind="sd", shard_from=100, options=SHARDED, dtype=BF16, **TWO),
     _small("diff_instruct"),
-    _small("diff_instruct", "2", **TWO),
     _small("swiftbrush", "accumulated", options=ACCUMULATED),
     _small("fastgen"),
     _small("fastgen", "guided", options=GUIDED, brief=True),
-    _small("fastgen", "2", **TWO),
     _real("dmd2", "edm", kind="edm"),
     _real("dmd2", "sdxl-bf16-gan", kind="sdxl", options=BF16_GAN, dtype=BF16),
     # DMD2 wraps its classifier whole, and each UNet: so does this size here
@@ -85,6 +82,11 @@ BY_DEFAULT = (
     _real("fastgen", "f-distill", kind="f_distill", brief=True),
     _real("modelopt", options="guidance_scale=2.0"),
     _real("modelopt", "gan", options=f"{PIPELINE_GAN} pred_type=v"),
+)
+THOROUGH = (
+    _small("dmd2", "edm-2", kind="edm", **TWO),
+    _small("diff_instruct", "2", **TWO),
+    _small("fastgen", "2", **TWO),
     _real("modelopt", "backward-2", options=BACKWARD, **TWO),
 )
 MORE = (
@@ -109,6 +111,7 @@ MORE = (
     _real("modelopt", "gan-2", options=PIPELINE_GAN, **TWO),
     _real("modelopt", "x0", options="pred_type=x0 fake_score_pred_type=flow", brief=True),
 )
+CASES = (*BY_DEFAULT, *THOROUGH, *MORE)
 
 
 def cases(host: str = "", brief: bool = True, **wanted: Any) -> Any:
@@ -117,10 +120,11 @@ def cases(host: str = "", brief: bool = True, **wanted: Any) -> Any:
         os.environ.get("DISBACK_HOSTS") != "all", reason="DISBACK_HOSTS=all"
     )
     chosen = []
-    for case in (*BY_DEFAULT, *MORE):
+    for case in CASES:
         fits = all(getattr(case, name) == value for name, value in wanted.items())
         if fits and host in ("", case.host) and (brief or not case.brief):
             marks = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group(case.name)]
             marks += [left_out] if case in MORE else []
+            marks += [pytest.mark.thorough] if case in THOROUGH else []
             chosen.append(pytest.param(case, id=case.name, marks=marks))
     return pytest.mark.parametrize("runs", chosen, indirect=True)

@@ -14,7 +14,7 @@ from disback_plugin.adapters import support
 from disback_plugin.adapters.support import SUPPORT, markdown, support_of
 from disback_plugin.cli import main
 from tests.adapters import launching
-from tests.adapters.cases import BY_DEFAULT, MORE
+from tests.adapters.cases import CASES
 
 ROOT = Path(__file__).parents[2]
 hosts = pytest.mark.parametrize("host", SUPPORT, ids=lambda host: host.cases)
@@ -22,7 +22,7 @@ hosts = pytest.mark.parametrize("host", SUPPORT, ids=lambda host: host.cases)
 
 @hosts
 def test_what_was_run_is_what_the_cases_run(host: support.Support) -> None:
-    cases = [case for case in (*BY_DEFAULT, *MORE) if case.host == host.cases and case.real]
+    cases = [case for case in CASES if case.host == host.cases and case.real]
     options = [case.options for case in cases]
     assert host.processes == max(case.num_processes for case in cases)
     assert host.fsdp == any(case.shard_from for case in cases)
@@ -33,7 +33,7 @@ def test_what_was_run_is_what_the_cases_run(host: support.Support) -> None:
 
 
 def test_every_host_of_the_cases_and_every_adapter_of_ours_is_in_the_table() -> None:
-    assert {host.cases for host in SUPPORT} == {case.host for case in (*BY_DEFAULT, *MORE)}
+    assert {host.cases for host in SUPPORT} == {case.host for case in CASES}
     ours = {name for host in SUPPORT for name in host.adapters}
     assert ours <= set(list_adapters())
     assert support_of("generic") is None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from disback_plugin.cli import doctor, main
+from tests.tiers import sample_of
 
 
 def _in_background():
@@ -54,7 +55,7 @@ def test_sigterm_stops_any_command_as_ctrl_c_does(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", sample_of("1", rest=["2"]))
 def test_ctrl_c_leaves_a_run_that_the_printed_command_goes_on_with(config, tmp_path, jobs):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "disback_plugin", "run", str(config), "--out", str(out)]

@@ -19,11 +19,13 @@ from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from tests.lab.trainer.checkpoint_cases import PROMPTS, settings
 from tests.lab.trainer.conftest import lines, same_bits, tensors
 from tests.pretrained.files import write_edm_pickle
+from tests.tiers import sample_of
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["edm", "edm alone", "cm from edm", "ddpm", "lcm", "sdxl", "sdxl on latents"]
+    "name",
+    sample_of("edm", "sdxl", rest=["edm alone", "cm from edm", "ddpm", "lcm", "sdxl on latents"]),
 )
 def test_every_format_trains_in_all_arms_and_resumes(
     name: str, files: Path, tmp_path: Path
@@ -157,7 +159,7 @@ def test_a_missing_file_leaves_no_folder_behind(files: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["edm", "sd"])
+@pytest.mark.parametrize("name", sample_of("edm", rest=["sd"]))
 def test_two_processes_train_like_one(name: str, files: Path, tmp_path: Path) -> None:
     """EDM's weights for augmentation labels get no gradient; prompts are no tensors."""
     config = settings(name, files, "distill.dropout=false")

@@ -22,6 +22,7 @@ from disback_plugin.lab.trainer.roles import make_accelerator
 from disback_plugin.lab.trainer.run_folder import lock
 from disback_plugin.path import DegradationPath
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
+from tests.tiers import sample_of
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("disback-seed0", "warm-seed0", "fixed-seed0")
@@ -167,7 +168,7 @@ def test_after_an_interrupt_no_process_is_started(config: ExperimentConfig, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", sample_of(signal.SIGKILL, rest=[signal.SIGINT]))
 def test_the_end_of_the_parent_stops_every_run_with_a_checkpoint(
     finished: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
