@@ -45,8 +45,9 @@ def open_recorded(
     path = _open(config.path, installation, check)
     checksum = parameters_checksum(student) if config.record is not None else None
     on_every(lambda: _check_recording(path, config, checksum), "comparing recordings")
+    parts = installation.fake_score_parts()  # of all ranks together the whole node
     installation.load_fake_score(
-        path.read_together(len(path), lambda index: verified(path.open_node(index)))
+        path.read_together(len(path), lambda index: verified(path.open_node(index), parts))
     )
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
