@@ -15,7 +15,13 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
 from benchmarks.sdxl_size import networks
-from benchmarks.sdxl_size.process import bytes_read, kept_memory, peak, settle
+from benchmarks.sdxl_size.process import (
+    bytes_read,
+    give_back_at_once,
+    kept_memory,
+    peak,
+    settle,
+)
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
 from disback_plugin.path import DegradationPath
@@ -88,6 +94,7 @@ def _rewrite_by_pages(file: Path) -> None:
 
 def _run(rank: int, kind: str, name: str, num_ranks: int, folder: Path) -> None:
     torch.set_num_threads(1)
+    give_back_at_once()
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/store-{kind}-{num_ranks}",
