@@ -32,7 +32,7 @@ _JUMPS = (
 Stage = Literal["record", "backtrack", "teacher"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Turn:
     """What the host does at a step. `node` answers as the real score; 0 is the teacher.
 
@@ -45,6 +45,13 @@ class Turn:
     node: int
     update_student: bool
     switch: Switch | None = None
+
+    def __init__(
+        self, step: int, stage: Stage, node: int, update_student: bool, switch: Switch | None = None
+    ) -> None:
+        own = self.__dict__  # one is made at every step, and the usual `__init__` is twice as slow
+        own["step"], own["stage"], own["node"] = step, stage, node
+        own["update_student"], own["switch"] = update_student, switch
 
 
 @dataclass
@@ -122,6 +129,8 @@ class Progress:
 
 def whole(step: object) -> int:
     """A host's step as a plain number, also of numpy or torch; SessionError for no whole one."""
+    if type(step) is int:
+        return step
     try:
         return int(operator.index(step))  # type: ignore[arg-type]
     except TypeError:
@@ -144,14 +153,13 @@ class Steps:
 
     def begin(self, step: int, progress: Progress) -> None:
         """Raise SessionError where steps go back, and while recording where one is left out."""
-        resumed, ended = self._begun is None, progress.last_step
-        last = ended if resumed else self._begun
-        if last is not None:
-            if step == last:
-                if not resumed and step == ended:
-                    self._warn("stand", _STANDS, step)
-            else:
-                self._count_on(step, last, resumed, progress)
+        begun, ended = self._begun, progress.last_step
+        if begun is None or not begun == ended == step - 1:  # else it is the next one
+            last = ended if begun is None else begun
+            if last is not None and step != last:
+                self._count_on(step, last, begun is None, progress)
+            elif step == begun == ended:
+                self._warn("stand", _STANDS, step)
         self._begun = step
 
     def _count_on(self, step: int, last: int, resumed: bool, progress: Progress) -> None:

@@ -17,7 +17,7 @@ from disback_plugin.path.conversion import CONVERTED
 from disback_plugin.path.stored_node import verified
 from disback_plugin.real_score import Installation
 from disback_plugin.real_score.installation import is_fully_sharded, is_sharded
-from disback_plugin.real_score.weights import holds_first, local_part, put_away
+from disback_plugin.real_score.weights import holds_first, local_part, put_away, repeated
 from disback_plugin.tensors import bit_sum, bits
 
 logger = logging.getLogger("disback")
@@ -45,8 +45,9 @@ def open_recorded(
     path = _open(config.path, installation, check)
     checksum = parameters_checksum(student) if config.record is not None else None
     on_every(lambda: _check_recording(path, config, checksum), "comparing recordings")
+    parts = installation.fake_score_parts()  # of all ranks together the whole node
     installation.load_fake_score(
-        path.read_together(len(path), lambda index: verified(path.open_node(index)))
+        path.read_together(len(path), lambda index: verified(path.open_node(index), parts))
     )
     logger.warning(
         "reusing %s: nothing is recorded, the fake score starts from node %d",
@@ -212,11 +213,11 @@ def parameters_checksum(module: nn.Module) -> int:
     The same on every rank; of a sharded module, over all shards, however many there are.
     """
     put_away(module)
-    total, of_dtensors = 0, is_fully_sharded(module)
+    total, of_dtensors, elsewhere = 0, is_fully_sharded(module), repeated(module)
     is_cut = of_dtensors or is_sharded(module)
     for position, parameter in enumerate(module.parameters(), start=1):
-        if of_dtensors and not holds_first(parameter):
-            continue  # counted elsewhere
+        if id(parameter) in elsewhere or (of_dtensors and not holds_first(parameter)):
+            continue  # counted there
         own = local_part(parameter)
         is_cut |= own is not parameter
         total += position * int(bits(own).sum(dtype=torch.int64))

@@ -99,20 +99,21 @@ class DisBack:
         if not self.active:
             return Turn(step, "teacher", 0, update_student=True)
         self._raise_failure()
-        if self._progress.first_step is None:
+        progress = self._progress
+        if progress.first_step is None:
             self._start(step)
-        local = self._progress.local(step)
-        self._steps.begin(step, self._progress)
-        if self._progress.no_path:
+        local = progress.local(step)
+        self._steps.begin(step, progress)
+        if progress.no_path:
             return Turn(step, "teacher", 0, update_student=True)
-        if local < self._progress.num_record_steps:
+        if local < progress.num_record_steps:
             return Turn(step, "record", 0, update_student=False)
         if self._path is None or not self._path.complete:
             raise SessionError(
                 f"step {step} begins backtracking, but recording has not ended: call end_step after"
                 " every step, and number steps without gaps"
             )
-        switch = self._strategy.begin_step(local - self._progress.num_record_steps)
+        switch = self._strategy.begin_step(local - progress.num_record_steps)
         node = self._strategy.installed
         assert node is not None
         return Turn(step, "backtrack" if node else "teacher", node, True, switch)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.sdxl_size.networks import MAKERS
-from benchmarks.sdxl_size.ranks import measure_ranks
+from benchmarks.sdxl_size.ranks import KINDS, measure_ranks
 from benchmarks.sdxl_size.report import write_report
 from benchmarks.sdxl_size.single import Case, measure_codecs
 
@@ -93,7 +93,8 @@ def run_case(case: dict[str, Any], args: argparse.Namespace) -> list[Any]:
     with tempfile.TemporaryDirectory(dir=args.work) as name:
         folder = Path(name)
         if case["kind"] == "ranks":
-            return [measure_ranks(case["name"], num, folder) for num in case["ranks"]]
+            ranks = [(kind, num) for kind in KINDS for num in case["ranks"]]
+            return [measure_ranks(kind, case["name"], num, folder) for kind, num in ranks]
         if case["kind"] == "codecs":
             return measure_codecs(case["name"], device, args.repeats, folder)
         dtype = getattr(torch, case["teacher"])

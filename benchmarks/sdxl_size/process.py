@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+_LIBC = ctypes.CDLL(None)
+_TRIM, _MALLOPT = (getattr(_LIBC, name, None) for name in ("malloc_trim", "mallopt"))  # of glibc
+_MMAP_THRESHOLD, _LARGE = -3, 1 << 16
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -22,6 +24,15 @@ def kept_memory() -> int:
     if _TRIM is not None:
         _TRIM(0)
     return own_memory()
+
+
+def give_back_at_once() -> None:
+    """From here on what is freed is given back, also between pieces that are held.
+
+    Else torch's own gathering under gloo leaves holes, and they count as kept.
+    """
+    if _MALLOPT is not None:
+        _MALLOPT(_MMAP_THRESHOLD, _LARGE)
 
 
 def mapped_memory() -> int:

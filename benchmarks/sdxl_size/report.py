@@ -59,7 +59,8 @@ def _worst(what: str, at_most: float, rows: Rows, key: str, unit: str = "") -> I
 
 
 def _name(row: dict[str, Any]) -> str:
-    more = row.get("teacher") or row.get("codec") or f"{row.get('ranks')} ranks"
+    ranks = f"{row.get('ranks')} ranks of {row.get('sharding')}"
+    more = row.get("teacher") or row.get("codec") or ranks
     return f"{row['network']}, {more}"
 
 
@@ -91,6 +92,7 @@ _CODECS = {
 }
 _RANKS = {
     "network": "network",
+    "sharding": "sharding",
     "ranks": "ranks",
     "switch": "switch, s",
     "read_share": "read / (node / ranks)",
@@ -170,13 +172,16 @@ def draw(found: dict[str, Rows], file: Path) -> None:
                 )
     left.set(xlabel="parameters", ylabel="seconds", title="a switch")
     left.legend(fontsize=7)
-    if found["ranks"]:
-        ranks = [row["ranks"] for row in found["ranks"]]
-        for key, label, colour in (
+    for sharding, style in (("FSDP1", ".-"), ("FSDP2", ".--")):
+        rows = [row for row in found["ranks"] if row["sharding"] == sharding]
+        for key, what, colour in (
             ("switch", "switch, seconds", COLOURS["switch"]),
             ("read_share", "bytes read a rank / (node / ranks)", COLOURS["prefetched"]),
         ):
-            right.plot(ranks, [row[key] for row in found["ranks"]], ".-", color=colour, label=label)
+            ranks, values = [row["ranks"] for row in rows], [row[key] for row in rows]
+            right.plot(ranks, values, style, color=colour, label=f"{what}, {sharding}")
+    if found["ranks"]:
+        ranks = sorted({row["ranks"] for row in found["ranks"]})
         right.set(xlabel="ranks of one host", xticks=ranks, ylim=(0, None), title="under FSDP")
         right.legend(fontsize=7)
     figure.savefig(file)

@@ -149,14 +149,17 @@ class Case:
             value.copy_(ready[name])
 
     def _nothing_due(self, disback: DisBack, num: int = 2000) -> float:
-        """Seconds of begin_step and end_step, the teacher answering from here on."""
-        first = self.num_nodes
-        disback.begin_step(first - 1)
-        begin = time.perf_counter()
-        for step in range(first, first + num):
-            disback.begin_step(step)
-            disback.end_step(step)
-        return (time.perf_counter() - begin) / num
+        """Median seconds of begin_step and end_step, the teacher answering from here on."""
+        disback.begin_step(self.num_nodes - 1)
+        disback.end_step(self.num_nodes - 1)
+        seconds, end = [], self.num_nodes + self.repeats * num
+        for first in range(self.num_nodes, end, num):
+            begin = time.perf_counter()
+            for step in range(first, first + num):
+                disback.begin_step(step)
+                disback.end_step(step)
+            seconds.append((time.perf_counter() - begin) / num)
+        return median(seconds)
 
     def _extra_on_device(self, work: Callable[[], object]) -> int:
         """Bytes of the accelerator's memory that `work` takes for a while."""

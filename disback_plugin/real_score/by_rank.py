@@ -56,10 +56,10 @@ class ByRank(Installation):
         return self._over_ranks(install_node(pieces, tensors, casting, self._footing))
 
     def parts(self) -> Parts:
-        pieces = self._of_teacher()
-        return {
-            name: (piece.first, piece.first + piece.own.numel()) for name, piece in pieces.items()
-        }
+        return {name: piece.held for name, piece in self._of_teacher().items()}
+
+    def fake_score_parts(self) -> Parts:
+        return {name: piece.held for name, piece in self._of_fake_score().items()}
 
     def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode]:
         pieces, casting = self._of_teacher(), self._casting(node)

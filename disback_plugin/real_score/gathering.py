@@ -17,7 +17,7 @@ def gather_pieces(pieces: Mapping[str, Piece]) -> dict[str, Tensor]:
 
     On a device lies one rank's piece of one tensor at a time beside the network.
     """
-    own = {name: (piece.first, piece.first + piece.own.numel()) for name, piece in pieces.items()}
+    own = {name: piece.held for name, piece in pieces.items()}
     ranks = gather(own, "gathering the fake score")
     whole: dict[str, Tensor] = {}
     for name, piece in pieces.items():

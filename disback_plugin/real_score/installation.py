@@ -49,7 +49,11 @@ class Installation(ABC):
         """
 
     def parts(self) -> Parts | None:
-        """Which flat values of its tensors this rank needs of a node; None: all."""
+        """Which flat values of its tensors this rank needs of a node to install; None: all."""
+        return None
+
+    def fake_score_parts(self) -> Parts | None:
+        """The same of one that the fake score starts from."""
         return None
 
     def staging(self, node: int) -> Callable[[Node, CheckStop], StagedNode] | None:

@@ -33,6 +33,11 @@ class Piece:
         """Where it begins in the flat tensor."""
         return self.part[0] if self.part else 0
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """From where to where it lies in the flat tensor."""
+        return self.first, self.first + self.own.numel()
+
     def chunks(self) -> Iterator[tuple[int, int, Tensor]]:
         """(from, to) in the flat tensor, and the live values there: a view, chunk after chunk."""
         size = CHUNK if self.own.device.type == "cpu" else CHUNK_ON_DEVICE

@@ -76,7 +76,8 @@ class RealScore(ABC):
         node = self.node_at(step)
         if node != self._installed:
             self._switch = self.install(node)
-        self._num_switches += self._switch is not None
+        if self._switch is not None:
+            self._num_switches += 1
         return self._switch
 
     def evaluate(self) -> AbstractContextManager[nn.Module]:
@@ -174,13 +175,13 @@ class PathNodeScheduler(RealScore):
                 "nothing to walk back, the fake score starts at the last one"
             )
         schedule.check(len(path))
-        self.path, self.schedule = path, schedule
+        self.path, self.schedule, self._num_nodes = path, schedule, len(path)
         self.walk, self.loss = walk or Walk(), loss
         self._ahead = Ahead() if prefetch else None
 
     def node_at(self, step: int) -> int:
         loss_of = None if self.loss is None else self._loss_of
-        return self.schedule.advance(self.walk, step, len(self.path), loss_of)
+        return self.schedule.advance(self.walk, step, self._num_nodes, loss_of)
 
     def begin_step(self, step: int) -> Switch | None:
         """As the base; SessionError where the whole path was walked and the host used no node."""

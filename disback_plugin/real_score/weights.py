@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parameter import is_lazy
 
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import InstallError
-from disback_plugin.real_score.installation import is_fully_sharded
+from disback_plugin.real_score.installation import is_fully_sharded, is_sharded
 from disback_plugin.tensors import misfit, weights
 
 if TYPE_CHECKING:
@@ -103,6 +103,20 @@ def holds_first(parameter: Tensor) -> bool:
         for number, placement in zip(coordinate, value.placements, strict=True)
         if placement.is_replicate()
     )
+
+
+def repeated(module: nn.Module) -> set[int]:
+    """ids of FullyShardedDataParallel's parameters that an earlier rank holds too: HYBRID_SHARD."""
+    if not is_sharded(module):
+        return set()
+    found: set[int] = set()
+    for unit in module.modules():
+        group, handle = getattr(unit, "_inter_node_pg", None), getattr(unit, "_handle", None)
+        if group is not None and handle is not None and distributed.get_rank(group):
+            found |= {
+                id(value) for value in [handle.flat_param, *(handle.flat_param._params or [])]
+            }
+    return found
 
 
 def _own(value: Any) -> Any:

@@ -41,7 +41,9 @@ def check_ranks(make_host: MakeHost) -> None:
             raise ContractError(failed[0].read_text())
 
 
-def start_ranks(run: Callable[..., None], args: tuple[Any, ...]) -> None:
+def start_ranks(
+    run: Callable[..., None], args: tuple[Any, ...], num_processes: int = NUM_PROCESSES
+) -> None:
     """`run(rank, *args)` in processes that share no memory with this one; returns at their end.
 
     Where there is a fork server, it imports torch once for all checks of this process.
@@ -49,7 +51,7 @@ def start_ranks(run: Callable[..., None], args: tuple[Any, ...]) -> None:
     has_server = "forkserver" in multiprocessing.get_all_start_methods()
     multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])  # Adam imports the latter
     multiprocessing.start_processes(
-        run, args, NUM_PROCESSES, start_method="forkserver" if has_server else "spawn"
+        run, args, num_processes, start_method="forkserver" if has_server else "spawn"
     )
 
 

@@ -47,13 +47,13 @@ class UnevenHost(ToyHost):
             fully_shard(role, mesh=mesh)
 
 
-def join(number, folder):
+def join(number, folder, size=2):
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
-        init_method=f"file://{folder}/store",
+        init_method=f"file://{folder}/store-{size}",
         rank=number,
-        world_size=2,
+        world_size=size,
         timeout=timedelta(seconds=60),
     )
 
