@@ -5,7 +5,7 @@ larger than the page may be, and matplotlib's SVG knows neither the page's colou
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib.resources import files
 from itertools import pairwise
@@ -17,6 +17,7 @@ Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 480, 310
 LEFT, RIGHT, TOP, BOTTOM = 50, 446, 34, 270  # the plot's frame
 RIBBON, RIBBON_HEIGHT = 8, 18
+LEGEND, NAME = 30, 105  # height of a legend, width of a name in it
 LETTER = 7.2  # widest usual letter of a label
 COLUMN = 1.5  # of points that share a column of so many pixels, the highest and lowest are drawn
 
@@ -46,7 +47,10 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """levels: {value: label}, named at the right. reference: value and name of a dotted line."""
+    """levels: {value: label}, named at the right. reference: value and name of a dotted line.
+
+    names: of the lines by their style, for a file's legend; a page has its own.
+    """
 
     label: str
     x: Scale
@@ -57,6 +61,7 @@ class Chart:
     reference: tuple[float, str] | None = None
     ribbon: Sequence[Segment] = ()
     x_names: Mapping[float, str] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def svg(self, style: str = "") -> str:
         """An element for a page that has chart.css; with its scales, for the page's script."""
@@ -69,8 +74,9 @@ class Chart:
         return f"{head}{self.inner()}</svg>"
 
     def file(self) -> str:
-        """The same as a file of its own, light or dark as its reader likes."""
-        return alone(self.inner(), WIDTH, HEIGHT, self.label)
+        """The same as a file of its own with a legend, light or dark as its reader likes."""
+        inner = self.inner() + legend(self.names, HEIGHT + 16)
+        return alone(inner, WIDTH, HEIGHT + LEGEND, self.label)
 
     def inner(self) -> str:
         """What is drawn, WIDTH by HEIGHT, for a part of a larger figure."""
@@ -154,6 +160,16 @@ class Chart:
                 where = "below" if value < self.y.low else "above"
                 y = BOTTOM - 6 if value < self.y.low else TOP + 14
                 yield text(LEFT + 6, y, f"{name}: {value:.3g}, {where}", "start", "label")
+
+
+def legend(names: Mapping[str, str], y: float) -> str:
+    """A row of lines and their names; names: by style."""
+    parts = []
+    for index, (style, name) in enumerate(names.items()):
+        x = LEFT + index * NAME
+        line = f'<path class="line middle" d="M{x} {y - 4}h26"/>'
+        parts.append(f'<g class="{style}">{line}{text(x + 32, y, name, "start")}</g>')
+    return "".join(parts)
 
 
 def text(x: float, y: float, words: str, anchor: str, style: str = "tick") -> str:

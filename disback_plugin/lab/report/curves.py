@@ -93,6 +93,7 @@ class Plot:
             levels={threshold: number(threshold) for threshold in self.thresholds},
             reference=self.reference,
             ribbon=self._ribbon(unit, end),
+            names={arm.style: arm.name for arm in self.arms},
         )
 
     def _knee(self, unit: Unit, end: float) -> float:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from disback_plugin.lab.report.chart import HEIGHT, WIDTH, Chart, Line, alone, text
+from disback_plugin.lab.report.chart import HEIGHT, LEGEND, WIDTH, Chart, Line, alone, legend, text
 from disback_plugin.lab.report.curves import style_of
 from disback_plugin.lab.report.formatting import number
 from disback_plugin.lab.report.scales import Scale, around
 from disback_plugin.lab.results.curves import Curve, at_shared_steps, by_arm
 
-HEAD, FOOT = 26, 34  # above the charts: what they are; below: the arms
-NAME = 110  # width of an arm's place in the legend
+HEAD = 26  # above the charts: what they are
 
 
 def sweep_figure(
@@ -33,12 +32,9 @@ def sweep_figure(
         place = f'x="{x}" y="{HEAD}" width="{WIDTH}" height="{HEIGHT}"'
         parts.append(f"<svg {place}>{chart.inner()}</svg>")
     names = dict.fromkeys(curve.arm for curve in curves)
-    for index, arm in enumerate(names):
-        x, y = 50 + index * NAME, HEAD + HEIGHT + 16
-        line = f'<path class="line middle" d="M{x} {y - 4}h26"/>'
-        parts.append(f'<g class="{style_of(arm)}">{line}{text(x + 32, y, arm, "start")}</g>')
-    width = max(2 * WIDTH, 50 + len(names) * NAME)
-    return alone("".join(parts), width, HEAD + HEIGHT + FOOT, f"{curves[0].metric} by arm")
+    parts.append(legend({style_of(arm): arm for arm in names}, HEAD + HEIGHT + 16))
+    label = f"{curves[0].metric} by arm"
+    return alone("".join(parts), 2 * WIDTH, HEAD + HEIGHT + LEGEND, label)
 
 
 def _curves(curves: Sequence[Curve], threshold: float) -> Chart:

@@ -141,6 +141,14 @@ def test_a_line_is_where_its_scales_say(plot) -> None:
         assert y == pytest.approx(height, abs=0.06)
 
 
+def test_a_file_names_its_lines_and_follows_dark_mode(plot) -> None:
+    root = ElementTree.fromstring(plot.chart("steps").file())
+    named = [g for g in root.findall("{*}g") if g.find("{*}text") is not None]
+    legend = {g.get("class"): g.find("{*}text").text for g in named if "arm" in g.get("class")}
+    assert legend == {f"arm-{arm}": arm for arm in ("disback", "fixed", "warm")}
+    assert "prefers-color-scheme: dark" in root.find("{*}style").text
+
+
 def points(path: str) -> list[tuple[float, float]]:
     """Path data of `way` as absolute places."""
     numbers = [float(text) for text in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", path)]
