@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from disback_plugin.lab.compare import compare
     from disback_plugin.lab.compare.run import unfinished_walks
     from disback_plugin.lab.config.experiment import load_config
-    from disback_plugin.lab.report.curves import draw_sweep
+    from disback_plugin.lab.report.sweep_figure import sweep_figure
     from disback_plugin.lab.report.sweep_tables import sweep_markdown, sweep_table
     from disback_plugin.lab.results.summary import summarise_sweep
     from disback_plugin.lab.trainer import RunInterrupted
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     rates = {curve.student_lr for curve in curves}
     shown = config.distill.student_lr if config.distill.student_lr in rates else lrs[0]
     middle = thresholds[len(thresholds) // 2]
-    draw_sweep(curves, summary, shown, middle, out / "comparison.png")
+    write_text(out / "comparison.svg", sweep_figure(curves, summary, shown, middle))
     print(sweep_table(summary))
-    files = ("summary.json", "summary.md", "comparison.png", "curves/*.jsonl")
+    files = ("summary.json", "summary.md", "comparison.svg", "curves/*.jsonl")
     print(f"\n{', '.join(str(out / name) for name in files)}")
     return 0
 

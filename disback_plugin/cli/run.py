@@ -102,14 +102,19 @@ def run_and_report(
     return 0
 
 
-def report(runs: Sequence[Path], out: Path) -> None:
-    """Write the report of experiments into `out`; print its table, and how to read intervals."""
+def report(runs: Sequence[Path], out: Path, csv: Path | None = None) -> None:
+    """Write the report of experiments into `out`, its numbers also as tables into `csv`.
+
+    Prints its table, and how to read intervals.
+    """
     from disback_plugin.lab.report import build_report, format_table
     from disback_plugin.lab.report.formatting import INTERVALS
 
-    print(format_table(build_report(runs, out)))
+    print(format_table(build_report(runs, out, csv)))
     print(f"\n± is one standard deviation over seeds; intervals are\n{INTERVALS}")
     print(f"\nreport: {out / 'report.html'}")
+    if csv is not None:
+        print(f"tables: {csv}")
 
 
 def _launcher() -> list[str]:

@@ -8,15 +8,15 @@ from typing import Any
 
 from disback_plugin.distributed import is_main, on_main
 from disback_plugin.errors import ConfigError
-from disback_plugin.files import sha256
+from disback_plugin.files import sha256, write_text
 from disback_plugin.lab.evaluation.evaluate import Request
 from disback_plugin.lab.evaluation.numbers import title
 from disback_plugin.lab.evaluation.run_students import KeptStudent, StudentImages, kept_students
 from disback_plugin.lab.evaluation.session import Settings, evaluate_samples, processes
-from disback_plugin.lab.report.axes import save
-from disback_plugin.lab.report.curves import Unit, convergence_figure
+from disback_plugin.lab.report.curves import metric_plot
 from disback_plugin.lab.report.formatting import number
 from disback_plugin.lab.report.tables import aligned
+from disback_plugin.lab.report.words import direction
 from disback_plugin.lab.results.curves import Curve, CurvePoint
 from disback_plugin.lab.results.evaluations import NAME, read_evaluation, write_curves_of
 from disback_plugin.lab.results.runs import Mark, Run, read_runs
@@ -135,13 +135,17 @@ def reach_row(runs: Sequence[Run], metric: str, threshold: float) -> dict[str, A
 def _draw(
     runs: Sequence[Run], metric: str, thresholds: Sequence[float], batch: int, out: Path
 ) -> None:
-    units: tuple[Unit, ...] = ("steps", "passes")
-    for unit in units:
-        figure = convergence_figure(runs, metric, unit, thresholds)
-        save(figure, out / f"{NAME}{unit}.png")
-    figure = convergence_figure([_in_images(run, metric, batch) for run in runs], metric, "steps")
-    figure.axes[0].set_xlabel("images")
-    save(figure, out / f"{NAME}images.png")
+    title = f"{metric} ({direction(metric)})"
+    drawn = {"steps": runs, "passes": runs}
+    drawn["images"] = [_in_images(run, metric, batch) for run in runs]
+    for name, own in drawn.items():
+        plot = metric_plot(own, metric, title=title, thresholds=thresholds)
+        if plot is None:  # no value is finite
+            continue
+        chart = plot.chart("passes" if name == "passes" else "steps")
+        if name == "images":
+            chart = replace(chart, x_label=name)
+        write_text(out / f"{NAME}{name}.svg", chart.file())
 
 
 def _in_images(run: Run, metric: str, batch: int) -> Run:

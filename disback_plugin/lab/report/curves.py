@@ -1,202 +1,243 @@
-"""Convergence curves over seeds: of runs, and of a comparison beside its costs by learning rate."""
+"""Curves over seeds: an arm's middle and spread, and charts of them over passes, steps or time."""
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, Literal
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from disback_plugin.lab.report.axes import (
-    COLOURS,
-    FONT_SIZE,
-    GREY,
-    colour_of,
-    dress,
-    line_of,
-    log_y,
-    new_figure,
-    save,
-)
-from disback_plugin.lab.report.formatting import metric_title, number
-from disback_plugin.lab.results.curves import (
-    Curve,
-    CurvePoint,
-    at_shared_steps,
-    by_arm,
-    higher_is_better,
-)
+from disback_plugin.lab.report.chart import Chart, Line, Segment
+from disback_plugin.lab.report.formatting import number
+from disback_plugin.lab.report.scales import Scale, around
+from disback_plugin.lab.report.walk import Answering, walk_of
+from disback_plugin.lab.results.curves import Curve, CurvePoint, at_shared_steps, higher_is_better
 from disback_plugin.lab.results.runs import Mark, Run
 
-Row = Mapping[str, Any]
 Unit = Literal["passes", "steps", "seconds"]
 AXIS: dict[Unit, str] = {
     "passes": "network passes a sample",
     "steps": "training steps",
     "seconds": "training seconds",
 }
+EARLY = 0.2  # a walk that ends within this share of the axis is read on one with a wide start
+MOST_VALUES = 250  # an arm, that a reader is shown by pointing at a chart
+Values = Sequence[CurvePoint]
 
 
-def convergence_figure(
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """seeds: the points of each run, and whether it is complete. low, high: beside `middle`."""
+
+    name: str
+    style: str
+    middle: Values
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    seeds: Sequence[tuple[Values, bool]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One quantity of all arms, to be drawn over any unit; `name` is that of its file.
+
+    within: values that the axis holds in any case.
+    """
+
+    name: str
+    title: str
+    caption: str
+    arms: Sequence[Arm]
+    log: bool
+    thresholds: Sequence[float] = ()
+    reference: tuple[float, str] | None = None
+    walk: Sequence[Answering] = ()
+    within: Sequence[float] = ()
+
+    @property
+    def values(self) -> list[float]:
+        """All that is drawn; the reference where it is not far off, thresholds where inside."""
+        own = [point.value for arm in self.arms for points, _ in arm.seeds for point in points]
+        own += [point.value for arm in self.arms for point in arm.middle]
+        own += [value for arm in self.arms for value in (*arm.low, *arm.high)]
+        own += self.within
+        if self.reference is None or (self.log and self.reference[0] <= 0):
+            return own
+        more = [*own, self.reference[0]]
+        return more if _extent(more, self.log) <= 1.4 * _extent(own, self.log) else own
+
+    def end(self, unit: Unit) -> float:
+        """Where the axis ends."""
+        return max(x_of(arm.middle[-1], unit) for arm in self.arms) or 1.0
+
+    def early(self, unit: Unit) -> bool:
+        """Whether the walk is over so soon that a linear axis would not show it."""
+        last = x_of(self.walk[-1].begin, unit) if self.walk else 0.0
+        return 0 < last < EARLY * self.end(unit)
+
+    def chart(
+        self, unit: Unit, early: bool = False, end: float | None = None, y: Scale | None = None
+    ) -> Chart:
+        """Drawn over `unit`; `end` and `y` where several charts share their axes."""
+        end = self.end(unit) if end is None else end
+        y = around(self.values, log=self.log) if y is None else y
+        x = Scale(kind="linear", low=0.0, high=end)
+        if early:
+            x = Scale(kind="early", low=0.0, high=end, knee=self._knee(unit, end))
+        return Chart(
+            label=f"{self.title} over {AXIS[unit]}",
+            x=x,
+            y=y,
+            x_label=AXIS[unit],
+            lines=[line for arm in self.arms for line in _lines(arm, unit)],
+            levels={threshold: number(threshold) for threshold in self.thresholds},
+            reference=self.reference,
+            ribbon=self._ribbon(unit, end),
+            names={arm.style: arm.name for arm in self.arms},
+        )
+
+    def _knee(self, unit: Unit, end: float) -> float:
+        first = [x_of(one.begin, unit) for one in self.walk]
+        first += [x_of(point, unit) for arm in self.arms for point in arm.middle]
+        return max(min((x for x in first if x > 0), default=end / 50) / 2, end / 4000)
+
+    def _ribbon(self, unit: Unit, end: float) -> list[Segment]:
+        begins = [x_of(one.begin, unit) for one in self.walk]
+        ends = [*begins[1:], end][: len(begins)]
+        return [
+            Segment(
+                name=one.name, short=one.short, style=one.style,
+                begin=begin, end=until, strength=one.strength,
+            )
+            for one, begin, until in zip(self.walk, begins, ends, strict=True)
+        ]  # fmt: skip
+
+    def data(self) -> dict[str, Any]:
+        """The values for whoever points at a chart, in every unit, to four digits."""
+        return {
+            "title": self.title,
+            "arms": [_data(arm) for arm in self.arms],
+            "walk": [{"name": one.name, **_costs([one.begin])} for one in self.walk],
+        }
+
+
+def metric_plot(
     runs: Sequence[Run],
     metric: str,
-    unit: Unit,
+    *,
+    title: str,
+    caption: str = "",
+    name: str = "",
     thresholds: Sequence[float] = (),
-    reference: float | None = None,
-) -> Figure:
-    """Median over an arm's complete runs, band from worst to best, each seed a thin line.
+    reference: tuple[float, str] | None = None,
+    shared: bool = True,
+    seeds: bool = True,
+) -> Plot | None:
+    """Medians over an arm's complete runs from worst to best; None where no value is finite.
 
-    Marks: recording shaded, DisBack's node switches as vertical lines, thresholds as ticks on the
-    right, the teacher's own value dotted. The axis of a distance is logarithmic.
+    shared: at the steps that all of the arm's seeds have; otherwise at every step. seeds: each a
+    thin line as well. The axis of a distance is logarithmic.
     """
-    figure = new_figure(6.2, 4.6)
-    axes = figure.add_subplot()
     shown = [run for run in runs if run.curve(metric).finite.points]
     if not shown:
-        axes.text(0.5, 0.5, f"no {metric} yet", ha="center", transform=axes.transAxes)
-        return figure
-    for arm in dict.fromkeys(run.arm for run in shown):
-        _draw_arm(axes, [run for run in shown if run.arm == arm], metric, unit)
-    dress(axes, AXIS[unit], metric_title(metric, higher_is_better(metric)))
-    values = [p.value for run in shown for p in run.curve(metric).finite.points]
-    if reference is not None and math.isfinite(reference):
-        axes.axhline(reference, color="black", linestyle=":", linewidth=1.3, label="teacher")
-        values.append(reference)
-    if not higher_is_better(metric) and min(values) > 0:
-        log_y(axes, values)
-    axes.set_xlim(0, max(_x(run.curve(metric).end, unit) for run in shown) or 1.0)
-    _draw_recording(axes, shown, unit)
-    label_switches(axes, shown, unit)
-    _draw_thresholds(axes, thresholds)
-    figure.legend(
-        loc="outside lower center", ncols=5, fontsize=FONT_SIZE - 1.5, frameon=False,
-        handlelength=2.2, columnspacing=1.2,
-    )  # fmt: skip
-    return figure
+        return None
+    names = dict.fromkeys(run.arm for run in shown)
+    arms = [
+        arm_of([run for run in shown if run.arm == arm], metric, shared, seeds) for arm in names
+    ]
+    least = min(p.value for run in shown for p in run.curve(metric).finite.points)
+    known = reference is not None and math.isfinite(reference[0])
+    return Plot(
+        name=name or metric,
+        title=title,
+        caption=caption,
+        arms=arms,
+        log=not higher_is_better(metric) and least > 0,
+        thresholds=thresholds,
+        reference=reference if known else None,
+        walk=walk_of(runs),
+    )
 
 
-def _draw_arm(axes: Axes, runs: Sequence[Run], metric: str, unit: Unit) -> None:
-    arm = runs[0].arm
-    colour = colour_of(arm)
-    for run in runs:
-        points = run.curve(metric).finite.points
-        axes.plot(
-            [_x(p, unit) for p in points], [p.value for p in points],
-            color=colour, linewidth=0.6, alpha=0.45, linestyle="-" if run.complete else ":",
-        )  # fmt: skip
-    # runs that stopped early, and steps which one seed lacks, would make the median jump
+def arm_of(runs: Sequence[Run], metric: str, shared: bool, seeds: bool) -> Arm:
+    """Runs that stopped early, and steps which one seed lacks, would make the median jump."""
     whole = [run for run in runs if run.complete] or runs
-    shared = at_shared_steps([run.curve(metric).finite for run in whole])
-    x = [fmean(_x(p, unit) for p in points) for points in shared]
-    lows = [min(p.value for p in points) for points in shared]
-    highs = [max(p.value for p in points) for points in shared]
-    axes.fill_between(x, lows, highs, color=colour, alpha=0.14, linewidth=0)
-    middles = [median(p.value for p in points) for points in shared]
-    axes.plot(x, middles, linewidth=2.1, label=arm, **line_of(arm))
+    curves = [run.curve(metric).finite for run in whole]
+    groups = at_shared_steps(curves) if shared else at_any_step(curves)
+    return Arm(
+        name=runs[0].arm,
+        style=style_of(runs[0].arm),
+        middle=[middle(points) for points in groups],
+        low=[min(point.value for point in points) for points in groups],
+        high=[max(point.value for point in points) for points in groups],
+        seeds=[(run.curve(metric).finite.points, run.complete) for run in runs] if seeds else (),
+    )
 
 
-def _draw_recording(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
-    """Each run's own: automatic recording may end at different steps."""
-    spans = {tuple(_x(mark, unit) for mark in run.recording) for run in runs if run.recording}
-    label, alpha = "recording", max(0.22 / max(len(spans), 1), 0.06)
-    for start, end in sorted(spans):
-        axes.axvspan(start, end, color="#f0e442", alpha=alpha, linewidth=0, label=label)
-        label = "_nolegend_"
+def middle(points: Values) -> CurvePoint:
+    """Of one step in several seeds: median value, mean cost."""
+    return CurvePoint(
+        points[0].step,
+        fmean(point.seconds for point in points),
+        fmean(point.passes for point in points),
+        median(point.value for point in points),
+    )
 
 
-def label_switches(axes: Axes, runs: Sequence[Run], unit: Unit) -> None:
-    """A line a switch, at the mean over DisBack's seeds; labels too close to a later one go."""
-    at: dict[int, list[float]] = defaultdict(list)
-    for run in runs:
-        for mark in run.switches if run.arm == "disback" else ():
-            at[mark.node if mark.node is not None else 0].append(_x(mark, unit))
-    switches = sorted(((fmean(xs), node) for node, xs in at.items()), reverse=True)
-    width = axes.get_xlim()[1] or 1.0
-    last_label = math.inf
-    for x, node in switches:
-        if x > width:  # after the last evaluation of a run still going on
-            continue
-        axes.axvline(x, color=COLOURS["disback"], linewidth=0.8, alpha=0.55, zorder=1)
-        if last_label - x < 0.035 * width:
-            continue
-        last_label = x
-        axes.annotate(
-            "teacher" if node == 0 else f"node {node}", (x, 1.0), (0, 3),
-            xycoords=("data", "axes fraction"), textcoords="offset points", rotation=90,
-            ha="center", va="bottom", fontsize=FONT_SIZE - 2.5, color=COLOURS["disback"],
-        )  # fmt: skip
+def at_any_step(curves: Iterable[Curve]) -> list[list[CurvePoint]]:
+    """The points at each step that any curve has."""
+    at_step: dict[int, list[CurvePoint]] = defaultdict(list)
+    for curve in curves:
+        for point in curve.points:
+            at_step[point.step].append(point)
+    return [at_step[step] for step in sorted(at_step)]
 
 
-def _draw_thresholds(axes: Axes, thresholds: Sequence[float]) -> None:
-    low, high = axes.get_ylim()
-    for threshold in thresholds:
-        if not low <= threshold <= high:
-            continue
-        axes.axhline(threshold, color=GREY, linewidth=0.6, alpha=0.7, linestyle=(0, (1, 3)))
-        axes.annotate(
-            number(threshold), (1.0, threshold), (4, 0),
-            xycoords=("axes fraction", "data"), textcoords="offset points",
-            ha="left", va="center", fontsize=FONT_SIZE - 2.5, color=GREY,
-        )  # fmt: skip
+def style_of(arm: str) -> str:
+    """CSS class; one without a colour of its own, as of an earlier version, is drawn grey."""
+    return "arm-" + "".join(letter if letter.isalnum() else "-" for letter in arm)
 
 
-def _x(point: CurvePoint | Mark, unit: Unit) -> float:
+def x_of(point: CurvePoint | Mark, unit: Unit) -> float:
+    """How far along an axis."""
     return {"passes": point.passes, "steps": point.step, "seconds": point.seconds}[unit]
 
 
-def draw_sweep(
-    curves: Sequence[Curve],
-    summary: Mapping[str, Any],
-    student_lr: float,
-    threshold: float,
-    file: Path,
-) -> None:
-    """Left: medians over seeds at `student_lr`; right: mean passes to `threshold` by rate."""
-    figure = new_figure(9.6, 4.0)
-    left, right = figure.subplots(1, 2)
-    _draw_curves(left, [curve for curve in curves if curve.student_lr == student_lr])
-    left.axhline(threshold, color=GREY, linewidth=0.7, linestyle=(0, (1, 3)))
-    left.set_title(f"student_lr {student_lr:g}, median and quartiles", fontsize=10)
-    left.legend(fontsize=8, frameon=False)
-    _draw_costs(right, summary["arms"], threshold)
-    right.set_title("hollow: seeds that never arrived count with their budget", fontsize=10)
-    save(figure, file)
+def _lines(arm: Arm, unit: Unit) -> list[Line]:
+    lines = []
+    for points, complete in arm.seeds:
+        weight = "seed" if complete else "seed open"
+        own = [(x_of(point, unit), point.value) for point in points]
+        lines.append(Line(style=arm.style, points=own, weight=weight))
+    x = [x_of(point, unit) for point in arm.middle]
+    band = None
+    if list(arm.low) != list(arm.high):
+        band = list(zip(x, arm.high, strict=True)), list(zip(x, arm.low, strict=True))
+    values = [(x_of(point, unit), point.value) for point in arm.middle]
+    alone = [True] if len(values) == 1 else []  # of one point a line shows nothing
+    return [*lines, Line(style=arm.style, points=values, band=band, markers=alone)]
 
 
-def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
-    for (arm, _), group in by_arm(curves).items():
-        shared = at_shared_steps(group)
-        passes = [fmean(point.passes for point in points) for points in shared]
-        values = [[point.value for point in points] for points in shared]
-        low, high = np.quantile(values, 0.25, axis=1), np.quantile(values, 0.75, axis=1)
-        axes.fill_between(passes, low, high, color=colour_of(arm), alpha=0.1, linewidth=0)
-        middles = [median(row) for row in values]
-        axes.plot(passes, middles, linewidth=1.8, label=arm, **line_of(arm))
-    dress(axes, "network passes", curves[0].metric)
-    finite = [p.value for curve in curves for p in curve.points if math.isfinite(p.value)]
-    if min(finite, default=0.0) > 0:
-        log_y(axes, finite)
+def _extent(values: Sequence[float], log: bool) -> float:
+    low, high = min(values), max(values)
+    return math.log(high / low) if log else high - low
 
 
-def _draw_costs(axes: Axes, rows: Sequence[Row], threshold: float) -> None:
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        own = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["student_lr"])
-        rates = [row["student_lr"] for row in own]
-        goals = [next(g for g in row["thresholds"] if g["threshold"] == threshold) for row in own]
-        costs = [goal["passes"] for goal in goals]
-        axes.plot(rates, costs, linewidth=1.4, label=arm, **line_of(arm))
-        for row, goal in zip(own, goals, strict=True):
-            face = colour_of(arm) if goal["arrived"] == row["num_seeds"] else "white"
-            axes.plot(
-                [row["student_lr"]], [goal["passes"]], "o",
-                color=colour_of(arm), markerfacecolor=face, markersize=6,
-            )  # fmt: skip
-    dress(axes, "student_lr", f"network passes to {threshold:g}")
-    axes.set_xscale("log")
-    rates = sorted({row["student_lr"] for row in rows})
-    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    axes.minorticks_off()
+def _data(arm: Arm) -> dict[str, Any]:
+    stride = math.ceil(len(arm.middle) / MOST_VALUES)
+    rows = list(range(0, len(arm.middle), stride))
+    rows += [len(arm.middle) - 1] if rows[-1] != len(arm.middle) - 1 else []
+    record = {"name": arm.name, "style": arm.style, **_costs([arm.middle[row] for row in rows])}
+    record["value"] = _short(arm.middle[row].value for row in rows)
+    if list(arm.low) != list(arm.high):
+        record["low"] = _short(arm.low[row] for row in rows)
+        record["high"] = _short(arm.high[row] for row in rows)
+    return record
+
+
+def _costs(points: Sequence[CurvePoint | Mark]) -> Mapping[str, list[float]]:
+    return {unit: _short(x_of(point, unit) for point in points) for unit in AXIS}
+
+
+def _short(values: Iterable[float]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

@@ -1,14 +1,12 @@
 """What the trainer's probe logged at evaluations: mismatch, score gap, health of the nodes."""
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
-from statistics import fmean, median
+from dataclasses import replace
+from statistics import fmean
 
-from matplotlib.figure import Figure
-
-from disback_plugin.lab.report.axes import COLOURS, FONT_SIZE, dress, line_of, log_y, new_figure
-from disback_plugin.lab.report.curves import label_switches
+from disback_plugin.lab.report.curves import Arm, Plot, arm_of, metric_plot
+from disback_plugin.lab.report.walk import walk_of
+from disback_plugin.lab.results.curves import Curve, CurvePoint
 from disback_plugin.lab.results.runs import Run
 
 MISMATCH_CAPTION = (
@@ -22,78 +20,79 @@ GAP_CAPTION = (
     "student, but while recording, when it is held still and only the fake score learns."
 )
 HEALTH_CAPTION = (
-    "Health of the nodes while they answer: direction (cosine) and size of the pull on the student "
-    "against the teacher's; median over seeds of disback. Cosines near 1: the node pulls as the "
-    "teacher does, only weaker; below about 0.4: noise, record more lightly."
+    "Health of the nodes while they answer: direction (cosine) and size (dashed) of the pull on "
+    "the student against the teacher's; median over seeds of disback. Cosines near 1: the node "
+    "pulls as the teacher does, only weaker; below about 0.4: noise, record more lightly."
 )
-Medians = dict[int, float]  # step -> value, over an arm's seeds
 
 
-def mismatch_figure(runs: Sequence[Run]) -> Figure | None:
-    """A line an arm over the steps, and the floor; None where no run has measured it."""
+def mismatch_plot(runs: Sequence[Run]) -> Plot | None:
+    """A line an arm, and the floor; None where no run has measured it."""
     logged = [probe.get("disback/mismatch_floor") for run in runs for probe in run.probes]
     floors = [floor for floor in logged if floor is not None]
-    floor = fmean(floors) if floors else None
-    return _arms_figure(runs, "disback/mismatch", "mismatch (excess loss)", floor)
+    reference = (fmean(floors), "floor") if floors else None
+    return metric_plot(
+        [_probed(run, "disback/mismatch", above=0.0) for run in runs],
+        "disback/mismatch",
+        name="mismatch",
+        title="Mismatch (excess loss)",
+        caption=MISMATCH_CAPTION,
+        reference=reference,
+        shared=False,
+        seeds=False,
+    )
 
 
-def gap_figure(runs: Sequence[Run]) -> Figure | None:
-    """A line an arm over the steps; None where no run has measured it."""
-    return _arms_figure(runs, "disback/score_gap", "score gap (in units of the noise)")
+def gap_plot(runs: Sequence[Run]) -> Plot | None:
+    """A line an arm; None where no run has measured it."""
+    return metric_plot(
+        [_probed(run, "disback/score_gap", above=0.0) for run in runs],
+        "disback/score_gap",
+        name="score_gap",
+        title="Score gap (in units of the noise)",
+        caption=GAP_CAPTION,
+        shared=False,
+        seeds=False,
+    )
 
 
-def health_figure(runs: Sequence[Run]) -> Figure | None:
-    """Cosine and size over the steps of the walk; None where no evaluation met a node."""
-    cosine = _medians(runs, "disback/health_cosine").get("disback")
-    size = _medians(runs, "disback/health_size").get("disback")
-    if not cosine or not size:
+def health_plot(runs: Sequence[Run]) -> Plot | None:
+    """Cosine and size of disback over the walk; None where no evaluation met a node."""
+    arms = [_pull(runs, name, style) for name, style in (("cosine", ""), ("size", " dashed"))]
+    found = [arm for arm in arms if arm is not None]
+    if len(found) < len(arms):
         return None
-    figure = new_figure(6.2, 4.2)
-    axes = figure.add_subplot()
-    for points, name, style, mark in ((cosine, "cosine", "-", "o"), (size, "size", "--", "s")):
-        axes.plot(
-            list(points), list(points.values()), color=COLOURS["disback"], linestyle=style,
-            linewidth=1.8, marker=mark, markersize=4.5, markerfacecolor="white", label=name,
-        )  # fmt: skip
-    axes.axhline(1.0, color="black", linestyle=":", linewidth=1.2, label="teacher")
-    axes.set_ylim(bottom=min(0.0, *cosine.values()))
-    dress(axes, "training steps", "the node's pull against the teacher's")
-    label_switches(axes, runs, "steps")
-    axes.legend(fontsize=FONT_SIZE - 1.5, frameon=False, handlelength=3.2)
-    return figure
+    return Plot(
+        name="health",
+        title="The node's pull against the teacher's",
+        caption=HEALTH_CAPTION,
+        arms=found,
+        log=False,
+        reference=(1.0, "teacher"),
+        walk=walk_of(runs),
+        within=(0.0, 1.0),
+    )
 
 
-def _medians(runs: Sequence[Run], key: str) -> dict[str, Medians]:
-    """Of each arm that logged `key`, in order of steps; steps without a finite value are absent."""
-    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        for probe in run.probes:
-            if probe.get(key) is not None:
-                values[run.arm][probe["step"]].append(probe[key])
-    return {
-        arm: {step: median(at_step[step]) for step in sorted(at_step)}
-        for arm, at_step in values.items()
-    }
-
-
-def _arms_figure(
-    runs: Sequence[Run], key: str, label: str, floor: float | None = None
-) -> Figure | None:
-    """A line an arm over the steps, on a log scale; None where no run has logged `key`."""
-    figure = new_figure(6.2, 4.2)
-    axes = figure.add_subplot()
-    drawn: list[float] = []
-    for arm, points in _medians(runs, key).items():
-        # what is not above 0 has no place on a log scale
-        shown = {step: value for step, value in points.items() if value > 0}
-        axes.plot(list(shown), list(shown.values()), linewidth=1.8, label=arm, **line_of(arm))
-        drawn += shown.values()
-    if not drawn:
+def _pull(runs: Sequence[Run], name: str, style: str) -> Arm | None:
+    key = f"disback/health_{name}"
+    ours = [_probed(run, key) for run in runs if run.arm == "disback"]
+    measured = [run for run in ours if run.curve(key).finite.points]
+    if not measured:
         return None
-    if floor is not None and math.isfinite(floor) and floor > 0:
-        axes.axhline(floor, color="black", linestyle=":", linewidth=1.2, label="floor")
-        drawn.append(floor)
-    dress(axes, "training steps", label)
-    log_y(axes, drawn)
-    axes.legend(fontsize=FONT_SIZE - 1.5, frameon=False)
-    return figure
+    arm = arm_of(measured, key, shared=False, seeds=False)
+    return replace(arm, name=name, style=arm.style + style)
+
+
+def _probed(run: Run, key: str, above: float | None = None) -> Run:
+    """The run with one logged quantity as its only curve; what is not `above` is left out.
+
+    What is not above 0 has no place on a log scale.
+    """
+    points = tuple(
+        CurvePoint(probe["step"], probe["seconds"], probe["passes"], float(probe[key]))
+        for probe in run.probes
+        if probe.get(key) is not None and (above is None or probe[key] > above)
+    )
+    curve = Curve(arm=run.arm, seed=run.seed, metric=key, points=points)
+    return replace(run, curves={key: curve} if points else {})

@@ -75,8 +75,3 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:.1f} GiB"
-
-
-def metric_title(metric: str, higher_is_better: bool) -> str:
-    """`fd_pixel (lower is better)`."""
-    return f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"

@@ -17,13 +17,21 @@ from disback_plugin.lab.report.formatting import (
     size,
 )
 from disback_plugin.lab.report.verdict import verdict
+from disback_plugin.lab.report.words import words
 from disback_plugin.sealed import damage_of, read_json
 
 NODES = ["node", "recording steps", "size", "distance to teacher", "in bf16", "survives bf16"]
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
-    """Finals, steps to thresholds, speed-ups, notes and the verdict, in aligned columns."""
+    """Finals, steps to thresholds, speed-ups, notes, the verdict and its words, in columns.
+
+    summary: as `build_report` returns it; experiments side by side come one after the other.
+    """
+    if "experiments" in summary:
+        return "\n\n".join(
+            f"== {label}\n\n{format_table(own)}" for label, own in summary["experiments"].items()
+        )
     blocks = [
         f"{summary['experiment']}: finals at {number(summary['budget'])} steps, recording counted",
         aligned(final_rows(summary)),
@@ -41,7 +49,8 @@ def format_table(summary: Mapping[str, Any]) -> str:
             aligned(_speedup_rows(summary)),
         ]
     blocks += [f"note: {note}" for note in [*summary["notes"], SECONDS_NOTE]]
-    return "\n\n".join([*blocks, verdict(summary)])
+    meanings = "\n".join(f"{word}: {meaning}" for word, meaning in words(summary))
+    return "\n\n".join([*blocks, verdict(summary), meanings])
 
 
 def final_rows(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -106,12 +115,26 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def node_rows(path_folder: Path) -> list[list[str]]:
     """Header and one row a node, the teacher (node 0) among them if listed; empty without path."""
+    nodes = _nodes(path_folder)
+    return [NODES, *(_node_row(node) for node in nodes)] if nodes is not None else []
+
+
+def node_cells(path_folder: Path) -> list[list[Any]]:
+    """Node, step, bytes and distances (as stored, as bf16) of each node, as numbers."""
+    names = ("index", "step", "bytes", "distance", "bf16_distance")
+    return [[node.get(name) for name in names] for node in _nodes(path_folder) or ()]
+
+
+def _nodes(path_folder: Path) -> list[dict[str, Any]] | None:
     file, advice = path_folder / "path.json", f"look at it: `disback path verify {path_folder}`"
     if not os.path.lexists(file):
-        return []
+        return None
     manifest = read_json(file, RunError, advice)
     with damage_of(file, RunError, advice):
-        return [NODES, *(_node_row(node) for node in manifest["nodes"])]
+        nodes = list(manifest["nodes"])
+        for node in nodes:
+            _node_row(node)
+        return nodes
 
 
 def _node_row(node: dict[str, Any]) -> list[str]:

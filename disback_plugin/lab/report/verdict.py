@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from disback_plugin.lab.report.formatting import interval, mean_std, number
+from disback_plugin.lab.report.words import ARMS
 from disback_plugin.lab.results.statistics import MIN_SEEDS
 
-NAMES = {"fixed": "the fixed teacher", "warm": "the warm fake score"}
+PRELIMINARY = "Preliminary, not all runs are complete:"
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -23,10 +24,21 @@ def verdict(summary: Mapping[str, Any]) -> str:
             "There is no fixed or warm run to compare with, so whether DisBack helped cannot be "
             "said."
         )
-    lines = [_headline(summary, NAMES[control], entry) for control, entry in comparisons.items()]
-    if any(not run["complete"] for run in summary["runs"]):
-        lines.insert(0, "Preliminary, not all runs are complete:")
-    return "\n".join(lines)
+    lines = [PRELIMINARY] if preliminary(summary) else []
+    return "\n".join([*lines, *headlines(summary).values()])
+
+
+def preliminary(summary: Mapping[str, Any]) -> bool:
+    """Whether runs are still going on."""
+    return any(not run["complete"] for run in summary["runs"])
+
+
+def headlines(summary: Mapping[str, Any]) -> dict[str, str]:
+    """One sentence or two for each control."""
+    return {
+        control: _headline(summary, ARMS[control][0], entry)
+        for control, entry in summary["comparisons"].items()
+    }
 
 
 def _headline(summary: Mapping[str, Any], control: str, entry: Mapping[str, Any]) -> str:

@@ -98,6 +98,25 @@ def read_runs(paths: Iterable[Path]) -> list[Run]:
     return runs
 
 
+def read_side_by_side(paths: Iterable[Path]) -> list[list[Run]]:
+    """The runs under the given folders, together where one summary can count them all.
+
+    They are counted together where all are of one experiment, with one primary metric and the same
+    thresholds, and no arm and seed comes twice. Otherwise each experiment's folder (OUT) has a list
+    of its own, in the order given. Raises as `read_runs`.
+    """
+    folders: dict[Path, dict[Path, Run]] = {}
+    for path in paths:
+        for run in read_runs([path]):
+            folders.setdefault(run.out, {})[run.folder] = run
+    lists = [sorted(own.values(), key=lambda run: (run.arm, run.seed)) for own in folders.values()]
+    runs = sorted((run for own in lists for run in own), key=lambda run: (run.arm, run.seed))
+    settings = {(run.experiment, run.primary, run.thresholds) for run in runs}
+    if len(settings) == 1 and len({run.name for run in runs}) == len(runs):
+        return [runs]
+    return lists
+
+
 def _run_folders(path: Path) -> list[Path]:
     path = Path(os.path.realpath(path))  # resolve() raises for a loop of links
     for pattern in ("run.json", "*/run.json", "runs/*/run.json"):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -62,7 +63,9 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     assert "adaptive at 0.002 (3 seeds" in printed
     names = {f"{arm}-lr{lr}-seeds3.jsonl" for arm in arms for lr in ("0.001", "0.002")}
     assert {file.name for file in (out / "curves").iterdir()} == names
-    assert (out / "comparison.png").stat().st_size > 5_000
+    figure = ElementTree.parse(out / "comparison.svg").getroot()
+    drawn = {group.get("class") for group in figure.iter() if group.get("class", "")[:4] == "arm-"}
+    assert drawn == {f"arm-{arm}" for arm in arms}
     summary = json.loads((out / "summary.json").read_text())
     assert (out / "summary.md").read_text(encoding="utf-8") == sweep_markdown(summary)
     assert len(summary["arms"]) == 8

@@ -111,7 +111,7 @@ def test_curves_of_all_runs_are_measured_once_and_drawn(
     folder = tmp_path / "curves"
     text = run_curves.evaluate_run(out, reference, settings(), folder, 1, (1e9,))
     names = {file.name for file in folder.iterdir()}
-    assert {"eval-steps.png", "eval-passes.png", "eval-images.png", "eval-curves.json"} <= names
+    assert {"eval-steps.svg", "eval-passes.svg", "eval-images.svg", "eval-curves.json"} <= names
     assert not [name for name in names if name.startswith(".")]
     said = read_json(folder / "eval-curves.json", RunError)
     assert said["metric"] == METRIC

@@ -3,6 +3,8 @@
 import html
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from xml.etree import ElementTree
 
 import pytest
 
@@ -10,9 +12,9 @@ from disback_plugin.lab.report import build_report
 from disback_plugin.lab.report.diagnostics import (
     GAP_CAPTION,
     HEALTH_CAPTION,
-    gap_figure,
-    health_figure,
-    mismatch_figure,
+    gap_plot,
+    health_plot,
+    mismatch_plot,
 )
 from disback_plugin.lab.results.runs import read_runs
 from disback_plugin.lab.trainer import run_experiment
@@ -47,10 +49,16 @@ def test_all_arms_start_with_the_same_teacher_and_student(out: Path) -> None:
 
 
 def test_the_figure_has_a_line_an_arm_and_the_floor(out: Path) -> None:
-    figure = mismatch_figure(read_runs([out]))
-    assert figure is not None
-    drawn = figure.axes[0].get_legend().get_texts()
-    assert {text.get_text() for text in drawn} == {"disback", "fixed", "warm", "floor"}
+    logged = [
+        lines(out / "runs" / f"{arm}-seed0" / "metrics.jsonl", "mismatch")[0]
+        for arm in ("disback", "fixed", "warm")
+    ]
+    plot = mismatch_plot(read_runs([out]))
+    assert plot is not None
+    assert {arm.name for arm in plot.arms} == {"disback", "fixed", "warm"}
+    floor = fmean(line["disback/mismatch_floor"] for line in logged)
+    assert plot.reference == (pytest.approx(floor), "floor")
+    assert plot.chart("steps").y.kind == "log"
 
 
 def test_the_score_gap_is_logged_always_and_the_health_while_a_node_answers(out: Path) -> None:
@@ -70,23 +78,25 @@ def test_the_score_gap_is_logged_always_and_the_health_while_a_node_answers(out:
 def test_the_figures_of_the_pull_show_what_was_logged(out: Path) -> None:
     runs = read_runs([out])
     logged = lines(out / "runs" / "disback-seed0" / "metrics.jsonl", "mismatch")
-    gap, health = gap_figure(runs), health_figure(runs)
+    gap, health = gap_plot(runs), health_plot(runs)
     assert gap is not None
-    drawn = {line.get_label(): line for line in gap.axes[0].lines}
+    drawn = {arm.name: [point.value for point in arm.middle] for arm in gap.arms}
     assert drawn.keys() == {"disback", "fixed", "warm"}
-    assert list(drawn["disback"].get_ydata()) == [line["disback/score_gap"] for line in logged]
+    assert drawn["disback"] == [line["disback/score_gap"] for line in logged]
     assert health is not None
-    drawn = {line.get_label(): line for line in health.axes[0].lines}
+    arms = {arm.name: arm for arm in health.arms}
     for name in ("cosine", "size"):
-        assert list(drawn[name].get_xdata()) == [8]
-        assert list(drawn[name].get_ydata()) == [logged[1][f"disback/health_{name}"]]
-    assert set(drawn["teacher"].get_ydata()) == {1.0}
+        (point,) = arms[name].middle
+        assert (point.step, point.passes) == (8, logged[1]["passes"])
+        assert point.value == logged[1][f"disback/health_{name}"]
+    assert health.reference == (1.0, "teacher")
+    assert health.chart("steps").svg().count('<circle class="dot"') == 2  # a point is no line
 
 
 def test_the_report_holds_the_figures_and_says_how_to_read_them(out: Path, tmp_path: Path) -> None:
     build_report([out], tmp_path)
     for name in ("mismatch", "score_gap", "health"):
-        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+        ElementTree.parse(tmp_path / "figures" / f"{name}.svg")
     page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for caption in (GAP_CAPTION, HEALTH_CAPTION):
         assert f"<figcaption>{caption}</figcaption>" in page
@@ -94,4 +104,4 @@ def test_the_report_holds_the_figures_and_says_how_to_read_them(out: Path, tmp_p
 
 def test_runs_without_a_probe_give_no_figures(out: Path) -> None:
     runs = [replace(run, probes=()) for run in read_runs([out])]
-    assert [draw(runs) for draw in (mismatch_figure, gap_figure, health_figure)] == [None] * 3
+    assert [draw(runs) for draw in (mismatch_plot, gap_plot, health_plot)] == [None] * 3

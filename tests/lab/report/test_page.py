@@ -1,19 +1,15 @@
-"""The report as files: one page without network, exact numbers, pictures that show something."""
+"""The report as files: one page without network, exact numbers, what its verdict's words mean."""
 
 import json
 import re
 
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from disback_plugin.errors import RunError
 from disback_plugin.lab.report import build_report, format_table
-from disback_plugin.lab.report.curves import convergence_figure
 from disback_plugin.lab.report.formatting import mean_std, number, size
-from disback_plugin.lab.report.samples import image_grid, run_samples
-from disback_plugin.lab.results.runs import read_runs
 
+NBSP = "\u00a0"
 VERDICT = (
     "Against the fixed teacher: too few seeds to say (2 seeds; 2.00x in passes to fd_pixel 10; "
     "final 4.5 ± 0.71 against 8.5 ± 0.71 at 40 steps)."
@@ -52,9 +48,9 @@ def test_files_written_are_these(report) -> None:
     out, _ = report
     assert {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()} == {
         "summary.json", "report.html",
-        "figures/fd_pixel_passes.png", "figures/fd_pixel_seconds.png",
-        "figures/fd_feature_passes.png", "figures/fd_feature_seconds.png",
-        "figures/samples_reference.png", "figures/samples_training.png",
+        "figures/fd_pixel_passes.svg", "figures/fd_pixel_seconds.svg",
+        "figures/fd_feature_passes.svg", "figures/fd_feature_seconds.svg",
+        "figures/samples_reference.svg", "figures/samples_training.svg",
     }  # fmt: skip
 
 
@@ -74,18 +70,35 @@ def test_summary_json_holds_the_exact_numbers(report) -> None:
 def test_page_names_every_run_and_leads_with_the_verdict(page: str) -> None:
     for name in ("disback-seed0", "disback-seed1", "fixed-seed0", "fixed-seed1", "warm-seed0"):
         assert name in page
-    verdict = re.search(r'class="verdict">(.*?)</div>', page, flags=re.DOTALL).group(1)
-    lines = re.findall(r"<p>(.*?)</p>", verdict)
-    assert lines == ["Preliminary, not all runs are complete:", VERDICT]
+    assert page.index("Preliminary, not all runs are complete:") < page.index('<h2 id="curves">')
+    card = re.search(r'<div class="card">(.*?)</div>', page, flags=re.DOTALL).group(1)
+    assert "Against the fixed teacher" in card
+    assert ">undecided</span>" in card
+    assert f"<p>{VERDICT.replace(' ±', NBSP + '±')}</p>" in page
     assert "warm-seed0 is incomplete" in page
 
 
+def test_page_is_titled_by_the_experiment_and_explains_the_words_of_its_verdict(page: str) -> None:
+    assert "<title>toy: DisBack report</title>" in page
+    assert "<h1>toy</h1>" in page
+    meanings = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert list(meanings) == [
+        "DisBack", "the fixed teacher", "fd_pixel", "network passes", "95 % interval",
+    ]  # fmt: skip
+    assert meanings["fd_pixel"].endswith("of their pixels; lower is better.")
+    assert "the usual training" in meanings["the fixed teacher"]
+
+
 def test_page_is_self_contained(page: str) -> None:
-    assert "://" not in page
-    assert not re.search(r"<script|<link|@import|url\(", page)
-    sources = re.findall(r'(?:src|href)="(.{30})', page)
-    assert len(sources) == 6
-    assert set(sources) == {"data:image/png;base64,iVBORw0K"}
+    assert "://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"<link(?! rel=.icon)|@import|url\(|<script[^>]* src|fetch\(", page)
+    sources = re.findall(r'(?:src|href)="([^"]{1,30})', page)
+    tables = [source for source in sources if source.startswith("data:text/csv;charset=utf-8")]
+    pictures = [source for source in sources if source == "data:image/png;base64,iVBORw0K"]
+    inside = {"#verdict", "#curves", "#samples", "#numbers", "#what-ran", "data:,"}
+    assert len(tables) == 7
+    assert len(pictures) == 2 * 5 + 2 + 2  # of seed 0: two arms at five steps, warm at two; data
+    assert set(sources) - set(tables) - set(pictures) == inside
 
 
 def test_page_shows_path_config_and_versions_escaped(page: str) -> None:
@@ -105,11 +118,12 @@ def test_page_tells_seeds_that_never_reached(page: str) -> None:
 def test_page_gives_speedups_in_steps_and_passes_and_warns_of_seconds(page: str) -> None:
     speedups = page.split("Speed-up of disback")[1].split("</table>")[0]
     assert re.findall(r"<th>(.*?)</th>", speedups) == [
-        "fd_pixel", "over", "in passes", "in steps", "both reached it",
+        "fd_pixel", "over", "slower ← 1x → faster", "in passes", "in steps", "both reached it",
     ]  # fmt: skip
+    assert speedups.count('<svg class="bar"') == 2
     assert speedups.count("2.00x (too few seeds for an interval)") == 2
     warnings = page.count("Wall-clock seconds, runs may have shared the machine")
-    assert warnings == 3 + 2 * 2  # three tables; two figures, each with its alternative text
+    assert warnings == 3 + 1  # three tables, the curves
 
 
 def test_a_bare_run_folder_is_enough(make_experiment) -> None:
@@ -152,84 +166,44 @@ def test_terminal_table_has_finals_times_and_verdict(report) -> None:
     assert re.search(r"\n10 +2.00x \(too few seeds for an interval\)\n", text)
     assert re.search(r"\nfixed +-4 +too few seeds for an interval +2 +undecided\n", text)
     assert "Wall-clock seconds, runs may have shared the machine" in text
-    assert text.rstrip().endswith(summary["verdict"])
+    _, meanings = text.split(summary["verdict"])
+    assert "\nfd_pixel: Frechet distance" in meanings
+    assert "lower is better" in meanings
+    assert "\nthe fixed teacher: the arm fixed, the usual training" in meanings
 
 
-def test_curves_show_median_switches_recording_and_floor(experiment) -> None:
-    runs = read_runs([experiment.out])
-    figure = convergence_figure(runs, "fd_pixel", "seconds", (10.0,), reference=2.0)
-    (axes,) = figure.axes
-    lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines["disback"].get_xdata()) == [0, 5, 10, 15, 20]
-    assert list(lines["disback"].get_ydata()) == [90, 60, 8, 6, 4.5]
-    assert set(lines["teacher"].get_ydata()) == {2.0}
-    assert axes.get_yscale() == "log"
-    verticals = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
-    assert sorted(verticals) == [10, 15]
-    assert [text.get_text() for text in axes.texts] == ["teacher", "node 1", "10"]
-    shaded = [patch for patch in axes.patches if patch.get_label() == "recording"]
-    assert shaded[0].get_x() + shaded[0].get_width() == 10
+def test_several_experiments_stand_side_by_side(make_experiment, tmp_path) -> None:
+    """The same arms and seeds in two folders, with another setting: not one experiment."""
+    first, second = filled(make_experiment()), filled(make_experiment())
+    folders = [tmp_path / "slow", tmp_path / "quick"]
+    for built, folder, rate in ((first, folders[0], 0.002), (second, folders[1], 0.004)):
+        built.out.rename(folder)
+        (folder / "config.yaml").write_text(f"student:\n  lr: {rate}\nname: toy\n")
+    summary = build_report(folders, tmp_path / "both", tmp_path / "tables")
+    assert list(summary["experiments"]) == ["slow", "quick"]
+    assert summary["experiments"]["quick"]["arms"]["disback"]["seeds"] == [0, 1]
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "<h1>slow and quick</h1>" in page
+    assert "<td>student.lr</td><td>0.002</td><td>0.004</td>" in page
+    assert "<td>name</td>" not in page
+    assert page.count("fd_pixel (lower is better) · ") == 2
+    assert (tmp_path / "both" / "figures" / "quick" / "fd_pixel_passes.svg").is_file()
+    rows = (tmp_path / "tables" / "finals.csv").read_text().splitlines()
+    assert rows[0] == "experiment,metric,arm,seed,final,best"
+    assert "slow,fd_pixel,disback,1,5.0,5.0" in rows
+    assert "quick,fd_pixel,disback,1,5.0,5.0" in rows
+    text = format_table(summary)
+    assert text.index("== slow") < text.index(VERDICT) < text.index("== quick")
 
 
-def test_curve_of_a_coverage_is_linear_and_leaves_diverged_values_out(make_experiment) -> None:
-    built = make_experiment(primary="mode_coverage")
-    built.add("fixed", 0, {0: 0.0, 10: float("nan"), 20: 0.5})
-    figure = convergence_figure(read_runs([built.out]), "mode_coverage", "steps")
-    (axes,) = figure.axes
-    line = next(line for line in axes.lines if line.get_label() == "fixed")
-    assert (axes.get_yscale(), list(line.get_xdata())) == ("linear", [0, 20])
-
-
-def test_curves_switches_and_recording_stand_at_their_network_passes(experiment) -> None:
-    figure = convergence_figure(read_runs([experiment.out]), "fd_pixel", "passes")
-    (axes,) = figure.axes
-    line = next(line for line in axes.lines if line.get_label() == "fixed")
-    runs = [run for run in read_runs([experiment.out]) if run.arm == "fixed" and run.complete]
-    assert list(line.get_xdata()) == [point.passes for point in runs[0].curve("fd_pixel").points]
-    verticals = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
-    assert sorted(verticals) == [160, 240]
-    assert axes.get_xlabel() == "network passes a sample"
-
-
-def test_switch_labels_that_would_overlap_give_way_to_the_later(experiment) -> None:
-    folder = experiment.out / "runs" / "disback-seed0"
-    record = {"kind": "switch", "step": 29, "seconds": 14.5, "passes": 1, "node": 5}
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    figure = convergence_figure(read_runs([experiment.out]), "fd_pixel", "steps")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["teacher", "node 1"]
-
-
-def test_sample_steps_hold_the_first_and_the_last(make_experiment) -> None:
-    built = make_experiment()
-    built.add("fixed", 0, dict.fromkeys(range(0, 101, 10), 1.0))
-    (run,) = read_runs([built.out])
-    assert list(run_samples(run)) == [0, 10, 20, 50, 100]
-
-
-def test_image_grid_places_each_image_in_reading_order() -> None:
-    images = np.stack([np.full((1, 2, 2), value) for value in (-1.0, 0.0, 1.0, 3.0, np.nan)])
-    grid = image_grid(images)
-    assert grid.shape == (8, 8)
-    assert [grid[0, 0], grid[0, 3], grid[0, 6], grid[3, 0], grid[3, 3]] == [0.0, 0.5, 1.0, 1.0, 0.0]
-    assert image_grid(np.zeros((4, 3, 2, 2))).shape == (5, 5, 3)
-
-
-@pytest.mark.parametrize("data_shape", [(2,), (3, 8, 8), (5,)])
-def test_points_and_colour_images_are_drawn_and_other_shapes_are_not(make_experiment, data_shape):
-    built = make_experiment(data_shape=data_shape)
-    built.add("disback", 0, {0: 90, 10: 60})
-    build_report([built.out], built.out)
-    drawn = (built.out / "figures" / "samples_training.png").exists()
-    assert drawn == (data_shape != (5,))
-
-
-def test_no_figure_is_left_with_pyplot(experiment) -> None:
-    import matplotlib.pyplot as plt
-
-    figure = convergence_figure(read_runs([experiment.out]), "fd_pixel", "steps")
-    assert isinstance(figure, Figure)
-    assert plt.get_fignums() == []
+def test_folders_of_one_experiment_without_a_seed_twice_are_counted_together(
+    make_experiment,
+) -> None:
+    ours, theirs = make_experiment(), make_experiment()
+    ours.add("disback", 0, {0: 90, 10: 60})
+    theirs.add("fixed", 0, {0: 90, 10: 50})
+    summary = build_report([ours.out, theirs.out, ours.out], ours.out)
+    assert [run["name"] for run in summary["runs"]] == ["disback-seed0", "fixed-seed0"]
 
 
 @pytest.mark.parametrize(
