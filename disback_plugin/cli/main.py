@@ -24,6 +24,7 @@ from disback_plugin.cli import (
     report,
     run,
     sample,
+    status,
     tables,
 )
 from disback_plugin.cli.parser import Formatter, Parser
@@ -33,7 +34,7 @@ from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (
     *(demo, run, sample, evaluate, tables, export, compare, data, path, convert, inspect),
-    *(adapters, patches, report, doctor),
+    *(adapters, patches, status, report, doctor),
 )
 
 _ROOM = (

@@ -84,6 +84,12 @@ def test_a_changed_file_is_named_also_one_that_no_patch_changes(
     for name in told.host.patches.KNOWN_TREE:
         before = (copy / name).read_bytes()
         (copy / name).write_bytes(before + b"# mine\n")
+        found = told.host.patches.checkout(copy).differences()
+        assert [str(problem) for problem in found] == [f"{name} is not the known release's"]
+        (copy / name).write_bytes(before)
+    for name in (told.host.patches.PATCHES[0].files[0], *told.relied_on)[:2]:
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before + b"# mine\n")
         assert main([told.command, "apply", str(copy)]) == 2
         fit = f"all {len(told.host.patches.PATCHES)} patches still fit: apply --force"
         assert capsys.readouterr().err == f"disback: error: {copy}: you edited {name}; {fit}\n"
