@@ -12,6 +12,7 @@ import disback_plugin
 from disback_plugin.cli import (
     adapters,
     compare,
+    completion,
     convert,
     data,
     demo,
@@ -34,7 +35,7 @@ from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (
     *(demo, run, sample, evaluate, tables, export, compare, data, path, convert, inspect),
-    *(adapters, patches, status, report, doctor),
+    *(adapters, patches, status, report, doctor, completion),
 )
 
 _ROOM = (

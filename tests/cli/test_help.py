@@ -47,8 +47,8 @@ def test_help_ends_with_examples_that_parse(
     lines = [line.removeprefix("  ") for line in whole.split("\n")]
     others = [line for line in lines if not line.startswith("disback ")]
     assert all(line.startswith(("git clone ", "torchrun ", "python ")) for line in others)
-    # what follows two spaces is a remark, what follows a bar another program
-    shown = [shlex.split(re.split(r"\s{2,}|\|", line)[0])[1:] for line in set(lines) - set(others)]
+    # two spaces begin a remark, a bar another program, an arrow its file
+    shown = [shlex.split(re.split(r"\s{2,}|\||>", line)[0])[1:] for line in set(lines) - set(others)]
     assert any(tuple(example[: len(words)]) == words for example in shown)
     for example in shown:
         make_parser().parse_args(example)
