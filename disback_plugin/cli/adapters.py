@@ -8,6 +8,7 @@ from disback_plugin.cli.arguments import add_command
 DETAILS = """Each with its name, where it comes from, its host, and where it finds the roles; of a
 host that the tests run: the version found here, the ones that are let in, and what was run (on
 real upstream code with tiny networks).
+
 Your own: docs/writing-an-adapter.md
 
 """

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from disback_plugin.cli.parser import Formatter
 from disback_plugin.errors import ConfigError
 from disback_plugin.plain_yaml import parse_yaml
 from disback_plugin.reading import cut
@@ -17,13 +18,28 @@ _OPTION = re.compile(r"(\w+)=(.*)", re.DOTALL)
 def add_command(
     commands: Any, name: str, summary: str, examples: str, details: str = ""
 ) -> argparse.ArgumentParser:
-    """A subparser, of a command or an action, whose help ends with details and examples."""
-    return commands.add_parser(
+    """A subparser, of a command or an action, whose help ends with details and examples.
+
+    It is `parser` of the arguments that it parses.
+    """
+    parser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=f"{details}examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
+    )
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """`--device`: where the networks are."""
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="what computes; auto: a GPU where there is one",
     )
 
 

@@ -25,8 +25,8 @@ LMDB_DETAILS = """SOURCE is one of
 Images become RGB: transparent pixels are laid over white, EXIF orientation is applied, colour
 profiles are not, animations and grey images of 16 bits are refused. Files come in the order of
 their names, numbers in them counting as such; links are followed; names that begin with a dot are
-left out. What was decided is printed before anything is written, with three samples.
-OUT appears when it is complete; an interrupted command leaves nothing.
+left out. What was decided is printed before anything is written, with three samples. OUT
+appears when it is complete; an interrupted command leaves nothing.
 
 """
 LMDB_EXAMPLES = """  disback data lmdb imagenet-64x64.zip imagenet_lmdb
@@ -58,17 +58,20 @@ def add_parser(commands: Any) -> None:
         "--resolution",
         type=positive,
         metavar="N",
-        help="crop the centre square and resize to N x N (Lanczos)",
+        help="crop the centre square and resize to N x N, Lanczos (default: as they are)",
     )
     make.add_argument(
-        "--limit", type=positive, metavar="N", help="N samples only, evenly spread over the source"
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="so many, evenly spread over the source (default: all)",
     )
     make.add_argument(
         "--map-size",
         type=positive,
         default=1 << 30,
         metavar="BYTES",
-        help="address space to begin with; it grows as needed (default: 1 GiB)",
+        help="address space to begin with; it grows as needed (default: %(default)s, 1 GiB)",
     )
     make.add_argument("--force", action="store_true", help="replace an LMDB at OUT")
     make.set_defaults(command=write)

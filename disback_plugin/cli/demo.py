@@ -13,7 +13,7 @@ from disback_plugin.cli.run import run_and_report
 CONFIG = "demo.yaml"
 EXAMPLES = """  disback demo
   disback demo --seeds 5 --out demo5
-  disback demo --out demo5 --seeds 5 --resume     after Ctrl-C
+  disback demo --out demo5 --seeds 5 --resume  after Ctrl-C
 """
 INTRODUCTION = """DisBack demo: one-step digits from a diffusion teacher.
 1. train a small diffusion teacher on 1,797 real 8x8 images

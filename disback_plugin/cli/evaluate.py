@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from disback_plugin.cli.arguments import add_command, positive
+from disback_plugin.cli.arguments import add_command, add_device, positive
 from disback_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,18 +16,17 @@ DETAILS = """SAMPLES is a folder or zip of images, an .npz with arr_0 (N, H, W, 
 of `disback data lmdb`; RUN is a folder of `disback run`, whose students are then sampled from.
 
 protocols:
-  edm            50,000 images a range of seeds, to EDM's .npz: FID of each, mean, spread, minimum
-  adm            50,000 images, to a batch of ADM or the consistency models: FID, sFID, IS,
-                 precision and recall
+  edm            50,000 images a range of seeds, to EDM's .npz: FID, mean, spread
+  adm            50,000 images, to ADM's batch: FID, sFID, IS, precision, recall
   dmd2-imagenet  50,000 images of balanced labels, to EDM's .npz: FID
-  coco-256       30,000 prompts, 256 x 256, clean-fid's resize: FID, CLIP score
-  coco-512       10,000 prompts, 512 x 512, clean-fid's resize: FID, patch FID, CLIP score
+  coco-256       30,000 prompts, 256 x 256, clean-fid's resize: FID, CLIP
+  coco-512       10,000 prompts, 512 x 512, the same: FID, patch FID, CLIP
   coco-lcm       30,000 prompts, 512 x 512, to 50,000 real images: FID
 
-features (instead of Inception; the number is then named after them, and is no FID):
+features (instead of Inception's; the number is named after them, not FID):
   pixels              averaged to at most 16 x 16
   classifier:FILE     what `disback run` trained for problem.classifier
-  torchscript:FILE    forward(images in [0, 255], return_features=True) -> (n, d)
+  torchscript:FILE    forward(images 0 to 255, return_features=True) -> (n, d)
   module:function     of images (n, 3, h, w) in [0, 255] -> (n, d)
 
 Nothing is downloaded: Inception's file is looked for in --networks or $DISBACK_NETWORKS, and its
@@ -35,7 +34,7 @@ SHA-256 is checked. Several processes (torchrun -m disback_plugin eval ...) shar
 result is the same, and after a kill the same command goes on. It lies beside SAMPLES.
 
 """
-PROMPTS = "of the images, for the CLIP score; of a RUN, what its students draw"
+PROMPTS = "of the images, for the CLIP score; of a RUN, what its students draw (default: none)"
 EXAMPLES = """  disback eval samples/ --protocol edm --reference ffhq-64x64.npz --networks networks/
   disback eval samples.npz --protocol adm --reference VIRTUAL_imagenet64_labeled.npz
   disback eval coco/ --protocol coco-256 --make-reference coco-256.safetensors
@@ -49,16 +48,23 @@ def add_parser(commands: Any) -> None:
     summary = "measure samples: FID and its kin, by a named protocol"
     parser = add_command(commands, "eval", summary, EXAMPLES, DETAILS)
     parser.add_argument("samples", type=Path, metavar="SAMPLES|RUN", help="see below")
-    parser.add_argument("--protocol", required=True, metavar="NAME", help="see below")
-    parser.add_argument("--reference", type=Path, metavar="FILE", help="what is compared with")
+    parser.add_argument("--protocol", required=True, metavar="NAME", help="how, see below")
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE", help="what is compared with; no default"
+    )
     parser.add_argument(
         *("--make-reference", "--make_reference"),
         type=Path,
         metavar="FILE",
-        help="make a .safetensors reference of SAMPLES, real images, instead",
+        help="make a .safetensors reference of SAMPLES, real images, instead; no default",
     )
-    parser.add_argument("--networks", type=Path, metavar="FOLDER", help="of network files")
-    parser.add_argument("--features", metavar="WHAT", help="instead of Inception's, see below")
+    parser.add_argument(
+        "--networks",
+        type=Path,
+        metavar="FOLDER",
+        help="of network files (default: $DISBACK_NETWORKS)",
+    )
+    parser.add_argument("--features", metavar="WHAT", help="see below (default: Inception's)")
     parser.add_argument(
         "--numbers",
         metavar="A,B",
@@ -73,15 +79,19 @@ def add_parser(commands: Any) -> None:
         type=positive,
         metavar="N",
         help="of a RUN: every N-th of the students that it kept (checkpoint.keep_students), and "
-        "curves over steps, images and passes",
+        "curves over steps, images and passes (default: the last student)",
     )
     parser.add_argument("--thresholds", metavar="A,B", help="of the curves (default: fixed's last)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="of the result")
-    parser.add_argument("--cell", metavar="NAME", help="the table's cell, see disback tables")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="of the result (default: beside SAMPLES)"
+    )
+    parser.add_argument(
+        "--cell", metavar="NAME", help="the table's cell, see disback tables (default: none)"
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="any number of images; the result is marked as such"
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add_device(parser)
     parser.set_defaults(command=run)
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.cli.arguments import add_command, add_spec, parse_options
+from disback_plugin.cli.arguments import add_command, add_device, add_spec, parse_options
 from disback_plugin.cli.sample import add_asked
 
 EXAMPLES = """  disback export run:runs/sdxl/runs/disback-seed0 --as bin --out sdxl --dtype fp16
@@ -13,7 +13,7 @@ EXAMPLES = """  disback export run:runs/sdxl/runs/disback-seed0 --as bin --out s
   disback export cm:cd_trained.pt --as diffusers --out imagenet64-1step
 """
 DETAILS = """OUT is a folder with the weights, student.json (how the student is asked, for `disback
-sample`) and README.md, a model card.
+sample`) and README.md, a model card:
   diffusers    a pipeline's folder (Stable Diffusion, DDPM, consistency models)
   bin          student_unet.bin, a U-Net's state dict, loaded as DMD2's published files are
   safetensors  the same as student_unet.safetensors; of EDM, student.safetensors for load_denoiser
@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="of `disback eval`, for the card (default: those of it beside the student)",
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add_device(parser)
     parser.set_defaults(command=run)
 
 

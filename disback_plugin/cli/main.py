@@ -12,6 +12,7 @@ import disback_plugin
 from disback_plugin.cli import (
     adapters,
     compare,
+    completion,
     convert,
     data,
     demo,
@@ -24,15 +25,17 @@ from disback_plugin.cli import (
     report,
     run,
     sample,
+    status,
     tables,
 )
+from disback_plugin.cli.parser import Formatter, Parser
 from disback_plugin.cli.stopping import stoppable
 from disback_plugin.errors import DisBackError
 from disback_plugin.reading import cut, local_path, told
 
 COMMANDS = (
     *(demo, run, sample, evaluate, tables, export, compare, data, path, convert, inspect),
-    *(adapters, patches, report, doctor),
+    *(adapters, patches, status, report, doctor, completion),
 )
 
 _ROOM = (
@@ -49,11 +52,11 @@ ADVICE = {
 
 DESCRIPTION = "Distribution Backtracking (DisBack) for one-step diffusion distillation."
 EXAMPLES = """examples:
-  disback demo                                    the method on real images, in a few minutes
-  disback run experiments/digits/ddpm.yaml        every arm of an experiment
-  disback inspect edm-pkl:FILE                    what a checkpoint is
-  disback path show RUN/path                      the recorded nodes
-  disback doctor                                  what is installed, what is missing
+  disback demo                              real images, in a few minutes
+  disback run experiments/digits/ddpm.yaml  every arm of an experiment
+  disback inspect edm-pkl:FILE              what a checkpoint is
+  disback path show RUN/path                the recorded nodes
+  disback doctor                            what is installed, what is missing
 """
 
 
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(args, "overrides") or any(text[0] == "-" for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        args.parser.refuse(rest)
     if rest:  # key=value may also come after options
         args.overrides += rest
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -113,13 +116,10 @@ def _told(error: OSError) -> str:
     return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser with all commands."""
-    parser = argparse.ArgumentParser(
-        prog="disback",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        prog="disback", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter
     )
     parser.add_argument("--version", action="version", version=disback_plugin.__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

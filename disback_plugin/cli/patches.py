@@ -33,13 +33,14 @@ class PatchedHost:
         """What the help ends with."""
         lines = (
             (f"git clone {self.url} {self.title}", ""),
-            (f"disback {self.command} apply {self.title}", f"then: {self.train} --disback ..."),
+            (f"disback {self.command} apply {self.title}", ""),
+            (f"{self.train} --disback ...", f"in {self.title}"),
             (f"disback {self.command} status {self.title}", ""),
             (f"disback {self.command} apply {self.title} --repairs {self.repair}", ""),
             (f"disback {self.command} diff {self.title} | less", ""),
             (f"disback {self.command} revert {self.title}", "the exact bytes from before"),
         )
-        return "".join(f"  {command:<46}  {note}".rstrip() + "\n" for command, note in lines)
+        return "".join(f"  {command:<38}  {note}".rstrip() + "\n" for command, note in lines)
 
     def examples_of(self, action: str) -> str:
         """Those of one action."""

@@ -74,7 +74,7 @@ def add_convert(actions: Any) -> None:
     sub.add_argument(
         "--teacher",
         type=Path,
-        help="its weights file or diffusers folder, where SRC does not keep the teacher",
+        help="its weights file or diffusers folder (default: the one that SRC keeps)",
     )
     sub.set_defaults(command=convert_path)
 

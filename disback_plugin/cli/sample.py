@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from disback_plugin.cli.arguments import add_command, add_spec, parse_options, positive
+from disback_plugin.cli.arguments import add_command, add_device, add_spec, parse_options, positive
 from disback_plugin.errors import ConfigError, count
 
 EXAMPLES = """  disback sample run:runs/ffhq64/runs/disback-seed0 --seeds 0-49999 --out samples/ffhq
@@ -36,14 +36,18 @@ def add_parser(commands: Any) -> None:
     parser = add_command(commands, "sample", summary, EXAMPLES, DETAILS)
     add_spec(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder, .npz or .zip to write")
-    parser.add_argument("--seeds", default="0-63", metavar="A-B", help="default: 0-63")
+    parser.add_argument("--seeds", default="0-63", metavar="A-B", help="the seeds of the images")
     parser.add_argument(
         "--labels",
         metavar="random|balanced|N",
         help="classes: drawn, seed modulo their number, or one (default: random)",
     )
-    parser.add_argument("--prompts", metavar="FILE", help="of a student that takes text")
-    parser.add_argument("--column", metavar="NAME", help="of the prompts, where they are a table")
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="of a student that takes text, which has no default"
+    )
+    parser.add_argument(
+        "--column", metavar="NAME", help="of the prompts (default: that of a table with one)"
+    )
     add_asked(parser)
     parser.add_argument(
         "--batch",
@@ -56,8 +60,10 @@ def add_parser(commands: Any) -> None:
         choices=["fp16", "bf16"],
         help="what the network computes in (default: as its checkpoint says)",
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--num-processes", type=positive, default=1, metavar="N", help="default: 1")
+    add_device(parser)
+    parser.add_argument(
+        "--num-processes", type=positive, default=1, metavar="N", help="that share the images"
+    )
     parser.add_argument(
         "--grid", type=int, default=64, metavar="N", help="images in OUT.grid.png (0: none)"
     )
@@ -67,8 +73,17 @@ def add_parser(commands: Any) -> None:
 def add_asked(parser: argparse.ArgumentParser) -> None:
     """`--sigma`, `--timestep`, `--noise`: how a student is asked that does not say it itself."""
     level = parser.add_mutually_exclusive_group()
-    level.add_argument("--sigma", type=float, help="the noise level that the student is asked at")
-    level.add_argument("--timestep", type=int, metavar="T", help="the same, of a model with those")
+    level.add_argument(
+        "--sigma",
+        type=float,
+        help="the noise level that the student is asked at (default: what its files say)",
+    )
+    level.add_argument(
+        "--timestep",
+        type=int,
+        metavar="T",
+        help="the same, of a model with those (default: what its files say)",
+    )
     parser.add_argument(
         "--noise",
         choices=["sigma", "unit"],

@@ -1,6 +1,5 @@
 """`disback run CONFIG --smoke`: a config in small, then what a user does with its run."""
 
-import argparse
 import os
 import tempfile
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from disback_plugin.cli import evaluate, export, inspect, path, sample, tables
+from disback_plugin.cli.parser import Parser
 from disback_plugin.errors import RunError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _kept_or_temporary(folder: Path | None) -> Iterator[Path]:
 
 def _follow_up(words: list[str]) -> None:
     module = _MODULES[words[0]]
-    parser = argparse.ArgumentParser(prog="disback")
+    parser = Parser(prog="disback")
     module.add_parser(parser.add_subparsers(required=True))
     args = parser.parse_args(words)
     if code := args.command(args):

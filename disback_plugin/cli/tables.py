@@ -22,9 +22,18 @@ def add_parser(commands: Any) -> None:
     """Register the command."""
     summary = "the paper's tables beside what was measured here and what others reach today"
     parser = add_command(commands, "tables", summary, EXAMPLES, DETAILS)
-    parser.add_argument("--table", choices=["1", "2", "3", "4", "speed"], help="one of them only")
-    parser.add_argument("--results", type=Path, metavar="FOLDER", help="of disback eval")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write")
+    parser.add_argument(
+        "--table", choices=["1", "2", "3", "4", "speed"], help="one of them (default: all)"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="of disback eval (default: the paper's numbers only)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write (default: nowhere)"
+    )
     parser.add_argument("--smoke", action="store_true", help="of smoke tests, marked as such")
     parser.set_defaults(command=run)
 

@@ -9,6 +9,7 @@ from typing import Literal
 from disback_plugin.config_base import nearest
 from disback_plugin.patching.edits import MARK
 from disback_plugin.patching.engine import Patch, PatchError, apply_patches
+from disback_plugin.patching.fitting import describe_unknown, fitted
 from disback_plugin.patching.inside import inside, read
 from disback_plugin.patching.ledger import FOLDER, IGNORE, LEDGER, Ledger, digest, original_file
 from disback_plugin.patching.problems import SINCE_PATCHING, Kind, Problem, describe
@@ -61,7 +62,8 @@ class Checkout:
         if patched or ledger.accepted.get(file) == own:
             return Problem(Kind.ACCEPTED, file, "is not the known release's, but was accepted")
         if content is None:
-            return Problem(Kind.UNKNOWN, file, "is missing, the known release has it")
+            missing = "is missing, the known release has it"
+            return Problem(Kind.UNKNOWN, file, missing, there=False)
         if MARK.encode() in content:
             gone = "has no original of it" if ledger.originals else "is gone"
             return Problem(Kind.ORPHANED, file, f"is patched, but the folder {FOLDER} {gone}")
@@ -73,17 +75,14 @@ class Checkout:
         Outdated: applied, but a file has other contents than these patches give it today. Changed:
         applied, but a file was changed by others since.
         """
-        ledger, sources = self._recorded(), self._originals()
+        ledger = self._recorded()
         outdated = self._outdated(ledger)
-        states = []
-        for patch in self.patches:
-            try:
-                sources |= apply_patches(sources, [patch])
-            except PatchError as error:
-                states.append(PatchState(patch, "conflicting", str(error)))
-            else:
-                states.append(self._state(ledger, patch, outdated))
-        return states
+        return [
+            self._state(ledger, patch, outdated)
+            if why is None
+            else PatchState(patch, "conflicting", why)
+            for patch, why in fitted(self._originals(), self.patches)
+        ]
 
     def _state(self, ledger: Ledger, patch: Patch, outdated: set[str]) -> PatchState:
         """That of a patch which finds its places."""
@@ -149,9 +148,12 @@ class Checkout:
     def _apply(self, names: Sequence[str], force: bool) -> list[str]:
         ledger, problems = self._recorded(), self.differences()
         passed = {Kind.ACCEPTED, Kind.UNKNOWN} if force else {Kind.ACCEPTED}
-        if refused := [problem for problem in problems if problem.kind not in passed]:
-            raise PatchError(f"{self.root}: {describe(refused)}")
         chosen, sources = self._chosen(names), self._originals()
+        if refused := [problem for problem in problems if problem.kind not in passed]:
+            said = describe(refused)
+            if {problem.kind for problem in refused} == {Kind.UNKNOWN} and chosen:
+                said = describe_unknown(refused, self.watched, sources, chosen)
+            raise PatchError(f"{self.root}: {said}")
         if not chosen:
             return self._revert(force=False)
         self._sweep()

@@ -21,11 +21,12 @@ SINCE_PATCHING = (Kind.CHANGED, Kind.DELETED)
 
 @dataclass(frozen=True)
 class Problem:
-    """One file that is not as expected; `str()` says what was seen."""
+    """One file that is not as expected; `str()` says what was seen. there: it is not missing."""
 
     kind: Kind
     file: str
     seen: str
+    there: bool = True
 
     def __str__(self) -> str:
         return f"{self.file} {self.seen}"

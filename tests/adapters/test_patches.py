@@ -84,10 +84,15 @@ def test_a_changed_file_is_named_also_one_that_no_patch_changes(
     for name in told.host.patches.KNOWN_TREE:
         before = (copy / name).read_bytes()
         (copy / name).write_bytes(before + b"# mine\n")
+        found = told.host.patches.checkout(copy).differences()
+        assert [str(problem) for problem in found] == [f"{name} is not the known release's"]
+        (copy / name).write_bytes(before)
+    for name in (told.host.patches.PATCHES[0].files[0], *told.relied_on)[:2]:
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before + b"# mine\n")
         assert main([told.command, "apply", str(copy)]) == 2
-        message = capsys.readouterr().err
-        assert f": {name} is not the known release's" in message
-        assert "--force" in message
+        fit = f"all {len(told.host.patches.PATCHES)} patches still fit: apply --force"
+        assert capsys.readouterr().err == f"disback: error: {copy}: you edited {name}; {fit}\n"
         (copy / name).write_bytes(before)
     assert main([told.command, "status", str(copy)]) == 0
 
@@ -98,7 +103,9 @@ def test_an_unknown_tree_and_one_that_is_no_checkout_are_refused(
 ) -> None:
     copy = told.host.copy(told.host.tree(False), tmp_path / "copy")
     assert main([told.command, "apply", str(copy)]) == 2
-    assert " is not the known release's" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "not the known release's; " in message
+    assert f"all {len(told.host.patches.PATCHES)} patches still fit: apply --force" in message
     (copy / told.host.patches.PATCHES[0].files[0]).unlink()
     for folder in (copy, tmp_path):
         assert main([told.command, "apply", str(folder), "--force"]) == 2

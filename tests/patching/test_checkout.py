@@ -96,8 +96,9 @@ def test_a_place_that_moved_is_named_and_nothing_is_written(tree: Path) -> None:
 
 def test_an_unknown_tree_is_refused_unless_forced(tree: Path) -> None:
     (tree / "a.py").write_bytes(FIRST.replace(b"return 1", b"return 2"))
-    with pytest.raises(PatchError, match=r"a\.py is not the known release's.*--force"):
+    with pytest.raises(PatchError) as refused:
         open_tree(tree).apply(NAMES)
+    assert str(refused.value) == f"{tree}: you edited a.py; all 2 patches still fit: apply --force"
     assert open_tree(tree).apply(NAMES, force=True) == ["a.py", "sub/b.py"]
     accepted = [Problem(Kind.ACCEPTED, "a.py", "is not the known release's, but was accepted")]
     assert open_tree(tree).differences() == accepted
@@ -108,6 +109,34 @@ def test_an_unknown_tree_is_refused_unless_forced(tree: Path) -> None:
     open_tree(tree).revert()
     assert [problem.kind for problem in open_tree(tree).differences()] == [Kind.UNKNOWN]
     assert b"return 2" in (tree / "a.py").read_bytes()
+
+
+def test_an_edit_where_a_patch_belongs_is_told_with_the_patches_that_do_not_fit(tree: Path) -> None:
+    (tree / "a.py").write_bytes(FIRST.replace(b"step()", b"stride()"))
+    before = files(tree)
+    other = repair("more", "fits", AppendTo("sub/b.py", "save", code="more()"))
+    checkout = open_tree(tree, (*PATCHES, other))
+    with pytest.raises(PatchError) as refused:
+        checkout.apply(["guard", "more"])
+    begin, reason, end = str(refused.value).splitlines()
+    assert begin == f"{tree}: you edited a.py; 1 of 2 patches still fit, not:"
+    assert reason.startswith("  patch 'guard', file a.py, in train: looked for a statement that")
+    assert end == "undo the edit there, or leave these repairs out: apply --force --repairs more"
+    with pytest.raises(PatchError) as refused:  # a feature cannot be left out
+        checkout.apply([*NAMES, "more"])
+    assert "1 of 3 patches still fit, not:\n  patch 'close'" in str(refused.value)
+    assert str(refused.value).endswith("\nundo the edit there, or use the known release")
+    assert files(tree) == before
+    assert checkout.apply(["more"], force=True) == ["sub/b.py"]
+
+
+def test_a_tree_of_another_release_is_not_called_edited(tree: Path) -> None:
+    (tree / "a.py").write_bytes(FIRST + b"# 2\n")
+    (tree / "sub/b.py").write_bytes(SECOND + b"# 2\n")
+    with pytest.raises(PatchError) as refused:
+        open_tree(tree).apply(NAMES)
+    seen = "a.py, sub/b.py are not the known release's; all 2 patches still fit: apply --force"
+    assert str(refused.value) == f"{tree}: {seen}"
 
 
 def test_line_ends_alone_do_not_make_a_tree_unknown(tree: Path) -> None:
@@ -160,7 +189,7 @@ def test_files_that_no_patch_touches_are_part_of_the_known_tree(tree: Path) -> N
     (tree / "c.py").write_bytes(b"c = 1\n")
     assert kinds() == []
     (tree / "c.py").write_bytes(b"c = 2\n")
-    with pytest.raises(PatchError, match=r": c\.py is not the known release's.*--force"):
+    with pytest.raises(PatchError, match=r": you edited c\.py; all 2 patches still fit: apply --f"):
         Checkout(tree, "Host", PATCHES, known).apply(NAMES)
     Checkout(tree, "Host", PATCHES, known).apply(NAMES, force=True)
     assert kinds() == [(Kind.ACCEPTED, "c.py")]

@@ -85,10 +85,9 @@ def read_runs(paths: Iterable[Path]) -> list[Run]:
     Raises RunError for a folder that holds no run, for a damaged file, and where one arm and seed
     comes twice.
     """
-    folders: dict[Path, None] = {}
-    for path in paths:
-        folders.update(dict.fromkeys(_run_folders(Path(path))))
-    runs = sorted((_read_run(folder) for folder in folders), key=lambda run: (run.arm, run.seed))
+    runs = sorted(
+        (_read_run(folder) for folder in run_folders(paths)), key=lambda run: (run.arm, run.seed)
+    )
     for run, following in pairwise(runs):
         if (run.experiment, run.name) == (following.experiment, following.name):
             raise RunError(
@@ -115,6 +114,11 @@ def read_side_by_side(paths: Iterable[Path]) -> list[list[Run]]:
     if len(settings) == 1 and len({run.name for run in runs}) == len(runs):
         return [runs]
     return lists
+
+
+def run_folders(paths: Iterable[Path]) -> list[Path]:
+    """The folders of runs under the given ones, each once; RunError where one holds none."""
+    return [*dict.fromkeys(folder for path in paths for folder in _run_folders(Path(path)))]
 
 
 def _run_folders(path: Path) -> list[Path]:

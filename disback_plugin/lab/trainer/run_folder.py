@@ -19,6 +19,7 @@ from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.files import leftover_temps, remove, sha256, write_text
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.results.run_file import AGAIN, RUN, read_run_file
+from disback_plugin.lab.results.writer import LOCK, forget_writer, tell_writer
 from disback_plugin.schedule import without_removed
 from disback_plugin.sealed import digest, fingerprints, read_sealed, write_sealed
 
@@ -206,18 +207,23 @@ def lock(folder: Path) -> AcquireReturnProxy:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return FileLock(folder / ".lock").acquire(timeout=0)
+        return FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise RunError(f"{folder} is being written by another process; wait for it") from None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """As `lock`, held by the main process; where it is taken, every process raises."""
+    """As `lock`, held by the main process; where it is taken, every process raises.
+
+    `disback status` is told who holds it.
+    """
     with ExitStack() as held:
 
         def take() -> None:
             held.enter_context(lock(folder))
+            tell_writer(folder)
+            held.callback(forget_writer, folder)
 
         on_main(take, f"locking {folder}")
         yield

@@ -1,0 +1,93 @@
+"""`disback status`: how far the runs of an experiment are, read beside their processes."""
+
+import argparse
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from disback_plugin.cli.arguments import add_command
+
+if TYPE_CHECKING:
+    from disback_plugin.lab.results.under_way import Status
+
+EXAMPLES = """  disback status runs/digits-ddpm
+  disback status runs/digits-ddpm/runs/disback-seed0
+"""
+DETAILS = """A run is complete, running, stopped (resume it), or died: its process is gone and left
+no word. Speed and time left are of training alone, without evaluations. Nothing is written or
+locked. The exit code is 1 where a run has died.
+
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    summary = "how far runs are: stage, node, speed, time left, last metrics"
+    parser = add_command(commands, "status", summary, EXAMPLES, DETAILS)
+    parser.add_argument("run", type=Path, metavar="RUN", help="an experiment's folder, or a run's")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print some lines a run; exit code 1 if one has died."""
+    from disback_plugin.lab.results.under_way import read_statuses
+
+    statuses = read_statuses(args.run, time.time())
+    for status in statuses:
+        print("\n  ".join(told(status)))
+    return 1 if any(status.state == "died" for status in statuses) else 0
+
+
+def told(status: "Status") -> list[str]:
+    """A run's lines, the first with its name and state."""
+    if status.state == "complete":
+        return [f"{status.name}: complete, {status.num_steps} steps", *_metrics(status)]
+    lines = [f"{status.name}: {_state(status)}"]
+    if parts := [part for part in _progress(status) if part]:
+        lines.append(", ".join(parts))
+    return lines + _losses(status) + _metrics(status)
+
+
+def _state(status: "Status") -> str:
+    share = f" ({status.step / status.num_steps:.0%})" if status.num_steps else ""
+    at = f"step {status.step} of {status.num_steps}{share}"
+    if status.state == "elsewhere":
+        return f"on another machine, {at}"
+    if status.state == "running":
+        return f"running, {at}"
+    goes_on = "from its start" if status.checkpoint is None else f"from step {status.checkpoint}"
+    return f"{status.state} at {at}; --resume goes on {goes_on}"
+
+
+def _progress(status: "Status") -> list[str]:
+    """Where it is and how fast; time left only where somebody works on it."""
+    train, speed, images = status.train, status.steps_per_second, status.images_per_second
+    under_way = status.state in ("running", "elsewhere")
+    left, age = status.seconds_left, status.age
+    return [
+        f"stage {train['stage']}" if "stage" in train else "",
+        f"node {train['node']}" if "node" in train else "",
+        f"{speed:,.3g} steps/s" if speed else "",
+        f"{images:,.0f} images/s" if images else "",
+        f"{duration(left)} left" if under_way and left is not None else "",
+        f"last line {duration(age)} ago" if age is not None else "",
+    ]
+
+
+def _losses(status: "Status") -> list[str]:
+    losses = {k: v for k, v in status.train.items() if k.endswith("loss") and v is not None}
+    if not losses:
+        return []
+    return [f"step {status.train['step']}: " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items())]
+
+
+def _metrics(status: "Status") -> list[str]:
+    metrics = status.evaluation.get("metrics") or {}
+    found = [f"{name} {value:.4g}" for name, value in metrics.items() if value is not None]
+    return [f"evaluation of step {status.evaluation['step']}: {', '.join(found)}"] if found else []
+
+
+def duration(seconds: float) -> str:
+    """`0:02:05`, `1 day, 3:00:00`."""
+    return str(timedelta(seconds=round(seconds)))

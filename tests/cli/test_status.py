@@ -1,0 +1,157 @@
+"""`disback status`: a run under way, one that has died, one that was stopped, one that is done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from disback_plugin.cli import main
+from disback_plugin.cli.status import duration
+from disback_plugin.lab.results.writer import LOCK, forget_writer, tell_writer, writer_of
+from disback_plugin.sealed import write_sealed
+from tests.cli.conftest import TINY
+from tests.cli.test_start import start
+
+RUN = {
+    "experiment": "tiny",
+    "arm": "disback",
+    "seed": 0,
+    "num_steps": 400,
+    "primary": "fd",
+    "thresholds": [],
+    "status": "running",
+}
+HOLDER = """
+import sys, time
+from pathlib import Path
+from disback_plugin.lab.results.writer import tell_writer
+tell_writer(Path(sys.argv[1]))
+print("told", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An experiment with a run whose last lines are those of step 200, 8 steps a second."""
+    out = tmp_path / "out"
+    run = out / "runs" / "disback-seed0"
+    (run / "checkpoints" / "step_000150").mkdir(parents=True)
+    write_sealed(run / "run.json", RUN)
+    (out / "config.yaml").write_text(yaml.safe_dump(TINY))
+    common = {"stage": "backtrack", "node": 3, "student_loss": None, "fake_loss": 0.5}
+    lines = [
+        {"kind": "train", "step": step, "seconds": step / 8, **common} for step in range(0, 201, 10)
+    ]
+    lines.insert(15, {"kind": "eval", "step": 140, "seconds": 17.5, "metrics": {"fd": 1.25}})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text(text + '{"kind": "train", "step": 21')  # being written
+    return out
+
+
+@pytest.fixture
+def holder(out: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that says that it writes the run."""
+    command = [sys.executable, "-c", HOLDER, str(out / "runs" / "disback-seed0")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "told\n"
+        yield process
+        process.kill()
+
+
+def test_a_run_under_way_then_killed(
+    out: Path, holder: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert main(["status", str(out)]) == 0
+    name, progress, losses, evaluation = capsys.readouterr().out.splitlines()
+    assert name == "disback-seed0: running, step 200 of 400 (50%)"
+    start = "  stage backtrack, node 3, 8 steps/s, 256 images/s, 0:00:25 left, last line 0:00:"
+    assert progress.startswith(start)
+    assert losses == "  step 200: fake_loss 0.5"
+    assert evaluation == "  evaluation of step 140: fd 1.25"
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert main(["status", str(out / "runs" / "disback-seed0")]) == 1
+    name, progress, *_ = capsys.readouterr().out.splitlines()
+    died = "disback-seed0: died at step 200 of 400 (50%); --resume goes on from step 150"
+    assert name == died
+    assert " left" not in progress
+
+
+def test_status_imports_nothing_heavy(out: Path) -> None:
+    assert start("status", str(out)) == (0, set())
+
+
+def test_a_run_that_was_stopped_and_one_that_is_complete(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = out / "runs" / "disback-seed0"
+    tell_writer(run)
+    forget_writer(run)
+    assert main(["status", str(out)]) == 0
+    assert "disback-seed0: stopped at step 200 of 400 (50%); " in capsys.readouterr().out
+    write_sealed(run / "run.json", {**RUN, "status": "complete"})
+    assert main(["status", str(out)]) == 0
+    told = "disback-seed0: complete, 400 steps\n  evaluation of step 140: fd 1.25\n"
+    assert capsys.readouterr().out == told
+
+
+def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path: Path) -> None:
+    tell_writer(tmp_path)
+    assert writer_of(tmp_path) == "alive"
+    said = json.loads((tmp_path / LOCK).read_text())
+    assert said["process"] == os.getpid()
+    for change, expected in (
+        ({"started": "another boot 1"}, "dead" if sys.platform == "linux" else "alive"),
+        ({"process": 2**22 + 1}, "dead"),
+        ({"machine": "another"}, "elsewhere"),
+    ):
+        (tmp_path / LOCK).write_text(json.dumps({**said, **change}))
+        assert writer_of(tmp_path) == expected
+    for nothing in ("", "[]", '{"process": null}'):
+        (tmp_path / LOCK).write_text(nothing)
+        assert writer_of(tmp_path) == "none"
+
+
+def test_the_trainer_says_that_it_writes_and_forgets_it(tmp_path: Path) -> None:
+    from disback_plugin.lab.trainer.run_folder import lock, locked
+
+    with locked(tmp_path / "run"):
+        assert writer_of(tmp_path / "run") == "alive"
+    assert writer_of(tmp_path / "run") == "none"
+    with pytest.raises(ValueError, match="bad"), locked(tmp_path / "run"):
+        raise ValueError("bad")
+    assert writer_of(tmp_path / "run") == "none"
+    with lock(tmp_path / "run"):
+        assert writer_of(tmp_path / "run") == "none"
+
+
+def test_only_the_end_of_a_long_log_is_read(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = out / "runs" / "disback-seed0" / "metrics.jsonl"
+    line = json.dumps({"kind": "train", "step": 390, "seconds": 9}) + "\n"
+    with file.open("ab") as stream:
+        stream.truncate(1 << 40)  # a hole: a terabyte that nobody could read in the test's time
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\n" + line.encode())
+    assert main(["status", str(out)]) == 0
+    assert "stopped at step 390 of 400" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_run_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(tmp_path)]) == 2
+    assert "no run in" in capsys.readouterr().err
+
+
+def test_a_duration() -> None:
+    assert [duration(s) for s in (4.6, 125, 97200)] == ["0:00:05", "0:02:05", "1 day, 3:00:00"]
