@@ -100,7 +100,7 @@ class ResidualMLPConfig(_NetworkConfig):
 
 
 class SmallUNetConfig(_NetworkConfig):
-    """Small U-Net for 8x8 and 16x16 images."""
+    """Small U-Net for 8x8 and 16x16 images; `input_skip` for an eps-prediction."""
 
     network = SmallUNet
     kind: Literal["small-unet"] = "small-unet"
@@ -109,6 +109,7 @@ class SmallUNetConfig(_NetworkConfig):
     num_blocks: int = Field(default=1, gt=0)
     attention: bool = True
     zero_output: bool = False
+    input_skip: bool = False
 
 
 class SongUNetConfig(StrictModel):

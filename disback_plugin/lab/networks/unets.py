@@ -18,7 +18,9 @@ class SmallUNet(nn.Module):
     data_shape (C, H, W); `channels` and `channels * multiplier` divisible by 8; `num_blocks` per
     level on the way down and up; self-attention at the lowest resolution; num_classes = 0 for
     unlabelled data; noise_range: see Conditioning. zero_output starts the network at F = 0.
-    Raises ConfigError for a size that does not halve evenly.
+    input_skip adds the input to the output: the last normalisation forgets how large the input is,
+    and an eps-prediction at high noise is its input, to the last per mille where it is multiplied
+    by sigma. Raises ConfigError for a size that does not halve evenly.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class SmallUNet(nn.Module):
         num_classes: int = 0,
         noise_range: float = 4.0,
         zero_output: bool = False,
+        input_skip: bool = False,
     ) -> None:
         super().__init__()
         self.data_shape = tuple(data_shape)
+        self.input_skip = input_skip
         _check(self.data_shape, channels, multipliers, num_blocks)
         width = 4 * channels
         widths = [channels * multiplier for multiplier in multipliers]
@@ -68,7 +72,8 @@ class SmallUNet(nn.Module):
         h = _run(self.middle, h, condition)
         for level in self.up:
             h = _run(level, torch.cat([_double(h), kept.pop()], dim=1), condition)
-        return self.last(nn.functional.silu(self.norm(h)))
+        out = self.last(nn.functional.silu(self.norm(h)))
+        return out + x if self.input_skip else out
 
 
 class _Block(nn.Module):

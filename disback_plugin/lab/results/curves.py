@@ -74,6 +74,19 @@ class Curve:
         """Without the values that are not finite."""
         return replace(self, points=tuple(p for p in self.points if math.isfinite(p.value)))
 
+    @property
+    def lasting(self) -> "Curve":
+        """Each value replaced by the worst from there on: its `reach` is for good.
+
+        A student may pass through a threshold on its way elsewhere: a first crossing flatters it.
+        """
+        worse = min if higher_is_better(self.metric) else max
+        points, worst = [], self.end.value
+        for point in reversed(self.points):
+            worst = point.value if math.isnan(point.value) else worse(worst, point.value)
+            points.append(point._replace(value=worst))
+        return replace(self, points=tuple(reversed(points)))
+
     def reach(self, threshold: float) -> Reach | None:
         """Cost at the first evaluation at least as good as `threshold`; None where there is none.
 

@@ -6,6 +6,7 @@ from typing import Any
 from disback_plugin.errors import RunError
 from disback_plugin.lab.results.comparison import CONTROLS, compare, speedups
 from disback_plugin.lab.results.curves import higher_is_better
+from disback_plugin.lab.results.health import health_notes
 from disback_plugin.lab.results.runs import Run
 from disback_plugin.lab.results.summary import summarise
 
@@ -132,6 +133,7 @@ def _notes(runs: Sequence[Run], counted: Sequence[Run], budget: int) -> list[str
             notes.append(
                 f"{run.name} ended at node {run.switches[-1].node}: the teacher never had its turn."
             )
+        notes += health_notes(run)
     seeds = {run.arm: {r.seed for r in counted if r.arm == run.arm} for run in counted}
     if len({frozenset(own) for own in seeds.values()}) > 1:
         notes.append("The arms have different seeds: comparisons use the seeds both arms have.")

@@ -74,6 +74,9 @@ def test_the_command_compares_writes_and_does_not_run_twice(
     assert (passes["fixed"], passes["lr-warmup"], passes["path"]) == (144, 144, 6 * 4 + 10 * 9)
     assert main(arguments) == 0
     assert " s\n" not in capsys.readouterr().out.split("speed-up")[0]  # nothing ran again
+    assert main([*arguments, "--for-good"]) == 0
+    assert " s\n" not in capsys.readouterr().out.split("speed-up")[0]
+    assert "times to thresholds are for good" in (out / "summary.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

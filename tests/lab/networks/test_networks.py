@@ -80,9 +80,10 @@ def test_without_cond_the_label_table_plays_no_part(build: Build) -> None:
     assert torch.equal(network(x, c), before)
 
 
-def test_input_skip_adds_the_input_to_the_output() -> None:
+@BOTH
+def test_input_skip_adds_the_input_to_the_output(build: Build) -> None:
     x, c = inputs()
-    plain, skipping = (seeded(mlp, input_skip=skip)(x, c) for skip in (False, True))
+    plain, skipping = (seeded(build, input_skip=skip)(x, c) for skip in (False, True))
     torch.testing.assert_close(skipping, plain + x)
 
 

@@ -45,6 +45,29 @@ def test_time_is_that_of_the_first_evaluation_as_good_as_the_threshold(threshold
     assert curve_of(*POINTS).reach(threshold) == expected
 
 
+@pytest.mark.parametrize(
+    ("values", "threshold", "step"),
+    [
+        ((9.0, 4.0, 6.0, 2.0), 5.0, 40),  # passes through 5 and rises again
+        ((9.0, 4.0, 3.0, 2.0), 5.0, 10),
+        ((9.0, 4.0, 3.0, 6.0), 5.0, None),
+        ((9.0, 4.0, math.nan, 2.0), 5.0, 40),
+        ((9.0, 4.0, 3.0, math.inf), 5.0, None),
+    ],
+)
+def test_for_good_is_from_where_on_the_threshold_holds(values, threshold, step) -> None:
+    pairs = zip(POINTS, values, strict=True)
+    curve = curve_of(*(point._replace(value=value) for point, value in pairs))
+    reach = curve.lasting.reach(threshold)
+    assert (None if reach is None else reach.steps) == step
+    assert curve.lasting.end == curve.end
+
+
+def test_for_good_a_coverage_stays_above() -> None:
+    curve = curve_of(*POINTS, metric="mode_coverage")
+    assert [point.value for point in curve.lasting.points] == [2.0, 2.0, 2.0, 2.0]
+
+
 def test_gap_is_the_distance_to_the_evaluation_before() -> None:
     reach = curve_of(POINTS[0], POINTS[1], CurvePoint(35, 5, 280, 1.0)).reach(2.0)
     assert reach == Reach(35, 5, 280, 25)

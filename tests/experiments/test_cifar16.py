@@ -1,0 +1,56 @@
+"""CIFAR-10 at 16x16 in miniature: images to LMDB, every arm compared, what recording would see."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from disback_plugin.cli import main
+from disback_plugin.lab.config.experiment import load_config
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "cifar16"
+SMALL = [
+    *("teacher.network.channels=8", "teacher.network.multipliers=[1, 2]"),
+    *("teacher.training.num_steps=3", "teacher.training.batch_size=16"),
+    *("teacher.training.lr_schedule.num_warmup_steps=1", "teacher.num_sampling_steps=2"),
+    *("distill.num_steps=12", "distill.batch_size=8", "distill.record_batch_size=4"),
+    *("evaluation.every=6", "evaluation.num_samples=40", "logging.progress=false"),
+    *("disback.schedule={name: fixed, interval: 1}", "disback.record={num_steps: 4, at: [1, 4]}"),
+    "problem.classifier={num_epochs: 1, channels: 4, batch_size: 16, file: runs/classifier.st}",
+]
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder whose runs/cifar16-lmdb holds 100 pictures, each class of its own grey."""
+    monkeypatch.chdir(tmp_path)
+    rng, labels = np.random.default_rng(0), np.arange(100) % 10
+    pixels = 20 * labels[:, None, None, None] + rng.integers(0, 20, (100, 32, 32, 3))
+    np.savez("train.npz", images=pixels.astype(np.uint8), labels=labels)
+    data = ["train.npz", "runs/cifar16-lmdb", "--resolution", "16"]
+    assert main(["data", "lmdb", *data]) == 0
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("name", ["edm", "ddpm"])
+def test_a_teacher_is_trained_once_and_compared_with(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(EXPERIMENT / f"{name}.yaml")
+    assert load_config(config).name == f"cifar16-{name}"
+    assert main(["run", config, *SMALL, "--arm", "fixed", "--seeds", "1"]) == 0
+    teacher = [*SMALL[4:], f"teacher=run:runs/cifar16-{name}"]
+    teacher = [setting for setting in teacher if not setting.startswith("teacher.")]
+    command = ["compare", config, *teacher, "--seeds", "2", "--arms", "fixed,disback"]
+    assert main([*command, "--out", "runs/c16"]) == 0
+    summary = json.loads(Path("runs/c16/summary.json").read_text())
+    assert [(row["arm"], row["num_nodes"]) for row in summary["arms"]] == [
+        ("disback", 2.0), ("fixed", None),
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["pull.py", config, *teacher])
+    capsys.readouterr()
+    runpy.run_path(str(EXPERIMENT / "pull.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("common") >= 8
