@@ -48,7 +48,9 @@ def test_help_ends_with_examples_that_parse(
     others = [line for line in lines if not line.startswith("disback ")]
     assert all(line.startswith(("git clone ", "torchrun ", "python ")) for line in others)
     # two spaces begin a remark, a bar another program, an arrow its file
-    shown = [shlex.split(re.split(r"\s{2,}|\||>", line)[0])[1:] for line in set(lines) - set(others)]
+    shown = [
+        shlex.split(re.split(r"\s{2,}|\||>", line)[0])[1:] for line in set(lines) - set(others)
+    ]
     assert any(tuple(example[: len(words)]) == words for example in shown)
     for example in shown:
         make_parser().parse_args(example)
