@@ -25,7 +25,7 @@ recorder progress
 session
 adapters testing
 pretrained
-lab/data lab/networks lab/noise
+lab/data lab/networks lab/noise lab/grid
 lab/metrics
 lab/problems lab/results
 lab/config

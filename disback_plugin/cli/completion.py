@@ -27,20 +27,17 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the script."""
-    from disback_plugin.cli.main import make_parser  # it knows this command
-
     try:
         import shtab
     except ModuleNotFoundError:
         extra = "pip install 'disback_plugin[completion]'"
         raise ConfigError(f"completion needs shtab: {extra}") from None
-    parser = make_parser()
-    _complete_files(parser, shtab.FILE)
-    print(shtab.complete(parser, shell=args.shell))
+    _complete_files(args.whole, shtab.FILE)
+    print(shtab.complete(args.whole, shell=args.shell))
     return 0
 
 
-def _complete_files(parser: argparse.ArgumentParser, how: dict[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, how: Any) -> None:
     """Mark the arguments that are paths, in every command and action."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

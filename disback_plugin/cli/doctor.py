@@ -1,14 +1,18 @@
-"""`disback doctor`: versions, devices, optional parts, and what to install for what is missing."""
+"""`disback doctor`: versions, devices, disk, and what to install for what is missing."""
 
 import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import disback_plugin
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.doctor_disk import disk, weights_of
+from disback_plugin.cli.doctor_gpu import gpus
 from disback_plugin.errors import count
+from disback_plugin.reading import told
 
 REQUIRED = ("torch", "numpy", "filelock", "safetensors", "pydantic", "PyYAML")
 OPTIONAL = {
@@ -26,34 +30,80 @@ OPTIONAL = {
     "clean-fid": ("the resize of COCO's protocols", "eval"),
     "torch-fidelity": ("sFID", "eval"),
     "open_clip_torch": ("the CLIP score", "eval"),
+    "tensorboard": ("logging to TensorBoard", "tensorboard"),
     "wandb": ("logging to Weights & Biases", "wandb"),
     "libcst": ("patching a DMD2 checkout", "dmd2"),
+    "shtab": ("completion at a Tab", "completion"),
 }
-EXAMPLES = "  disback doctor\n"
+EXAMPLES = """  disback doctor
+  disback doctor --disk runs --teacher sdxl/unet
+  disback doctor --disk runs > doctor.txt
+"""
+DETAILS = """What it prints is what a bug report needs. The exit code is 1 where a package that is
+needed is missing or something that is there does not work; a machine without a GPU is whole.
+
+"""
 
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    add_command(
-        commands, "doctor", "show what is installed and what to install for the rest", EXAMPLES
-    ).set_defaults(command=run)
+    summary = "check packages, GPUs and a disk, and say what to install for the rest"
+    parser = add_command(commands, "doctor", summary, EXAMPLES, DETAILS)
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        metavar="FOLDER",
+        help="measure the disk of a folder, where a path is to lie, by 128 MiB (default: none)",
+    )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help=".safetensors or a folder with them: how many of its nodes fit (default: none)",
+    )
+    parser.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; exit code 1 if a required package is missing."""
-    from disback_plugin.adapter import list_adapters
-    from disback_plugin.schedule import list_schedules
-
+    """Print the report; exit code 1 if something needed is missing, or does not work."""
+    weights = None if args.teacher is None else weights_of(args.teacher)
     print(f"disback_plugin {disback_plugin.__version__}, Python {platform.python_version()}")
+    print(f"{platform.platform()}, installed in {Path(disback_plugin.__file__).parent}")
     missing = [name for name in REQUIRED if not _line(name, "required", None)]
     for name, (what, extra) in OPTIONAL.items():
         _line(name, what, extra)
-    _devices()
-    print(f"adapters: {', '.join(list_adapters())}")
-    print(f"schedules: {', '.join(list_schedules())}")
+    broken = [] if "torch" in missing else _machine()
+    if args.disk is not None or weights is not None:
+        for line in disk(args.disk or Path(), weights):
+            print(line)
     if missing:
         print(f"missing: {', '.join(missing)}; run: pip install disback_plugin")
-    return 1 if missing else 0
+    for text in broken:
+        print(f"broken: {text}")
+    return 1 if missing or broken else 0
+
+
+def _machine() -> list[str]:
+    """Print devices and methods; what is broken."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # of another system, without its libraries
+        return [f"torch is installed, but cannot be imported: {told(error)}"]
+    from disback_plugin.adapter import list_adapters
+    from disback_plugin.adapters.support import support_of
+    from disback_plugin.schedule import list_schedules
+
+    cores, threads = count(os.cpu_count() or 1, "core"), count(torch.get_num_threads(), "thread")
+    print(f"CPU: {cores}, torch uses {threads}")
+    found = [*gpus()]
+    for each in found:
+        print(each.text)
+    print(f"adapters: {', '.join(list_adapters())}")
+    for name in list_adapters():
+        if host := support_of(name):
+            print(f"  {name:<14} {host.found()}")
+    print(f"schedules: {', '.join(list_schedules())}")
+    return [each.text for each in found if each.broken]
 
 
 def _line(package: str, what: str, extra: str | None) -> bool:
@@ -65,15 +115,3 @@ def _line(package: str, what: str, extra: str | None) -> bool:
         return False
     print(f"  {package:<14} {found:<11} {what}")
     return True
-
-
-def _devices() -> None:
-    import torch
-
-    cores, threads = count(os.cpu_count() or 1, "core"), count(torch.get_num_threads(), "thread")
-    print(f"CPU: {cores}, torch uses {threads}")
-    if not torch.cuda.is_available():
-        print("GPU: none that torch can use")
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        print(f"GPU {index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")

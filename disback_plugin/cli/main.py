@@ -121,6 +121,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="disback", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter
     )
+    parser.set_defaults(whole=parser)
     parser.add_argument("--version", action="version", version=disback_plugin.__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +61,8 @@ def _state(status: "Status") -> str:
 
 def _progress(status: "Status") -> list[str]:
     """Where it is and how fast; time left only where somebody works on it."""
+    from disback_plugin.lab.results.under_way import duration
+
     train, speed, images = status.train, status.steps_per_second, status.images_per_second
     under_way = status.state in ("running", "elsewhere")
     left, age = status.seconds_left, status.age
@@ -86,8 +87,3 @@ def _metrics(status: "Status") -> list[str]:
     metrics = status.evaluation.get("metrics") or {}
     found = [f"{name} {value:.4g}" for name, value in metrics.items() if value is not None]
     return [f"evaluation of step {status.evaluation['step']}: {', '.join(found)}"] if found else []
-
-
-def duration(seconds: float) -> str:
-    """`0:02:05`, `1 day, 3:00:00`."""
-    return str(timedelta(seconds=round(seconds)))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from disback_plugin.cli import main
-from disback_plugin.cli.status import duration
+from disback_plugin.lab.results.under_way import duration
 from disback_plugin.lab.results.writer import LOCK, forget_writer, tell_writer, writer_of
 from disback_plugin.sealed import write_sealed
 from tests.cli.conftest import TINY

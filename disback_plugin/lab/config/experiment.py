@@ -122,11 +122,15 @@ class WandbConfig(StrictModel):
 
 
 class LoggingConfig(StrictModel):
-    """A line in metrics.jsonl every `every` steps; a progress bar on a terminal."""
+    """A line in metrics.jsonl every `every` steps; a bar on a terminal, in a log a line at times.
+
+    wandb, tensorboard: the same numbers, and grids of samples, there too.
+    """
 
     every: int = Field(default=10, gt=0)
     progress: bool = True
     wandb: WandbConfig | None = None
+    tensorboard: bool = False
 
 
 class ExperimentConfig(StrictModel):

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,11 @@ def read_statuses(path: Path, now: float) -> list[Status]:
     if statuses and not (path / "runs").is_dir():
         return statuses
     return statuses + [_of_run(folder, now) for folder in run_folders([path])]
+
+
+def duration(seconds: float) -> str:
+    """`0:02:05`, `1 day, 3:00:00`."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _of_teacher(folder: Path, now: float) -> Status:

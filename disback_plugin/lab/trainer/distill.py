@@ -23,7 +23,6 @@ from disback_plugin.lab.trainer.diagnostics import ScoreProbe, has_probe
 from disback_plugin.lab.trainer.driver import Driver, Line, Rhythm
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
-from disback_plugin.lab.trainer.log import finish_tracker, start_tracker
 from disback_plugin.lab.trainer.loop import Distillation, Networks, StepResult
 from disback_plugin.lab.trainer.network import Tensors
 from disback_plugin.lab.trainer.progress import Progress
@@ -41,6 +40,7 @@ from disback_plugin.lab.trainer.run_folder import (
     run_name,
     write_run,
 )
+from disback_plugin.lab.trainer.trackers import finish_trackers, start_trackers, track_samples
 from disback_plugin.path import NodeEntry
 from disback_plugin.path.pending import PendingNode
 
@@ -74,7 +74,8 @@ def run_arm(
             config.checkpoint,
             config.checkpoint.keep_students,
         )
-        start_tracker(accelerator, config.logging.wandb, folder, config.name, run_name(arm, seed))
+        names, step = (config.name, run_name(arm, seed)), checkpoint.step if checkpoint else 0
+        start_trackers(accelerator, config.logging, folder, *names, step)
         try:
             Driver(job, folder, rhythm, accelerator, interrupt, progress).run(checkpoint)
             disback = job.loop.disback
@@ -85,7 +86,7 @@ def run_arm(
             results = (STUDENT, "metrics.jsonl")
             on_main(lambda: write_run(config, folder, arm, seed, *results), "writing run.json")
         finally:
-            finish_tracker(accelerator)
+            finish_trackers(accelerator)
             accelerator.free_memory()
 
 
@@ -108,7 +109,7 @@ class DistillJob:
         session = attach(config, arm, networks, folder / "path", residuals)
         self.name = run_name(arm, seed)
         self.loop = Distillation(networks, config, sampler, accelerator, session)
-        self.num_steps: int = config.distill.num_steps
+        self.num_steps, self.batch_size = config.distill.num_steps, config.distill.batch_size
         self.passes: float = 0
         self.config, self.problem, self.folder = config, problem, folder
         self.accelerator, self.residuals, self._measured = accelerator, residuals, 0.0
@@ -181,6 +182,7 @@ class DistillJob:
         samples = draw_samples(ema, self._z, self.problem, device, chosen.batch_size)
         file = self.folder / "samples" / f"step_{step:06d}.safetensors"
         save_samples(file, samples, chosen.num_saved)
+        track_samples(self.accelerator, samples, step)
         return choose_metrics(self._evaluator(samples), chosen.metrics)
 
     def keep_student(self, step: int, seconds: float) -> None:

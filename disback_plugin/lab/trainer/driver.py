@@ -19,16 +19,21 @@ from disback_plugin.distributed import on_main
 from disback_plugin.lab.config.experiment import CheckpointConfig
 from disback_plugin.lab.trainer.checkpoint import Checkpoint, CheckpointFolder
 from disback_plugin.lab.trainer.interrupt import Interrupt, RunInterrupted
-from disback_plugin.lab.trainer.log import MetricsLog, track
+from disback_plugin.lab.trainer.log import MetricsLog
 from disback_plugin.lab.trainer.progress import Progress
+from disback_plugin.lab.trainer.trackers import track
 
 Line = dict[str, Any]
 
 
 class Job(Protocol):
-    """What can be driven. `passes`: network forward-equivalents per sample of a batch so far."""
+    """What can be driven. `passes`: network forward-equivalents per sample of a batch so far.
+
+    batch_size: samples of all processes in a step.
+    """
 
     num_steps: int
+    batch_size: int
     passes: float
 
     def train_step(self, step: int) -> list[Line]:
@@ -129,7 +134,8 @@ class Driver:
         Raises RunInterrupted when asked to stop: the step is finished and a checkpoint written.
         """
         step = self._start(checkpoint)
-        self.progress.start(self.folder.name, self.job.num_steps, step)
+        job = self.job
+        self.progress.start(self.folder.name, job.num_steps, step, job.batch_size)
         try:
             with self.clock.running():
                 while step < self.job.num_steps:

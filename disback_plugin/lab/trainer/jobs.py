@@ -86,7 +86,7 @@ def run_side_by_side(
     """
     jobs = min(jobs, len(runs))
     num_threads = config.num_threads or max((os.cpu_count() or 1) // jobs, 1)
-    overview, inbox = Overview(config, len(runs)), Inbox()
+    overview, inbox = Overview(config), Inbox()
     told: set[str] = set()
     waiting, stopped = list(runs), interrupt.requested
     under_way: list[_Job] = []

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import ProjectConfiguration
 
 from disback_plugin.config import Arm, DisBackConfig
 from disback_plugin.diffusion import Denoiser, without_guidance
@@ -13,10 +14,10 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.noise import make_noise
 from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.trainer.batches import BatchSampler
-from disback_plugin.lab.trainer.log import check_wandb
 from disback_plugin.lab.trainer.loop import Networks
 from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory, speed_up
 from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.trackers import TENSORBOARD, chosen_trackers
 from disback_plugin.session import DisBack
 
 _UNSUPPORTED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
@@ -30,9 +31,7 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
     it was started under FSDP or DeepSpeed.
     """
     _refuse_sharding()
-    wandb = config.logging.wandb
-    if wandb is not None:
-        check_wandb()
+    trackers = chosen_trackers(config.logging)
     # published networks may have weights that distillation does not use, EDM's for augmentation:
     # DDP would wait for their gradients; looking for them costs a walk over the graph a step
     unused = config.teacher.checkpoint is not None
@@ -41,7 +40,8 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
         accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision=config.mixed_precision,
-            log_with=None if wandb is None else "wandb",
+            log_with=trackers or None,
+            project_config=ProjectConfiguration(logging_dir=TENSORBOARD),  # see start_trackers
             kwargs_handlers=handlers,
         )
     except (ValueError, RuntimeError) as error:

@@ -79,7 +79,7 @@ class TeacherJob:
         accelerator: Accelerator,
     ) -> None:
         config, problem = experiment.config, experiment.problem
-        self.num_steps: int = training.num_steps
+        self.num_steps, self.batch_size = training.num_steps, training.batch_size
         self.passes: float = 0
         self.training, self.problem, self.accelerator = training, problem, accelerator
         self.sigma_data = config.teacher.sigma_data

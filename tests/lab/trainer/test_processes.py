@@ -17,9 +17,9 @@ from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
 from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.jobs import run_side_by_side
-from disback_plugin.lab.trainer.log import check_wandb
 from disback_plugin.lab.trainer.roles import make_accelerator
 from disback_plugin.lab.trainer.run_folder import lock
+from disback_plugin.lab.trainer.trackers import chosen_trackers
 from disback_plugin.path import DegradationPath
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 from tests.tiers import sample_of
@@ -216,9 +216,11 @@ def test_wandb_writes_offline_without_an_account(
 
 
 def test_wandb_that_is_missing_is_said_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("disback_plugin.lab.trainer.log.find_spec", lambda name: None)
+    monkeypatch.setattr("disback_plugin.lab.trainer.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install wandb"):
-        check_wandb()
+        chosen_trackers(tiny_config("logging.wandb={}").logging)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        chosen_trackers(tiny_config("logging.tensorboard=true").logging)
 
 
 @pytest.mark.slow
