@@ -7,18 +7,19 @@ Packages of users register through the entry-point group `disback.adapters`.
 import importlib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from inspect import isabstract
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from disback_plugin.config import DisBackConfig, InstallationKind
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
 from disback_plugin.real_score import InPlace, Installation, SeparateModule
-from disback_plugin.real_score.installation import is_fully_sharded
+from disback_plugin.real_score.installation import is_fully_sharded, unwrap
 from disback_plugin.real_score.weights import is_plain
 
 logger = logging.getLogger("disback")
@@ -28,7 +29,11 @@ BUILT_IN = "disback_plugin.adapters"  # importing it registers those that come w
 
 @dataclass(frozen=True)
 class Roles:
-    """The three networks of score distillation. Teacher and fake score may share one LoRA base."""
+    """The three networks of score distillation. Teacher and fake score may share one LoRA base.
+
+    The student may then be another adapter of that base: a module whose parameters are the
+    adapter's alone.
+    """
 
     teacher: nn.Module
     fake_score: nn.Module
@@ -46,7 +51,8 @@ class Places(NamedTuple):
 def refuse_shared_weights(roles: Roles) -> None:
     """Raise AdapterError where a role misses, or two share parameters: a node would be in both.
 
-    Teacher and fake score may be one module with a LoRA adapter.
+    Teacher and fake score may be one module with a LoRA adapter, the student another of its
+    adapters.
     """
     if not isinstance(roles, Roles):
         raise AdapterError(
@@ -64,6 +70,8 @@ def refuse_shared_weights(roles: Roles) -> None:
         pairs.append(("teacher", "fake_score"))
     for first, second in pairs:
         shared = _storage(getattr(roles, first)) & _storage(getattr(roles, second))
+        if shared and roles.teacher is roles.fake_score:
+            shared -= _of_other_adapters(roles.fake_score)
         if shared:
             raise AdapterError(
                 f"{first} and {second} share {len(shared)} parameters: give each role its own copy"
@@ -71,9 +79,21 @@ def refuse_shared_weights(roles: Roles) -> None:
 
 
 def _storage(module: nn.Module) -> set[int]:
-    return {value.data_ptr() if is_plain(value) else id(value) for value in module.parameters()} - {
-        0
-    }
+    return _addresses(module.parameters())
+
+
+def _addresses(values: Iterable[Tensor]) -> set[int]:
+    return {value.data_ptr() if is_plain(value) else id(value) for value in values} - {0}
+
+
+def _of_other_adapters(model: nn.Module) -> set[int]:
+    """Of a base with LoRA layers: what is in no node, for it is not the active adapter's."""
+    if not any(hasattr(part, "lora_A") for part in model.modules()):
+        return set()
+    from disback_plugin.real_score.lora_layers import lora_layers, parameters_beside, single_adapter
+
+    model = unwrap(model)
+    return _addresses(parameters_beside(model, single_adapter(lora_layers(model))))
 
 
 class Adapter(ABC):

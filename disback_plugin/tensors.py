@@ -115,14 +115,20 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
 
 
 def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Its tensors, named `<parameter number>.<slot>`; the rest as JSON data: no pickle."""
+    """Its tensors, named `<parameter number>.<slot>`; the rest as JSON data: no pickle.
+
+    A slot that is a dict (bitsandbytes' quantised moments) gives `<number>.<slot>.<name>`.
+    """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for number, slots in state["state"].items():
         for slot, value in slots.items():
-            target = tensors if isinstance(value, Tensor) else scalars
-            target[f"{number}.{slot}"] = value
+            nested = isinstance(value, dict)
+            named = {f"{slot}.{name}": inner for name, inner in value.items()} if nested else {}
+            for name, inner in (named or {slot: value}).items():
+                target = tensors if isinstance(inner, Tensor) else scalars
+                target[f"{number}.{name}"] = inner
     return tensors, {"param_groups": state["param_groups"], "scalars": scalars}
 
 
@@ -134,9 +140,14 @@ def unpack_optimizer(
     params = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *plain["scalars"].items()]:
-        number, slot = name.split(".", 1)
+        number, slot, *inner = name.split(".", 2)
+        own = state.setdefault(int(number), {})
+        if inner:
+            _check_number(name, params)
+            own.setdefault(slot, {})[inner[0]] = value
+            continue
         _check_slot(name, value, params)
-        state.setdefault(int(number), {})[slot] = _laid_out(value, params[int(number)])
+        own[slot] = _laid_out(value, params[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -164,9 +175,13 @@ def _laid_out(value: Any, like: Tensor) -> Any:
 
 
 def _check_slot(name: str, value: Any, params: list[torch.nn.Parameter]) -> None:
+    shape = params[_check_number(name, params)].shape
+    if isinstance(value, Tensor) and value.dim() > 0 and value.shape != shape:
+        raise RunError(f"optimizer state {name!r} has shape {tuple(value.shape)}, not {shape}")
+
+
+def _check_number(name: str, params: list[torch.nn.Parameter]) -> int:
     number = int(name.split(".", 1)[0])
     if number >= len(params):
         raise RunError(f"optimizer state {name!r} is for parameter {number} of {len(params)}")
-    shape = params[number].shape
-    if isinstance(value, Tensor) and value.dim() > 0 and value.shape != shape:
-        raise RunError(f"optimizer state {name!r} has shape {tuple(value.shape)}, not {shape}")
+    return number

@@ -35,7 +35,11 @@ _MODULES = {"path": path, "inspect": inspect, "sample": sample, "eval": evaluate
     "export": export,
     "tables": tables,
 }
-_CELLS = {"sdxl-one_step": "sdxl/coco", "lcm_lora-lcm_lora": "lcm/coco"}  # named otherwise
+# named otherwise than cells are
+_CELLS = {
+    **{"sdxl-one_step": "sdxl/coco", "sdxl-one_gpu": "sdxl/coco"},
+    "lcm_lora-lcm_lora": "lcm/coco",
+}
 
 
 def follow_ups(config: "ExperimentConfig") -> list[str]:
@@ -60,6 +64,8 @@ def follow_ups(config: "ExperimentConfig") -> list[str]:
 
 def _form(config: "ExperimentConfig") -> str:
     """In which the student is exported."""
+    if config.lora is not None:
+        return "lora"
     kind = (config.teacher.checkpoint or "").partition(":")[0]
     if config.problem.kind == "prompts":
         return "bin"

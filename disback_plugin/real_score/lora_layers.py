@@ -57,13 +57,23 @@ def adapter_tensors(model: nn.Module, adapter: str) -> dict[str, Tensor]:
     return {name: getattr(owner, key) for name, owner, key in _slots(model, adapter)}
 
 
+def parameters_beside(model: nn.Module, adapter: str) -> list[Tensor]:
+    """The live tensors of all adapters but one."""
+    layers = lora_layers(model)
+    kept = ((layer, kind) for layer in layers for kind in layer.adapter_layer_names)
+    names = {name for layer, kind in kept for name in getattr(layer, kind, {})}
+    others = sorted(names - {adapter, NODE_ADAPTER})
+    return [value for name in others for value in adapter_tensors(model, name).values()]
+
+
 def add_node_adapter(model: nn.Module, trained: str) -> None:
     """A second adapter of the trained one's shape, dtypes and device, all zeros, switched off.
 
     Changes neither the host's outputs, active adapters, flags nor random state. No dropout: a node
     is one function, whatever mode the host is in.
     """
-    configs = getattr(model, "peft_config", {})
+    adapted = _adapted(model)
+    configs = getattr(adapted, "peft_config", {})
     if trained not in configs:
         raise InstallError(f"no config of the adapter {trained!r} in the network's `peft_config`")
     _check(configs[trained])
@@ -74,7 +84,7 @@ def add_node_adapter(model: nn.Module, trained: str) -> None:
     with adapters_kept(model), fork, warnings.catch_warnings():
         # a second adapter is what we want
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        inject_adapter_in_model(config, _injectable(model), adapter_name=NODE_ADAPTER)
+        inject_adapter_in_model(config, _injectable(adapted), adapter_name=NODE_ADAPTER)
     configs.pop(NODE_ADAPTER)
     own = adapter_tensors(model, trained)
     for name, owner, key in list(_slots(model, NODE_ADAPTER)):
@@ -154,6 +164,12 @@ def _check(config: Any) -> None:
             f"the trained adapter has init_lora_weights={init!r}, which changes the base, so the "
             "base alone is not the teacher: make its LoraConfig with init_lora_weights=True"
         )
+
+
+def _adapted(model: nn.Module) -> nn.Module:
+    """The network that PEFT adapted: the model itself, or the one inside it, as of a wrapper."""
+    found = (part for part in model.modules() if hasattr(part, "peft_config"))
+    return next(found, model)
 
 
 def _injectable(model: nn.Module) -> nn.Module:

@@ -10,10 +10,10 @@ import json
 import sys
 from pathlib import Path
 
+from disback_plugin.lab.report.axes import FONT_SIZE, dress, log_y, new_figure, without_axes
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from disback_plugin.lab.report.axes import FONT_SIZE, dress, log_y, new_figure, without_axes
 from disback_plugin.lab.report.samples import image_grid
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")

@@ -22,8 +22,8 @@ NAMES = [
     for file in sorted(EXPERIMENTS.rglob("*.yaml"))
 ]
 FAMILIES = [
-    *("edm/ffhq64", "cd/ffhq64", "sdxl/one_step", "lcm_lora/lcm_lora"),
-    *("cifar10/ddim", "digits/edm", "gaussians/near"),
+    *("edm/ffhq64", "cd/ffhq64", "sdxl/one_step", "sdxl/one_gpu"),
+    *("lcm_lora/lcm_lora", "cifar10/ddim", "digits/edm", "gaussians/near"),
 ]
 # steps, batch, recording steps, nodes, steps of the walk, where the student is asked
 EDM = (500_000, 32, 200, 4, 12_000)
@@ -70,7 +70,7 @@ def test_no_cell_of_the_tables_lacks_its_config() -> None:
     }
 
 
-@pytest.mark.parametrize("name", [*B2, "lcm_lora/lcm_lora", "cifar10/ddim"])
+@pytest.mark.parametrize("name", [*B2, "sdxl/one_gpu", "lcm_lora/lcm_lora", "cifar10/ddim"])
 def test_the_readme_beside_a_config_names_it(name: str) -> None:
     folder, stem = name.split("/")
     text = (EXPERIMENTS / folder / "README.md").read_text()

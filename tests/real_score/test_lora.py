@@ -11,8 +11,9 @@ pytest.importorskip("peft")
 from peft import LoraConfig, inject_adapter_in_model
 
 from disback_plugin import DegradationPath, DisBack, DisBackConfig, PathNodeScheduler, RecordConfig
-from disback_plugin.errors import InstallError
+from disback_plugin.errors import AdapterError, InstallError
 from disback_plugin.real_score.lora import LoRAAdapter
+from disback_plugin.real_score.lora_layers import lora_layers
 from disback_plugin.schedule import FixedInterval
 from tests.real_score.lora_host import Base, injected, peft_model, train, trainable
 from tests.toy import same, tensors_of
@@ -96,15 +97,71 @@ def test_one_module_without_lora_is_refused():
         LoRAAdapter(Base(), "nearest")
 
 
-def attach(model, folder):
+def attach(model, folder, student=None):
     torch.manual_seed(9)
     config = DisBackConfig(
         path=folder,
         record=RecordConfig(num_steps=3, every=1),
         schedule={"name": "fixed", "interval": 2},
     )
-    roles = {"teacher": model, "fake_score": model, "student": nn.Linear(4, 4)}
+    roles = {"teacher": model, "fake_score": model, "student": student or nn.Linear(4, 4)}
     return DisBack.attach(roles=roles, config=config)
+
+
+class OfAdapter(nn.Module):
+    """An adapter's weights alone, as a student on the same base has them."""
+
+    def __init__(self, model, adapter):
+        super().__init__()
+        for name, value in model.named_parameters():
+            if f".{adapter}." in name:
+                self.register_parameter(name.replace(".", "_"), value)
+
+
+def with_a_student(model, trained="default"):
+    """A second adapter on the base; `trained` is the active one again."""
+    config = LoraConfig(r=2, target_modules=["first", "second"])
+    with pytest.warns(UserWarning, match="Already found a `peft_config`"):
+        inject_adapter_in_model(config, model, adapter_name="student")
+    for layer in lora_layers(model):
+        layer.set_adapter(trained)
+    return model
+
+
+def test_the_student_may_be_another_adapter_of_the_base(tmp_path, x):
+    model = with_a_student(injected())
+    disback = attach(model, tmp_path / "path", OfAdapter(model, "student"))
+    steps = [one_step(disback, model, step, x) for step in range(8)]
+    assert [node for node, _ in steps] == [0, 0, 0, 2, 2, 1, 1, 0]
+    names = disback.path.read(1)
+    assert sum(value.numel() for value in names.values()) == 2 * (2 * 4 + 2 * 8)
+
+
+@pytest.mark.parametrize("trained", ["default", "student"])
+def test_a_student_of_the_trained_adapter_or_of_the_base_is_refused(trained, tmp_path):
+    model = with_a_student(injected(), trained)
+    for student in (OfAdapter(model, trained), model.first.base_layer):
+        with pytest.raises(AdapterError, match="student and teacher share [24] parameters"):
+            attach(model, tmp_path / "path", student)
+
+
+class Wrapper(nn.Module):
+    """Something around the network that peft adapted."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return 2 * self.network(x)
+
+
+def test_the_adapted_network_may_be_inside_another(model, tmp_path, x):
+    wrapped = Wrapper(model)
+    disback = attach(wrapped, tmp_path / "path")
+    steps = [one_step(disback, wrapped, step, x) for step in range(8)]
+    assert [node for node, _ in steps] == [0, 0, 0, 2, 2, 1, 1, 0]
+    assert set(model.peft_config) == {"default"}
 
 
 def one_step(disback, model, step, x):

@@ -13,6 +13,7 @@ from disback_plugin.config_base import StrictModel, known_name, nearest, parse_s
 from disback_plugin.diffusion import STUDENT_GRADIENTS, Denoiser
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.extends import read_extended
+from disback_plugin.lab.config.lora import LoRASettings
 from disback_plugin.lab.config.networks import DenoiserConfig, NetworkConfig, make_teacher
 from disback_plugin.lab.config.students import StudentConfig
 from disback_plugin.lab.config.training import DistillConfig, TeacherTraining
@@ -137,7 +138,8 @@ class ExperimentConfig(StrictModel):
     """One experiment: everything but the arm and the seed of a run.
 
     method: the family of score distillation, by its student gradient: `diff-instruct`, `dmd`, `vsd`
-    or what else is registered. channels_last, compile (torch.compile): see `speed_up`.
+    or what else is registered. lora: student and fake score are LoRAs on the teacher, one base in
+    memory for all three. channels_last, compile (torch.compile): see `speed_up`.
     gradient_checkpointing: activations of student and fake score are computed again in the backward
     pass, not kept: less memory, one more forward pass, the same bits.
     draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
@@ -150,6 +152,7 @@ class ExperimentConfig(StrictModel):
     teacher: TeacherConfig
     student: StudentConfig
     distill: DistillConfig
+    lora: LoRASettings | None = None
     disback: DisBackSection
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -175,6 +178,7 @@ class ExperimentConfig(StrictModel):
                 f" distill.num_steps={self.distill.num_steps} and must be less"
             )
         check_walk(self.disback.record, self.disback.schedule)
+        self._check_lora()
         names = self.problem.metric_names
         chosen = self.evaluation
         for metric in (chosen.primary, *(chosen.metrics or ())):
@@ -182,6 +186,25 @@ class ExperimentConfig(StrictModel):
                 hint = nearest(metric, list(names))
                 raise ValueError(f"problem {self.problem.kind!r} has no metric {metric!r}; {hint}")
         return self
+
+    @property
+    def lora_scale(self) -> float:
+        """What the product of a LoRA's factors is multiplied by."""
+        assert self.lora is not None
+        return self.lora.alpha / self.lora.rank
+
+    def _check_lora(self) -> None:
+        if self.lora is None:
+            return
+        if self.teacher.checkpoint is None:
+            raise ValueError("'lora' is for a teacher that is a checkpoint of diffusers")
+        if self.student.kind != "denoiser" or self.student.checkpoint is not None:
+            raise ValueError(
+                "with 'lora' the student begins as its teacher, on one base: take "
+                "student.checkpoint and another kind than 'denoiser' out"
+            )
+        if self.compile:
+            raise ValueError("'compile' does not go with 'lora', whose adapters are switched")
 
     def to_yaml(self) -> str:
         """The resolved settings as YAML that `load_config` reads back to an equal object."""

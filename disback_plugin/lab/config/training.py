@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from torch import nn
@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from disback_plugin.config_base import StrictModel, known_name
 from disback_plugin.diffusion import WEIGHTINGS, LogNormal, SigmaSampler
+from disback_plugin.errors import ConfigError
 
 Betas = tuple[float, float]
 USUAL_EMA_DECAY = 0.99
@@ -40,18 +41,36 @@ class OptimizerSettings:
     """AdamW with `betas`, unless `momentum` is given: then SGD with it, 0 for none.
 
     weight_decay: decoupled in AdamW, whose 0 makes it Adam; in SGD a term of the gradient.
+    eight_bit: AdamW with moments in 8 bits, of bitsandbytes.
     """
 
     betas: tuple[float, float]
     weight_decay: float = 0.0
     momentum: float | None = None
+    eight_bit: bool = False
 
     def make(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Of torch, as one fused kernel: a small network's step is all overhead."""
+        """Of torch, as one fused kernel: a small network's step is all overhead.
+
+        ConfigError where 8 bits are asked for and bitsandbytes is not here, or does not load.
+        """
         decay, params = self.weight_decay, list(parameters)
+        if self.eight_bit:
+            return _bitsandbytes().AdamW8bit(params, betas=self.betas, weight_decay=decay)
         if self.momentum is None:
             return AdamW(params, betas=self.betas, weight_decay=decay, fused=True)
         return SGD(params, momentum=self.momentum, weight_decay=decay, fused=True)
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes
+    except Exception as error:  # it looks for the machine's libraries while it is imported
+        raise ConfigError(
+            f"optimizer adamw8bit is bitsandbytes', which cannot be used here ({error}): run pip "
+            "install bitsandbytes, or ask for adamw"
+        ) from None
+    return bitsandbytes.optim
 
 
 class TeacherTraining(StrictModel):
@@ -83,7 +102,8 @@ class DistillConfig(StrictModel):
         At a high rate nodes are noise; a smaller batch makes recording cheaper.
     student_lr_schedule, fake_lr_schedule: over the student's updates, which begin after recording.
     student_optimizer: `adamw` with `student_betas`, or `sgd` with `student_momentum`, which the
-        paper takes for consistency models. The fake score's is AdamW.
+        paper takes for consistency models. The fake score's is AdamW. `adamw8bit`: AdamW with its
+        moments in 8 bits (bitsandbytes), a quarter of their memory.
     student_ema_decay: of the average of the student's weights, a step. Or, as in EDM's code,
         student_ema_half_life, in images, at most student_ema_rampup times the images so far (EDM:
         0.05).
@@ -102,9 +122,10 @@ class DistillConfig(StrictModel):
     record_batch_size: int | None = Field(default=None, gt=0)
     student_lr_schedule: LRSchedule = LRSchedule()
     fake_lr_schedule: LRSchedule = LRSchedule()
-    student_optimizer: Literal["adamw", "sgd"] = "adamw"
+    student_optimizer: Literal["adamw", "adamw8bit", "sgd"] = "adamw"
     student_betas: Betas = (0.0, 0.999)
     student_momentum: float = Field(default=0.0, ge=0, lt=1)
+    fake_optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     fake_betas: Betas = (0.0, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
     sigmas: SigmaSampler = LogNormal()
@@ -154,9 +175,11 @@ class DistillConfig(StrictModel):
     def student_optimizer_settings(self) -> OptimizerSettings:
         """What makes the student's optimizer."""
         momentum = self.student_momentum if self.student_optimizer == "sgd" else None
-        return OptimizerSettings(self.student_betas, self.weight_decay, momentum)
+        eight_bit = self.student_optimizer == "adamw8bit"
+        return OptimizerSettings(self.student_betas, self.weight_decay, momentum, eight_bit)
 
     @property
     def fake_optimizer_settings(self) -> OptimizerSettings:
         """What makes the fake score's optimizer."""
-        return OptimizerSettings(self.fake_betas, self.weight_decay)
+        eight_bit = self.fake_optimizer == "adamw8bit"
+        return OptimizerSettings(self.fake_betas, self.weight_decay, eight_bit=eight_bit)

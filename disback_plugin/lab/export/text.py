@@ -11,8 +11,16 @@ from safetensors.torch import load_file
 from disback_plugin.errors import ConfigError
 from disback_plugin.files import write_tensors
 from disback_plugin.lab.export.base import noise_factor, timestep_of
-from disback_plugin.lab.export.exporter import Exporter, Trial, diffusers_bytes, tensors_in
+from disback_plugin.lab.export.exporter import (
+    Exporter,
+    Trial,
+    diffusers_bytes,
+    round_weights,
+    tensors_in,
+)
 from disback_plugin.lab.sampling.store import Array
+from disback_plugin.lab.trainer.run_format import lora_of_run
+from disback_plugin.pretrained.diffusers.files import DTYPES
 from disback_plugin.pretrained.spec import split_spec
 from disback_plugin.pretrained.weights.lora import TrainedLoRA, has_lora, peft_config, split_lora
 from disback_plugin.pretrained.weights.opening import base_of, needed_alpha
@@ -156,8 +164,10 @@ class TextLoRA(_OfPipeline):
         )
 
     def lora(self) -> TrainedLoRA:
-        """That of the student's file; ConfigError where it is no LoRA."""
+        """That of the student's file or run; ConfigError where it is no LoRA."""
         kind, location = split_spec(self.student.spec)
+        if kind == "run" and (found := lora_of_run(location, self.student.options)):
+            return found
         tensors = student_tensors(location) if kind == "weights" else {}
         if not has_lora(tensors):
             raise ConfigError(f"{self.student.spec} is no LoRA: choose another --as")
@@ -166,6 +176,7 @@ class TextLoRA(_OfPipeline):
 
     def images(self, folder: Path, trial: Trial) -> Array:
         pipe = self.base_pipeline()
+        round_weights(pipe.unet, DTYPES[self.base.options.get("dtype", "float32")])
         pipe.load_lora_weights(folder, weight_name=LORA_FILE)
         return self.ask(pipe, trial)
 

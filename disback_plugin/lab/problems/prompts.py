@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from disback_plugin.diffusion import TextCondition
@@ -27,6 +28,9 @@ class PromptsConfig(ProblemSettings):
     """Prompts alone, for a teacher that takes text; judged against the teacher's own samples.
 
     `column`, `split`: of a table or a data set; `trust_pickle`: read a .pkl (nothing in it is run).
+    first: so many prompts, from the file's start; None: all. encode_ahead: all of them are encoded
+    before the first step, once a process, kept in host memory in bfloat16, and the encoders are
+    freed; otherwise prompts are encoded as they come, and the encoders stay.
     """
 
     kind: Literal["prompts"] = "prompts"
@@ -34,6 +38,8 @@ class PromptsConfig(ProblemSettings):
     column: str | None = None
     split: str | None = None
     trust_pickle: bool = False
+    first: int | None = Field(default=None, gt=0)
+    encode_ahead: bool = False
 
     metric_names: ClassVar = ("energy_distance",)
 
@@ -45,10 +51,11 @@ class PromptsConfig(ProblemSettings):
         if prompts.num_dropped:
             blank = count(prompts.num_dropped, "blank prompt")
             _log.warning("%s: %s left out, %s stay", self.file, blank, f"{len(prompts):,}")
+        chosen = prompts[: self.first]
         return PromptsProblem(
             data_shape=teacher.description.data_shape,
-            num_classes=len(prompts),
-            condition=PromptEncoder(prompts, teacher.spec, teacher.options),
+            num_classes=len(chosen),
+            condition=PromptEncoder(chosen, teacher.spec, teacher.options, ahead=self.encode_ahead),
         )
 
 
@@ -79,6 +86,7 @@ class PromptEncoder:
 
     A prompt is encoded alone: in a batch its last bits would depend on its neighbours, and so on
     what the cache held, and a resumed run would differ from one that was never stopped.
+    ahead: the first call encodes all, in bfloat16, and frees the encoders; all stay.
     """
 
     def __init__(
@@ -87,17 +95,29 @@ class PromptEncoder:
         spec: str,
         options: Mapping[str, Any],
         cache_size: int = CACHE_SIZE,
+        ahead: bool = False,
     ) -> None:
         self.prompts, self.spec, self.options = prompts, spec, options
-        self.cache_size = cache_size
+        self.cache_size, self._ahead = cache_size, ahead
         self._cache: OrderedDict[int, TextCondition] = OrderedDict()
         self._encoder: TextEncoder | None = None
 
     def __call__(self, labels: Tensor | None, device: torch.device) -> TextCondition:
         """labels (B,) int64 -> the embeddings of these prompts on `device`."""
         assert labels is not None
+        if self._ahead and not self._cache:
+            self._encode_all(device)
         rows = [self._one(number, device) for number in labels.tolist()]
         return TextCondition.cat(rows).to(device)
+
+    def _encode_all(self, device: torch.device) -> None:
+        self.cache_size = len(self.prompts)
+        for number in range(len(self.prompts)):
+            encoded = self._one(number, device)
+            self._cache[number] = encoded.to(torch.bfloat16)
+        self._encoder = None
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _one(self, number: int, device: torch.device) -> TextCondition:
         found = self._cache.pop(number, None)

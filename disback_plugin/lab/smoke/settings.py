@@ -8,6 +8,7 @@ from disback_plugin.lab.smoke import standins
 
 STEPS_ON_TEACHER = 2
 NUM_SAMPLES = 12  # of an evaluation: one batch, and some are left
+LORA_RANK = 2
 _SONG_UNET = {"channels": 8, "multipliers": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
 
 
@@ -24,6 +25,8 @@ def small_settings(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
         student["checkpoint"], student["options"] = standins.stand_in(
             student["checkpoint"], student["options"], folder / "student"
         )
+    if data["lora"] is not None:
+        data["lora"] |= {"rank": LORA_RANK, "alpha": LORA_RANK * config.lora_scale}
     _replace_data(data["problem"], folder)
     _shorten(config, data)
     data |= {

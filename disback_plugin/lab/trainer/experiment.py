@@ -12,6 +12,7 @@ from disback_plugin.lab.problems import Problem
 from disback_plugin.lab.problems.base import TeacherSource
 from disback_plugin.lab.results.run_file import REFERENCE, check_teacher
 from disback_plugin.lab.trainer.augment import check_augment
+from disback_plugin.lab.trainer.shared_roles import check_shared
 from disback_plugin.lab.trainer.teacher_files import load_again, load_source
 from disback_plugin.tensors import load_weights
 
@@ -77,6 +78,9 @@ class Experiment:
         """
         config, problem = self.config, self.problem
         teacher = self.teacher if config.teacher.training is None else config.teacher.make(problem)
-        config.student.make(teacher, problem.data_shape, seed=0)
+        if config.lora is not None:
+            check_shared(config, teacher)
+        else:
+            config.student.make(teacher, problem.data_shape, seed=0)
         if config.distill.augment is not None:
             check_augment(teacher)

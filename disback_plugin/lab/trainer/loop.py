@@ -35,11 +35,15 @@ FAKE_TURN_PASSES = 4  # student forward, fake score forward and backward
 
 @dataclass(frozen=True)
 class Networks:
-    """The three roles; the teacher is frozen, the others are in training."""
+    """The three roles; the teacher is frozen, the others are in training.
+
+    base: that of all three, where they are LoRAs on one.
+    """
 
     teacher: nn.Module
     fake_score: TrainedNetwork
     student: TrainedNetwork
+    base: nn.Module | None = None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.loop import Networks
 from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory, speed_up
 from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.shared_roles import make_shared_networks
 from disback_plugin.lab.trainer.trackers import TENSORBOARD, chosen_trackers
 from disback_plugin.session import DisBack
 
@@ -78,6 +79,8 @@ def make_networks(
 
     Guidance is the teacher's alone (Eq. 8 with nodes too): what is trained answers to the prompt.
     """
+    if config.lora is not None:
+        return make_shared_networks(config, teacher, seed, accelerator)
     distill = config.distill
     dropout = distill.dropout
     ema = distill.student_ema_decay if distill.student_ema_half_life is None else distill.ema_decay
@@ -110,8 +113,8 @@ def attach(
     if arm == "fixed":
         return None
     roles = {
-        "teacher": networks.teacher,
-        "fake_score": networks.fake_score.network,
+        "teacher": networks.base or networks.teacher,
+        "fake_score": networks.base or networks.fake_score.network,
         "student": networks.student.network,
     }
     settings = DisBackConfig(path=path, arm=arm, **dict(config.disback))

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from disback_plugin.diffusion import Denoiser, OneStepStudent
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.files import read_tensors
+from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.results.run_file import REFERENCE, RUN, check_teacher, read_run_file
 from disback_plugin.lab.trainer.experiment import WEIGHTS
 from disback_plugin.lab.trainer.run_folder import (
@@ -19,11 +20,13 @@ from disback_plugin.lab.trainer.run_folder import (
     is_complete,
     read_config,
 )
+from disback_plugin.lab.trainer.shared_roles import fused_student, trained_lora
 from disback_plugin.lab.trainer.teacher_files import load_again, read_header, read_teacher
 from disback_plugin.pretrained import describe, load_decoder, load_text_encoder
 from disback_plugin.pretrained.edm.opening import described, load_edm_safetensors
 from disback_plugin.pretrained.formats import TextEncoder, register_format, take_options
-from disback_plugin.tensors import load_weights
+from disback_plugin.pretrained.weights.lora import TrainedLoRA
+from disback_plugin.tensors import load_weights, under
 
 
 @register_format("safetensors")
@@ -126,16 +129,8 @@ def _student(folder: Path, weights: str) -> OneStepStudent:
         )
     teacher = _teacher(out)
     found = describe(teacher)
-    student = config.student.make(teacher, found.data_shape, seed=0)
-    assert isinstance(student, OneStepStudent)
     file = folder / STUDENT
-    read_run_file(folder).check(folder, STUDENT)
-    tensors = {
-        name.removeprefix(f"{weights}."): value
-        for name, value in read_tensors(file, RunError)[0].items()
-        if name.startswith(f"{weights}.")
-    }
-    load_weights(student, tensors, str(file))
+    student = _filled(config, teacher, _read_student(folder, weights), str(file))
     denoiser = student.denoiser
     kind = "averaged (ema)" if weights == "ema" else "last (raw)"
     where = f"{folder.relative_to(out)}/{file.name}"
@@ -147,3 +142,30 @@ def _student(folder: Path, weights: str) -> OneStepStudent:
         role=f"the student, asked once at sigma {student.sigma:.4g}, {kind} weights of {where}",
     )
     return student
+
+
+def _filled(
+    config: ExperimentConfig, teacher: Denoiser, tensors: dict[str, Tensor], source: str
+) -> OneStepStudent:
+    """The student of these settings that has these tensors."""
+    if config.lora is not None:
+        return fused_student(config, teacher, tensors, source)
+    student = config.student.make(teacher, describe(teacher).data_shape, seed=0)
+    assert isinstance(student, OneStepStudent)
+    load_weights(student, tensors, source)
+    return student
+
+
+def lora_of_run(location: str, options: Mapping[str, Any]) -> TrainedLoRA | None:
+    """What a run's student adds to its base; None where it is no LoRA."""
+    folder = Path(location).absolute()
+    settings = read_config(folder.parents[1]).lora
+    if settings is None:
+        return None
+    return trained_lora(settings, _read_student(folder, options.get("weights", "ema")))
+
+
+def _read_student(folder: Path, weights: str) -> dict[str, Tensor]:
+    """The student's `ema` or `raw` tensors in a run's folder; its factors, where it is a LoRA."""
+    read_run_file(folder).check(folder, STUDENT)
+    return under(f"{weights}.", read_tensors(folder / STUDENT, RunError)[0])

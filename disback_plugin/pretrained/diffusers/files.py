@@ -11,7 +11,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from disback_plugin.errors import CheckpointError
+from disback_plugin.config_base import nearest
+from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.foreign_weights import translated
 from disback_plugin.pretrained.diffusers.settings import check_model, read_schedule
 from disback_plugin.pretrained.formats import take_options
@@ -28,9 +29,11 @@ OPTIONS: dict[str, Any] = {
     "guidance_scale": 1.0,
     "negative_prompt": None,  # default: the pipeline's own
     "sample_size": None,  # of latents, where a transformer's config does not say
+    "dtype": "float32",  # of the denoiser's weights
 }
 TYPES = {"variant": str, "revision": str, "lcm": bool, "lora": str, "negative_prompt": str}
-TYPES |= {"sample_size": list}
+TYPES |= {"sample_size": list, "dtype": str}
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 # what a pipeline's text parts may be: classes of transformers whose answers are asked as here
 _ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 
@@ -41,12 +44,13 @@ class Repository:
 
     The U-Net lies in `unet/` with `scheduler/` beside it, or both lie at the top (as in
     google/ddpm-cifar10-32); `unet/` itself may be named too. `variant` picks weights such as
-    `fp16`, `revision` a version on the hub.
+    `fp16`, `revision` a version on the hub, `dtype` is the denoiser's once it is loaded.
     """
 
     location: str
     variant: str | None = None
     revision: str | None = None
+    dtype: torch.dtype = torch.float32
 
     def has_transformer(self) -> bool:
         """Whether the denoiser is a transformer: in `transformer/`, or at the top."""
@@ -60,14 +64,16 @@ class Repository:
 
         part: `transformer` where it is one.
         """
-        return self._model(part, kinds)
+        return self._model(part, kinds, self.dtype)
 
     def vae(self) -> nn.Module:
         """The VAE of a latent model; CheckpointError where there is none."""
         return self._model("vae", ("AutoencoderKL",))
 
-    def _model(self, part: str, kinds: Collection[str]) -> nn.Module:
-        """A part that is a model of diffusers, in float32."""
+    def _model(
+        self, part: str, kinds: Collection[str], dtype: torch.dtype = torch.float32
+    ) -> nn.Module:
+        """A part that is a model of diffusers."""
         folder, config = self._find(part, "config.json")
         name = str(config.get("_class_name"))
         if name not in kinds:
@@ -83,7 +89,7 @@ class Repository:
                 subfolder=folder,
                 variant=self.variant,
                 revision=self.revision,
-                torch_dtype=torch.float32,
+                torch_dtype=dtype,
                 use_safetensors=True,
                 output_loading_info=True,
             )
@@ -234,4 +240,9 @@ class Repository:
 def make_repository(location: str, options: Mapping[str, Any]) -> Repository:
     """The repository that location and options name."""
     given = take_options(options, "diffusers", OPTIONS, TYPES)
-    return Repository(location=location, variant=given["variant"], revision=given["revision"])
+    dtype = DTYPES.get(given["dtype"])
+    if dtype is None:
+        seen, hint = shown(given["dtype"]), nearest(given["dtype"], list(DTYPES))
+        raise ConfigError(f"option 'dtype' is {seen}; {hint}")
+    named = {name: given[name] for name in ("variant", "revision")}
+    return Repository(location=location, dtype=dtype, **named)
