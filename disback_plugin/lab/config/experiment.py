@@ -136,6 +136,8 @@ class ExperimentConfig(StrictModel):
     or what else is registered. channels_last, compile (torch.compile): see `speed_up`.
     gradient_checkpointing: activations of student and fake score are computed again in the backward
     pass, not kept: less memory, one more forward pass, the same bits.
+    sharding: `fsdp2` cuts teacher, fake score and student up over the processes (see
+    lab/trainer/sharding.py); the mismatch is not measured then.
     draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
     CPU's.
     """
@@ -154,6 +156,7 @@ class ExperimentConfig(StrictModel):
     channels_last: bool = False
     compile: bool = False
     gradient_checkpointing: bool = False
+    sharding: Literal["fsdp2"] | None = None
     draw_on_device: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
@@ -171,6 +174,11 @@ class ExperimentConfig(StrictModel):
                 f" distill.num_steps={self.distill.num_steps} and must be less"
             )
         check_walk(self.disback.record, self.disback.schedule)
+        if self.sharding and (self.compile or self.gradient_checkpointing):
+            raise ValueError(
+                "sharding was not tried with compile or gradient_checkpointing: leave one of the "
+                "two out"
+            )
         names = self.problem.metric_names
         chosen = self.evaluation
         for metric in (chosen.primary, *(chosen.metrics or ())):
