@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from disback_plugin.errors import ConfigError
+from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.roles import make_accelerator
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
@@ -104,6 +105,23 @@ def test_two_processes_train_the_student_of_whole_networks_and_resume_bit_for_bi
         last = Path("checkpoints") / "step_000016"
         for file in (whole / last).glob("*.safetensors"):
             assert same_bits(load_file(again / last / file.name), load_file(file)), file.name
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_it_accumulates_clips_and_casts_as_whole_networks_do(
+    fresh_accelerate: None, tmp_path: Path
+) -> None:
+    """Fake score and student are alike here, which gradients are told apart by."""
+    settings = [
+        *("distill.num_accumulation_steps=2", "distill.clip_grad_norm=0.5"),
+        *("mixed_precision=bf16", "student={kind: denoiser, sigma: 10.0}"),
+    ]
+    cut = tensors(launch(tmp_path, tmp_path / "cut", "sharding=fsdp2", *settings))
+    assert run_experiment(tiny_config(*settings), tmp_path / "one", ["disback"])
+    for name, value in tensors(tmp_path / "one" / RUN).items():
+        torch.testing.assert_close(cut[name], value, rtol=0, atol=2e-3)
 
 
 def test_it_is_refused_where_it_would_not_happen(fresh_accelerate: None) -> None:
