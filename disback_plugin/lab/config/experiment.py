@@ -142,6 +142,8 @@ class ExperimentConfig(StrictModel):
     memory for all three. channels_last, compile (torch.compile): see `speed_up`.
     gradient_checkpointing: activations of student and fake score are computed again in the backward
     pass, not kept: less memory, one more forward pass, the same bits.
+    sharding: `fsdp2` cuts teacher, fake score and student up over the processes (see
+    lab/trainer/sharding.py); the mismatch is not measured then.
     draw_on_device: noise from the device's generator, quicker, and on a GPU other noise than the
     CPU's.
     """
@@ -161,6 +163,7 @@ class ExperimentConfig(StrictModel):
     channels_last: bool = False
     compile: bool = False
     gradient_checkpointing: bool = False
+    sharding: Literal["fsdp2"] | None = None
     draw_on_device: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(default=None, gt=0)
@@ -179,6 +182,11 @@ class ExperimentConfig(StrictModel):
             )
         check_walk(self.disback.record, self.disback.schedule)
         self._check_lora()
+        if self.sharding and (self.compile or self.gradient_checkpointing):
+            raise ValueError(
+                "sharding was not tried with compile or gradient_checkpointing: leave one of the "
+                "two out"
+            )
         names = self.problem.metric_names
         chosen = self.evaluation
         for metric in (chosen.primary, *(chosen.metrics or ())):
@@ -203,8 +211,10 @@ class ExperimentConfig(StrictModel):
                 "with 'lora' the student begins as its teacher, on one base: take "
                 "student.checkpoint and another kind than 'denoiser' out"
             )
-        if self.compile:
-            raise ValueError("'compile' does not go with 'lora', whose adapters are switched")
+        if self.compile or self.sharding:
+            raise ValueError(
+                "'compile' and 'sharding' do not go with 'lora', whose adapters are switched"
+            )
 
     def to_yaml(self) -> str:
         """The resolved settings as YAML that `load_config` reads back to an equal object."""

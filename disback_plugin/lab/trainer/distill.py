@@ -40,6 +40,7 @@ from disback_plugin.lab.trainer.run_folder import (
     run_name,
     write_run,
 )
+from disback_plugin.lab.trainer.sharding import gathered
 from disback_plugin.lab.trainer.trackers import finish_trackers, start_trackers, track_samples
 from disback_plugin.path import NodeEntry
 from disback_plugin.path.pending import PendingNode
@@ -115,7 +116,7 @@ class DistillJob:
         self.accelerator, self.residuals, self._measured = accelerator, residuals, 0.0
         self._probe = (
             ScoreProbe(config, problem, sampler, accelerator)
-            if has_probe(config, problem)
+            if has_probe(config, problem) and not config.sharding  # the main process asks alone
             else None
         )
         num, cache = config.evaluation.num_samples, experiment.teacher_folder
@@ -175,11 +176,13 @@ class DistillJob:
         }
 
     def evaluate(self, step: int) -> dict[str, float]:
+        student = self.loop.networks.student.averaged()
+        return on_main(lambda: self._evaluate(student, step), f"evaluating step {step}")
+
+    def _evaluate(self, student: nn.Module, step: int) -> dict[str, float]:
         assert self._evaluator is not None
-        ema = self.loop.networks.student.ema
-        assert ema is not None
         chosen, device = self.config.evaluation, self.accelerator.device
-        samples = draw_samples(ema, self._z, self.problem, device, chosen.batch_size)
+        samples = draw_samples(student, self._z, self.problem, device, chosen.batch_size)
         file = self.folder / "samples" / f"step_{step:06d}.safetensors"
         save_samples(file, samples, chosen.num_saved)
         track_samples(self.accelerator, samples, step)
@@ -188,8 +191,13 @@ class DistillJob:
     def keep_student(self, step: int, seconds: float) -> None:
         cost = {"step": str(step), "seconds": repr(seconds), "passes": repr(self.passes)}
         file = self.folder / STUDENTS / f"step_{step:06d}.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(file, student_tensors(self.loop.networks), cost, seal=True)
+        tensors = student_tensors(self.loop.networks)
+
+        def write() -> None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(file, tensors, cost, seal=True)
+
+        on_main(write, f"keeping step {step}")
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         disback = self.loop.disback
@@ -229,11 +237,15 @@ class DistillJob:
 
 
 def student_tensors(networks: Networks) -> dict[str, Tensor]:
-    """What `student.safetensors` holds: the averaged weights as `ema.*`, the last as `raw.*`."""
+    """What `student.safetensors` holds: the averaged weights as `ema.*`, the last as `raw.*`.
+
+    Called on every process; whole on the main one.
+    """
     student = networks.student
     assert student.ema is not None
     ema = {f"ema.{name}": value for name, value in student.ema.module.state_dict().items()}
-    return ema | {f"raw.{name}": value for name, value in student.raw.state_dict().items()}
+    raw = {f"raw.{name}": value for name, value in student.raw.state_dict().items()}
+    return gathered(ema | raw)
 
 
 def _node_line(entry: NodeEntry | PendingNode) -> Line:

@@ -46,7 +46,7 @@ class Job(Protocol):
         """Numbers of the last step, the same on every process; called on every process."""
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Metrics after `step` steps; called on the main process only."""
+        """Metrics after `step` steps, the same on every process; called on every process."""
 
     def diagnose(self, step: int) -> list[Line]:
         """Lines after the first step and at evaluations; called on the main process only.
@@ -55,7 +55,7 @@ class Job(Protocol):
         """
 
     def keep_student(self, step: int, seconds: float) -> None:
-        """Write the student down for good, after `step` steps; called on the main process only."""
+        """Write the student down for good, after `step` steps; called on every process."""
 
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """What `restore` needs: JSON-able data and named groups of tensors."""
@@ -183,8 +183,7 @@ class Driver:
                     self._evaluate(step)
         if self.rhythm.students is not None and step % self.rhythm.students == 0:
             with self.clock.stopped():
-                seconds = self.clock.seconds
-                on_main(lambda: self.job.keep_student(step, seconds), f"keeping step {step}")
+                self.job.keep_student(step, self.clock.seconds)
         if step % self.rhythm.checkpoint.every == 0 or last or stop:
             with self.clock.stopped():
                 self._save(step)
@@ -200,8 +199,7 @@ class Driver:
                 track(self.accelerator, full)
 
     def _evaluate(self, step: int) -> None:
-        metrics = on_main(lambda: self.job.evaluate(step), f"evaluating step {step}")
-        self._write([{"kind": "eval", "metrics": metrics}], step)
+        self._write([{"kind": "eval", "metrics": self.job.evaluate(step)}], step)
 
     def _save(self, step: int) -> None:
         state, tensors = self.job.state()

@@ -1,7 +1,6 @@
 """A network in training: wrapper, optimizer, average and their state; what makes it faster."""
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,10 +10,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from disback_plugin.diffusion import Denoiser
+from disback_plugin.distributed import is_main
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import OptimizerSettings
 from disback_plugin.lab.trainer.checkpoint import Checkpoint
+from disback_plugin.lab.trainer.sharding import (
+    Whole,
+    clip_gradients,
+    cut_as,
+    cuts_up,
+    gathered,
+    optimizer_places,
+    prepare,
+    shard,
+)
 from disback_plugin.tensors import load_weights, pack_optimizer, unpack_optimizer
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -41,16 +51,18 @@ class TrainedNetwork:
         self.ema = None
         if ema_decay is not None:
             self.ema = make_ema(module, ema_decay(0) if callable(ema_decay) else ema_decay)
-        made = optimizer.make(module.parameters())
-        self.network, self.optimizer = accelerator.prepare(module, made)
+        is_cut = cuts_up(accelerator) and self.ema is not None
+        self._whole_ema = Whole(self.ema.module) if is_cut and self.ema is not None else None
+        self.network, self.optimizer = prepare(module, optimizer, accelerator)
         self.num_updates = 0
         if self.ema is not None:
+            shard(self.ema.module, accelerator)
             self.ema.to(accelerator.device)
 
     def update(self, lr: float, max_norm: float | None) -> Tensor:
         """Clip, step, drop the gradients, average; returns the norm before clipping, a scalar."""
-        limit = math.inf if max_norm is None else max_norm
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), limit)
+        own = self.network.parameters()
+        norm = clip_gradients(self.accelerator, self.optimizer, own, max_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -60,27 +72,43 @@ class TrainedNetwork:
                 self.ema.multi_avg_fn = get_ema_multi_avg_fn(self._decay(self.num_updates))
             self.ema.update_parameters(self.raw)
         self.num_updates += 1
-        assert norm is not None
-        return norm.detach()
+        return norm
+
+    def averaged(self) -> nn.Module:
+        """The average, to be called whole; on all processes but the main one it may be empty."""
+        assert self.ema is not None
+        if self._whole_ema is None:
+            return self.ema
+        tensors = gathered(self.ema.module.state_dict())
+        return self._whole_ema.filled(tensors, self.accelerator.device) if is_main() else self.ema
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """Plain data and groups of tensors, all named after this network."""
+        """Plain data and groups of tensors, all named after this network.
+
+        Called on every process; whole on the main one.
+        """
         tensors, plain = pack_optimizer(self.optimizer.optimizer)
         groups = {self.name: self.raw.state_dict(), f"{self.name}_optimizer": tensors}
         if self.ema is not None:
             groups[f"{self.name}_ema"] = self.ema.state_dict()
+        groups = {name: gathered(group) for name, group in groups.items()}
         return {f"{self.name}_optimizer": plain}, groups
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Load what `state` gave, strictly; RunError where it does not fit."""
-        source = f"checkpoint {checkpoint.step}"
-        load_weights(self.raw, checkpoint.tensors[self.name], f"{self.name} in {source}")
+        self._load(self.raw, checkpoint, self.name)
         if self.ema is not None:
-            tensors = checkpoint.tensors[f"{self.name}_ema"]
-            load_weights(self.ema, tensors, f"{self.name}_ema in {source}")
+            self._load(self.ema, checkpoint, f"{self.name}_ema")
             self.num_updates = int(self.ema.n_averaged) - 1  # which starts at 1
-        key = f"{self.name}_optimizer"
-        unpack_optimizer(self.optimizer.optimizer, checkpoint.tensors[key], checkpoint.state[key])
+        key, optimizer = f"{self.name}_optimizer", self.optimizer.optimizer
+        tensors = checkpoint.tensors[key]
+        tensors = cut_as(tensors, optimizer_places(optimizer, tensors))
+        unpack_optimizer(optimizer, tensors, checkpoint.state[key])
+
+    @staticmethod
+    def _load(module: nn.Module, checkpoint: Checkpoint, key: str) -> None:
+        tensors = cut_as(checkpoint.tensors[key], module.state_dict())
+        load_weights(module, tensors, f"{key} in checkpoint {checkpoint.step}")
 
 
 def make_ema(module: nn.Module, decay: float) -> AveragedModel:

@@ -17,6 +17,7 @@ from disback_plugin.lab.trainer.batches import BatchSampler
 from disback_plugin.lab.trainer.loop import Networks
 from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory, speed_up
 from disback_plugin.lab.trainer.residuals import Residuals
+from disback_plugin.lab.trainer.sharding import make_plugin, require_sharding, shard
 from disback_plugin.lab.trainer.shared_roles import make_shared_networks
 from disback_plugin.lab.trainer.trackers import TENSORBOARD, chosen_trackers
 from disback_plugin.session import DisBack
@@ -31,7 +32,7 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
     keeps both for a process's lifetime), cannot have, for a batch that does not divide, and where
     it was started under FSDP or DeepSpeed.
     """
-    _refuse_sharding()
+    _refuse_sharding(config)
     trackers = chosen_trackers(config.logging)
     # published networks may have weights that distillation does not use, EDM's for augmentation:
     # DDP would wait for their gradients; looking for them costs a walk over the graph a step
@@ -44,6 +45,7 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
             log_with=trackers or None,
             project_config=ProjectConfiguration(logging_dir=TENSORBOARD),  # see start_trackers
             kwargs_handlers=handlers,
+            fsdp_plugin=make_plugin() if config.sharding else None,
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
@@ -51,6 +53,8 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
         ) from error
     if config.device == "cuda" and accelerator.device.type != "cuda":
         raise ConfigError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
+    if config.sharding:
+        require_sharding(accelerator)
     processes = count(accelerator.num_processes, "process", "processes")
     parts = accelerator.num_processes * config.distill.num_accumulation_steps
     for name in ("batch_size", "record_batch_size"):
@@ -92,7 +96,7 @@ def make_networks(
         for network in (fake_score, student):
             save_memory(network)
     return Networks(
-        teacher=teacher.to(accelerator.device),
+        teacher=shard(teacher, accelerator),
         fake_score=TrainedNetwork(
             "fake_score", fake_score, accelerator, distill.fake_optimizer_settings, None, dropout
         ),
@@ -136,13 +140,15 @@ def make_sampler(
     )
 
 
-def _refuse_sharding() -> None:
-    """What a launcher asks Accelerate for by these variables; a checkpoint would be cut up too."""
+def _refuse_sharding(config: ExperimentConfig) -> None:
+    """What a launcher asks Accelerate for by these variables is the settings' to decide."""
     for variable, name in _UNSUPPORTED.items():
+        if config.sharding and name == "FSDP":
+            continue
         if os.environ.get(variable, "false").lower() in ("true", "1"):
             raise ConfigError(
-                f"{variable} is set, but this trainer keeps whole networks on every process and "
-                f"does not run under {name}: start it with torchrun or `accelerate launch "
-                "--multi_gpu`. In a loop of your own, DisBack.attach takes networks under "
-                "fully_shard"
+                f"{variable} is set, but by its settings this trainer keeps whole networks on "
+                f"every process and does not run under {name}: start it with torchrun or "
+                "`accelerate launch --multi_gpu`, with sharding=fsdp2 for networks that are too "
+                "large. In a loop of your own, DisBack.attach takes networks under fully_shard"
             )

@@ -24,6 +24,7 @@ from disback_plugin.lab.trainer.interrupt import Interrupt
 from disback_plugin.lab.trainer.network import Tensors, TrainedNetwork, speed_up
 from disback_plugin.lab.trainer.progress import Progress
 from disback_plugin.lab.trainer.run_folder import clear_run, clear_temps, remember_teacher
+from disback_plugin.lab.trainer.sharding import gathered
 from disback_plugin.lab.trainer.teacher_files import teacher_metadata, write_source
 
 CHECKPOINT_SIGMA_MAX = 80.0  # far above all data; some networks claim to know 20,000
@@ -125,9 +126,9 @@ class TeacherJob:
         self.teacher.restore(checkpoint)
 
     def weights(self) -> dict[str, Tensor]:
-        """The EMA weights, on the CPU."""
+        """The EMA weights, on the CPU; called on every process, whole on the main one."""
         assert self.teacher.ema is not None
-        return {k: v.cpu() for k, v in self.teacher.ema.module.state_dict().items()}
+        return {k: v.cpu() for k, v in gathered(self.teacher.ema.module.state_dict()).items()}
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """This rank's rows of a batch of data (x0, labels), noise levels and noise."""

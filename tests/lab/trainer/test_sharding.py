@@ -1,0 +1,135 @@
+"""`sharding: fsdp2`: two processes hold half of every network, and train what whole ones would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from disback_plugin.errors import ConfigError
+from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer.roles import make_accelerator
+from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
+
+ROOT = Path(__file__).parents[3]
+RUN = Path("runs") / "disback-seed0"
+# of both runs; students in between are files too
+KEEP = ("checkpoint.keep=9", "checkpoint.keep_students=8")
+
+SCRIPT = """
+import sys
+from disback_plugin.lab.config.experiment import load_config
+from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer import loop, sharding
+from tests.adapters.dmd2.driver import allow_fsdp_on_cpu
+
+allow_fsdp_on_cpu()
+sharding.MIN_UNIT = 50  # of a few hundred
+config, out = sys.argv[1:]
+original, held = loop.Distillation.train_step, []
+
+
+def looked_at(self, step):
+    roles = self.networks.teacher, self.networks.fake_score.raw, self.networks.student.raw
+    parameters = [value for role in roles for value in role.parameters()]
+    held.append(all(hasattr(value, "full_tensor") for value in parameters))
+    return original(self, step)
+
+
+loop.Distillation.train_step = looked_at
+run_experiment(load_config(config), out, ["disback"], resume=True)
+assert held and held[0], "networks are whole"
+"""
+
+
+def launch(folder: Path, out: Path, *overrides: str) -> Path:
+    """The run's folder, of two processes."""
+    config, script = folder / f"{out.name}.yaml", folder / "script.py"
+    config.write_text(tiny_config(*KEEP, *overrides).to_yaml())
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(script), str(config), str(out)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return out / RUN
+
+
+def shapes(run: Path) -> dict[str, dict[str, torch.Size]]:
+    """Of what the last checkpoint keeps."""
+    files = (run / "checkpoints" / "step_000016").glob("*.safetensors")
+    return {
+        file.name: {name: value.shape for name, value in load_file(file).items()} for file in files
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_two_processes_train_the_student_of_whole_networks_and_resume_bit_for_bit(
+    finished: Path, tmp_path: Path
+) -> None:
+    whole = launch(tmp_path, tmp_path / "whole", "sharding=fsdp2")
+    # gradients are summed over two halves of the batch: the order of a float32 sum is all that
+    # differs from the run of one process
+    for name, value in tensors(finished / RUN).items():
+        torch.testing.assert_close(tensors(whole)[name], value, rtol=1e-3, atol=1e-4)
+    assert sorted(file.name for file in (whole / "path").iterdir()) == sorted(
+        file.name for file in (finished / RUN / "path").iterdir()
+    )
+    assert shapes(whole) == shapes(finished / RUN)
+    stages = [line["stage"] for line in lines(whole / "metrics.jsonl", "train")]
+    assert stages == [line["stage"] for line in lines(finished / RUN / "metrics.jsonl", "train")]
+    evaluated = [line["metrics"] for line in lines(whole / "metrics.jsonl", "eval")]
+    due = [line["metrics"] for line in lines(finished / RUN / "metrics.jsonl", "eval")]
+    for found, metrics in zip(evaluated, due, strict=True):
+        assert found == pytest.approx(metrics, rel=1e-3)
+
+    for step in (4, 12):  # while recording, and while a node answers
+        resumed = tmp_path / f"resumed-{step}"
+        shutil.copytree(tmp_path / "whole", resumed)
+        (resumed / RUN / "run.json").unlink()
+        for folder in (resumed / RUN / "checkpoints").iterdir():
+            if int(folder.name.removeprefix("step_")) > step:
+                shutil.rmtree(folder)
+        again = launch(tmp_path, resumed, "sharding=fsdp2")
+        assert same_bits(tensors(again), tensors(whole))
+        last = Path("checkpoints") / "step_000016"
+        for file in (whole / last).glob("*.safetensors"):
+            assert same_bits(load_file(again / last / file.name), load_file(file)), file.name
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_it_accumulates_clips_and_casts_as_whole_networks_do(
+    fresh_accelerate: None, tmp_path: Path
+) -> None:
+    """Fake score and student are alike here, which gradients are told apart by."""
+    settings = [
+        *("distill.num_accumulation_steps=2", "distill.clip_grad_norm=0.5"),
+        *("mixed_precision=bf16", "student={kind: denoiser, sigma: 10.0}"),
+    ]
+    cut = tensors(launch(tmp_path, tmp_path / "cut", "sharding=fsdp2", *settings))
+    assert run_experiment(tiny_config(*settings), tmp_path / "one", ["disback"])
+    for name, value in tensors(tmp_path / "one" / RUN).items():
+        torch.testing.assert_close(cut[name], value, rtol=0, atol=2e-3)
+
+
+def test_it_is_refused_where_it_would_not_happen(fresh_accelerate: None) -> None:
+    with pytest.raises(ConfigError, match="sharding=fsdp2 needs several processes with a GPU each"):
+        make_accelerator(tiny_config("sharding=fsdp2"))
+
+
+@pytest.mark.parametrize("other", ["compile=true", "gradient_checkpointing=true"])
+def test_it_is_refused_with_what_was_not_tried(other: str) -> None:
+    with pytest.raises(ConfigError, match="sharding was not tried with compile or"):
+        tiny_config("sharding=fsdp2", other)
