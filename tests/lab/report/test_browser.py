@@ -121,6 +121,16 @@ def test_a_chart_tells_its_values_to_a_pointer(show, size) -> None:
     assert not tip.is_visible()
 
 
+def test_a_tap_shows_values_until_something_else_is_tapped(show) -> None:
+    page = show("images", "phone", has_touch=True)
+    tip, chart = page.locator(".tip").first, chart_of(page)
+    chart.scroll_into_view_if_needed()
+    chart.tap()
+    assert tip.locator("b").text_content() == "passes 160, node 1"
+    page.locator("h2#curves").tap()
+    assert not tip.is_visible()
+
+
 def test_a_chart_is_read_by_the_keyboard_and_aloud(show) -> None:
     page = show("images")
     chart, said = chart_of(page), page.locator("[aria-live]").first
