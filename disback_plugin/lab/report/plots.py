@@ -62,8 +62,9 @@ def plots_of(runs: Sequence[Run], summary: Mapping[str, Any], seeds: bool) -> Dr
 
 
 def panels_of(drawn: Mapping[str, Drawn], primaries: Sequence[str]) -> list[Panel]:
-    """The plots of all experiments, quantity by quantity."""
-    names = dict.fromkeys(name for plots in drawn.values() for name in plots)
+    """The plots of all experiments, quantity by quantity, what they are judged by first."""
+    found = dict.fromkeys(name for plots in drawn.values() for name in plots)
+    names = sorted(found, key=lambda name: name not in primaries)
     panels = []
     for name in names:
         own = {label: plots[name] for label, plots in drawn.items() if name in plots}

@@ -95,6 +95,16 @@ def test_nothing_overflows_collides_or_is_hard_to_read(show, name, size, scheme)
     assert dark == (scheme == "dark")
 
 
+def test_experiments_stand_beside_one_another_on_a_wide_page_only(show) -> None:
+    for size, beside in (("desktop", True), ("phone", False)):
+        page = show("both", size)
+        charts = page.locator(".rows > .side:first-child svg.chart:visible")
+        left, right = (chart.bounding_box() for chart in charts.all())
+        assert (left["y"] == right["y"]) == beside
+        assert left["width"] == pytest.approx(right["width"], abs=1)
+        assert right["width"] <= 560
+
+
 def chart_of(page: Any) -> Any:
     return page.locator("svg.chart:visible").first
 
