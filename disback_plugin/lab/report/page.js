@@ -124,7 +124,7 @@ function place(tip, chart, x) {
   tip.style.transform = `translate(${Math.min(left, room - width)}px, ${34 * share}px)`;
 }
 
-// One slider for all arms of an experiment; it plays unless the reader prefers less motion.
+// One slider for all arms of an experiment; it plays only where the reader asks for it.
 function scrubbed(gallery) {
   const slider = gallery.querySelector("input[type=range]"), told = gallery.querySelector("output");
   const button = gallery.querySelector("button"), steps = JSON.parse(slider.dataset.steps);
