@@ -32,15 +32,15 @@ def target(uri: str, link: str) -> str:
 def on_files(files: Files, config: Any) -> Files:
     """Add what pages link to, and what those pages link to in turn."""
     waiting = [file.src_uri for file in files.documentation_pages()] + [uri_of(f) for f in FIRST]
+    seen: set[str] = set()  # pages link to one another
     while waiting:
         uri = waiting.pop()
         path = ROOT / file_of(uri)
+        if uri in seen or not path.is_file():
+            continue
+        seen.add(uri)
         if files.get_file_from_path(uri) is None:
-            if not path.is_file():
-                continue
             files.append(File.generated(config, uri, content=path.read_bytes()))
-        elif uri.startswith("source/"):
-            continue  # seen
         if path.suffix == ".md":
             links = (target(uri, link["file"]) for link in LINK.finditer(path.read_text()))
             waiting += [uri_of(file) for file in links if not file.startswith("..")]

@@ -10,8 +10,8 @@ from disback_plugin.cli.run import report
 EXAMPLES = """  disback report runs/digits-ddpm
   disback report runs/a runs/b --out comparison --csv comparison/tables
 """
-DETAILS = """several RUNs of one experiment, without a seed twice, are counted together;
-others stand side by side
+DETAILS = """Several RUNs of one experiment, without a seed twice, are counted together; others
+stand side by side on equal axes.
 
 """
 
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="experiment folder")
     parser.add_argument("--out", type=Path, help="where to write (default: the first RUN)")
     parser.add_argument(
-        "--csv", type=Path, metavar="FOLDER", help="write all numbers as tables there, too"
+        "--csv", type=Path, metavar="FOLDER", help="all numbers as tables, too (default: none)"
     )
     parser.set_defaults(command=run)
 

@@ -67,23 +67,25 @@ class Plot:
         return more if _extent(more, self.log) <= 1.4 * _extent(own, self.log) else own
 
     def end(self, unit: Unit) -> float:
-        """Where the axis ends."""
-        return max(x_of(arm.middle[-1], unit) for arm in self.arms) or 1.0
+        """How far the curves go."""
+        return max(self._places(unit), default=0.0) or 1.0
 
     def early(self, unit: Unit) -> bool:
         """Whether the walk is over so soon that a linear axis would not show it."""
         last = x_of(self.walk[-1].begin, unit) if self.walk else 0.0
         return 0 < last < EARLY * self.end(unit)
 
+    def first(self, unit: Unit) -> float:
+        """The first place after the start where anything is."""
+        places = [*self._places(unit), *(x_of(one.begin, unit) for one in self.walk)]
+        return min((place for place in places if place > 0), default=1.0)
+
     def chart(
-        self, unit: Unit, early: bool = False, end: float | None = None, y: Scale | None = None
+        self, unit: Unit, early: bool = False, x: Scale | None = None, y: Scale | None = None
     ) -> Chart:
-        """Drawn over `unit`; `end` and `y` where several charts share their axes."""
-        end = self.end(unit) if end is None else end
+        """Drawn over `unit`; `x` and `y` where several charts share their axes."""
+        x = x_scale([self], unit, early) if x is None else x
         y = around(self.values, log=self.log) if y is None else y
-        x = Scale(kind="linear", low=0.0, high=end)
-        if early:
-            x = Scale(kind="early", low=0.0, high=end, knee=self._knee(unit, end))
         return Chart(
             label=f"{self.title} over {AXIS[unit]}",
             x=x,
@@ -92,14 +94,13 @@ class Plot:
             lines=[line for arm in self.arms for line in _lines(arm, unit)],
             levels={threshold: number(threshold) for threshold in self.thresholds},
             reference=self.reference,
-            ribbon=self._ribbon(unit, end),
+            ribbon=self._ribbon(unit, x.high),
             names={arm.style: arm.name for arm in self.arms},
         )
 
-    def _knee(self, unit: Unit, end: float) -> float:
-        first = [x_of(one.begin, unit) for one in self.walk]
-        first += [x_of(point, unit) for arm in self.arms for point in arm.middle]
-        return max(min((x for x in first if x > 0), default=end / 50) / 2, end / 4000)
+    def _places(self, unit: Unit) -> list[float]:
+        drawn = [points for arm in self.arms for points in (arm.middle, *(s[0] for s in arm.seeds))]
+        return [x_of(point, unit) for points in drawn for point in points]
 
     def _ribbon(self, unit: Unit, end: float) -> list[Segment]:
         begins = [x_of(one.begin, unit) for one in self.walk]
@@ -121,6 +122,15 @@ class Plot:
         }
 
 
+def x_scale(plots: Sequence[Plot], unit: Unit, early: bool) -> Scale:
+    """One axis for all of them, even or with a wide start."""
+    end = max(plot.end(unit) for plot in plots)
+    if not early:
+        return Scale(kind="linear", low=0.0, high=end)
+    first = min(plot.first(unit) for plot in plots)
+    return Scale(kind="early", low=0.0, high=end, knee=max(first / 2, end / 4000))
+
+
 def metric_plot(
     runs: Sequence[Run],
     metric: str,
@@ -133,7 +143,7 @@ def metric_plot(
     shared: bool = True,
     seeds: bool = True,
 ) -> Plot | None:
-    """Medians over an arm's complete runs from worst to best; None where no value is finite.
+    """Medians over an arm's complete runs from worst to best; None where there is nothing to draw.
 
     shared: at the steps that all of the arm's seeds have; otherwise at every step. seeds: each a
     thin line as well. The axis of a distance is logarithmic.
@@ -142,9 +152,12 @@ def metric_plot(
     if not shown:
         return None
     names = dict.fromkeys(run.arm for run in shown)
-    arms = [
+    found = [
         arm_of([run for run in shown if run.arm == arm], metric, shared, seeds) for arm in names
     ]
+    arms = [arm for arm in found if arm.middle or arm.seeds]
+    if not arms:
+        return None
     least = min(p.value for run in shown for p in run.curve(metric).finite.points)
     known = reference is not None and math.isfinite(reference[0])
     return Plot(
@@ -224,9 +237,8 @@ def _extent(values: Sequence[float], log: bool) -> float:
 
 
 def _data(arm: Arm) -> dict[str, Any]:
-    stride = math.ceil(len(arm.middle) / MOST_VALUES)
-    rows = list(range(0, len(arm.middle), stride))
-    rows += [len(arm.middle) - 1] if rows[-1] != len(arm.middle) - 1 else []
+    stride = math.ceil(len(arm.middle) / MOST_VALUES) or 1
+    rows = sorted({*range(0, len(arm.middle), stride), *range(len(arm.middle))[-1:]})
     record = {"name": arm.name, "style": arm.style, **_costs([arm.middle[row] for row in rows])}
     record["value"] = _short(arm.middle[row].value for row in rows)
     if list(arm.low) != list(arm.high):

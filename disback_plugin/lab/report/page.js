@@ -68,12 +68,17 @@ function readable(figure) {
     }
 
     chart.setAttribute("tabindex", "0");
-    chart.addEventListener("pointermove", (event) => {
+    function point(event) {
       const box = chart.getBoundingClientRect();
       const x = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
       show(nearest(stops.map(xOf), x), false);
+    }
+
+    chart.addEventListener("pointermove", point);
+    chart.addEventListener("pointerdown", point);
+    chart.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse") hide(); // a finger that is lifted leaves the values there
     });
-    chart.addEventListener("pointerleave", hide);
     chart.addEventListener("blur", hide);
     chart.addEventListener("keydown", (event) => {
       const steps = { ArrowRight: 1, ArrowLeft: -1, PageUp: 10, PageDown: -10 };
@@ -119,7 +124,7 @@ function place(tip, chart, x) {
   tip.style.transform = `translate(${Math.min(left, room - width)}px, ${34 * share}px)`;
 }
 
-// One slider for all arms of an experiment; it plays unless the reader prefers less motion.
+// One slider for all arms of an experiment; it plays only where the reader asks for it.
 function scrubbed(gallery) {
   const slider = gallery.querySelector("input[type=range]"), told = gallery.querySelector("output");
   const button = gallery.querySelector("button"), steps = JSON.parse(slider.dataset.steps);

@@ -8,7 +8,7 @@ from itertools import product
 from json import dumps
 from typing import Any
 
-from disback_plugin.lab.report.curves import AXIS, Plot, Unit, metric_plot
+from disback_plugin.lab.report.curves import AXIS, Plot, Unit, metric_plot, x_scale
 from disback_plugin.lab.report.diagnostics import gap_plot, health_plot, mismatch_plot
 from disback_plugin.lab.report.scales import around
 from disback_plugin.lab.report.words import direction, metric_meaning
@@ -37,9 +37,9 @@ class Panel:
             log=all(plot.log for plot in self.plots.values()),
         )
         for unit, early in product(AXIS, (False, True)):
-            end = max(plot.end(unit) for plot in self.plots.values())
+            x = x_scale(list(self.plots.values()), unit, early)
             style = f"variant {unit} {'early' if early else 'linear'}"
-            yield self.plots[label].chart(unit, early, end, y).svg(style)
+            yield self.plots[label].chart(unit, early, x, y).svg(style)
 
     def data(self, label: str) -> str:
         """The values, for the page's script, as text of a <script> element."""
@@ -62,8 +62,9 @@ def plots_of(runs: Sequence[Run], summary: Mapping[str, Any], seeds: bool) -> Dr
 
 
 def panels_of(drawn: Mapping[str, Drawn], primaries: Sequence[str]) -> list[Panel]:
-    """The plots of all experiments, quantity by quantity."""
-    names = dict.fromkeys(name for plots in drawn.values() for name in plots)
+    """The plots of all experiments, quantity by quantity, what they are judged by first."""
+    found = dict.fromkeys(name for plots in drawn.values() for name in plots)
+    names = sorted(found, key=lambda name: name not in primaries)
     panels = []
     for name in names:
         own = {label: plots[name] for label, plots in drawn.items() if name in plots}

@@ -22,12 +22,13 @@ ARMS = {
     ),
 }
 METRICS = {
-    "fd_pixel": "Frechet distance between the samples and the data, of their pixels",
+    "fd_pixel": "Frechet distance of the samples to the data, or to the teacher's samples where "
+    "there is none, by their pixels",
     "fd_feature": "Frechet distance to the data, of the features of a small classifier of digits",
     "fd_classifier": "Frechet distance to the data, of the features of a classifier of its labels",
     "class_coverage": "effective share of the classes that the samples cover, 1 at most",
     "sliced_wasserstein": "Wasserstein distance to the data, averaged over directions",
-    "energy_distance": "energy distance to the data, in its units",
+    "energy_distance": "energy distance to the data, or to the teacher's samples, in their units",
     "mode_coverage": "share of the data's modes that get their samples, 1 at most",
 }
 PASSES = (

@@ -95,6 +95,16 @@ def test_nothing_overflows_collides_or_is_hard_to_read(show, name, size, scheme)
     assert dark == (scheme == "dark")
 
 
+def test_experiments_stand_beside_one_another_on_a_wide_page_only(show) -> None:
+    for size, beside in (("desktop", True), ("phone", False)):
+        page = show("both", size)
+        charts = page.locator(".rows > .side:first-child svg.chart:visible")
+        left, right = (chart.bounding_box() for chart in charts.all())
+        assert (left["y"] == right["y"]) == beside
+        assert left["width"] == pytest.approx(right["width"], abs=1)
+        assert right["width"] <= 560
+
+
 def chart_of(page: Any) -> Any:
     return page.locator("svg.chart:visible").first
 
@@ -118,6 +128,16 @@ def test_a_chart_tells_its_values_to_a_pointer(show, size) -> None:
     lines = tip.locator("div").all_text_contents()
     assert lines[1:] == ["disback 4.5 (4 to 5)", "fixed 8.5 (8 to 9)", "warm 45"]
     page.mouse.move(1, 1)
+    assert not tip.is_visible()
+
+
+def test_a_tap_shows_values_until_something_else_is_tapped(show) -> None:
+    page = show("images", "phone", has_touch=True)
+    tip, chart = page.locator(".tip").first, chart_of(page)
+    chart.scroll_into_view_if_needed()
+    chart.tap()
+    assert tip.locator("b").text_content() == "passes 160, node 1"
+    page.locator("h2#curves").tap()
     assert not tip.is_visible()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from disback_plugin.lab.report.chart import BOTTOM, LEFT, RIGHT, TOP, thinned, way
 from disback_plugin.lab.report.curves import metric_plot
+from disback_plugin.lab.report.plots import Panel
 from disback_plugin.lab.results.runs import read_runs
 from tests.lab.report.test_page import filled
 
@@ -110,6 +111,39 @@ def test_without_a_finite_value_there_is_no_plot(make_experiment) -> None:
     built = make_experiment()
     built.add("fixed", 0, {0: float("inf"), 10: float("nan")})
     assert metric_plot(read_runs([built.out]), "fd_pixel", title="fd_pixel") is None
+
+
+def test_seeds_without_a_step_in_common_are_lines_without_a_median(make_experiment) -> None:
+    built = make_experiment()
+    built.add("fixed", 0, {0: 9.0, 10: float("inf")})
+    built.add("fixed", 1, {0: float("inf"), 10: 5.0})
+    runs = read_runs([built.out])
+    plot = metric_plot(runs, "fd_pixel", title="fd_pixel")
+    assert [values(line) for line in plot.chart("steps").lines] == [[9.0], [5.0], []]
+    assert plot.end("steps") == 10
+    assert plot.data()["arms"][0]["value"] == []
+    assert metric_plot(runs, "fd_pixel", title="fd_pixel", seeds=False) is None
+
+
+def test_a_seed_that_went_on_is_drawn_to_its_end(make_experiment) -> None:
+    built = make_experiment()
+    built.add("fixed", 0, {0: 9.0, 10: 8.0})
+    built.add("fixed", 1, {0: 9.0, 10: 8.0, 50: 7.0})
+    plot = metric_plot(read_runs([built.out]), "fd_pixel", title="fd_pixel")
+    assert plot.end("steps") == 50
+
+
+def test_charts_side_by_side_have_equal_axes(make_experiment) -> None:
+    plots = {}
+    for name, last in (("short", 40), ("long", 400)):
+        built = make_experiment(name=name)
+        built.add("disback", 0, {0: 90.0, 10: 8.0, last: 800.0 / last})
+        plots[name] = metric_plot(read_runs([built.out]), "fd_pixel", title="fd_pixel")
+    panel = Panel(title="", caption="", main=True, plots=plots)
+    for short, long in zip(panel.variants("short"), panel.variants("long"), strict=True):
+        scales = [re.search(r'data-scales="(.*?)"', svg)[1] for svg in (short, long)]
+        assert scales[0] == scales[1]
+        assert short != long
 
 
 def test_the_data_for_pointing_holds_all_arms_in_all_units(plot) -> None:

@@ -85,7 +85,7 @@ def test_page_is_titled_by_the_experiment_and_explains_the_words_of_its_verdict(
     assert list(meanings) == [
         "DisBack", "the fixed teacher", "fd_pixel", "network passes", "95 % interval",
     ]  # fmt: skip
-    assert meanings["fd_pixel"].endswith("of their pixels; lower is better.")
+    assert meanings["fd_pixel"].endswith("by their pixels; lower is better.")
     assert "the usual training" in meanings["the fixed teacher"]
 
 

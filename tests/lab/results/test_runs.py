@@ -6,7 +6,7 @@ import pytest
 
 from disback_plugin.errors import RunError
 from disback_plugin.lab.results.curves import Curve
-from disback_plugin.lab.results.runs import Mark, read_metrics, read_runs
+from disback_plugin.lab.results.runs import Mark, read_metrics, read_runs, read_side_by_side
 
 
 def test_a_run_is_read_as_written(make_experiment) -> None:
@@ -67,6 +67,24 @@ def test_a_folder_that_is_no_run_says_what_was_looked_for(tmp_path, exists: bool
         folder.mkdir()
     with pytest.raises(RunError, match=r"no run in .*nothing: looked for run.json.*--out"):
         read_runs([folder])
+
+
+def test_what_cannot_be_counted_together_is_read_side_by_side(make_experiment) -> None:
+    """Of one experiment without a seed twice: one list. Otherwise a list a folder, as given."""
+    first, second, other = make_experiment(), make_experiment(), make_experiment(name="other")
+    first.add("fixed", 0, {0: 9.0})
+    second.add("disback", 0, {0: 9.0})
+    other.add("fixed", 0, {0: 9.0})
+
+    def read(*experiments):
+        lists = read_side_by_side([one.out for one in experiments])
+        return [[(run.experiment, run.name) for run in own] for own in lists]
+
+    assert read(first, second) == [[("toy", "disback-seed0"), ("toy", "fixed-seed0")]]
+    assert read(first, first) == [[("toy", "fixed-seed0")]]
+    assert read(other, first) == [[("other", "fixed-seed0")], [("toy", "fixed-seed0")]]
+    second.add("fixed", 0, {0: 8.0})
+    assert [len(own) for own in read(second, first)] == [2, 1]
 
 
 def test_one_arm_and_seed_from_two_folders_is_refused(make_experiment) -> None:
