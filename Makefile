@@ -3,6 +3,7 @@
 #   make test    virtual environment, install, and the tests
 #   make test-slow  every case of the tables of which `make test` has a sample
 #   make check   lint, types and the tests
+#   make dist    wheel and sdist, checked
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # tiny tensors only lose time to more threads
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check lint docs clean
+.PHONY: demo test test-slow check lint docs dist clean
 
 demo: $(INSTALLED)
 	$(BIN)/disback demo --out out/demo --resume
@@ -27,6 +28,13 @@ check: lint test
 # docs/ as a site, in out/site
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --quiet
+
+# wheel and sdist of this commit, checked, in out/dist; needs no network once installed
+dist: $(INSTALLED)
+	rm -rf out/dist
+	$(BIN)/python -m build --no-isolation --outdir out/dist
+	$(BIN)/twine check --strict out/dist/*
+	$(BIN)/check-wheel-contents out/dist/*.whl
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from disback_plugin.progress import Turn
     from disback_plugin.real_score import FixedTeacher, PathNodeScheduler, RealScore
     from disback_plugin.session import DisBack
+    from disback_plugin.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "DegradationPath",
     "DisBack",
@@ -29,6 +29,7 @@ __all__ = [
     "RealScore",
     "RecordConfig",
     "Turn",
+    "__version__",
     "get_adapter",
     "list_adapters",
     "load_denoiser",
@@ -44,6 +45,7 @@ _HOMES = {
     "RealScore": "real_score",
     "RecordConfig": "config",
     "Turn": "progress",
+    "__version__": "version",
     "get_adapter": "adapter",
     "list_adapters": "adapter",
     "load_denoiser": "pretrained",

@@ -12,7 +12,7 @@ PACKAGE = Path(disback_plugin.__file__).parent
 LEVELS = """
 errors lazy_names
 reading
-plain_yaml
+plain_yaml version
 distributed config_base
 files tensors
 foreign_weights aside sealed

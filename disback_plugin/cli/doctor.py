@@ -3,14 +3,11 @@
 import argparse
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import disback_plugin
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.cli.doctor_disk import disk, weights_of
-from disback_plugin.cli.doctor_gpu import gpus
 from disback_plugin.errors import count
 from disback_plugin.reading import told
 
@@ -66,6 +63,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; exit code 1 if something needed is missing, or does not work."""
+    from disback_plugin.cli.doctor_disk import disk, weights_of
+
     weights = None if args.teacher is None else weights_of(args.teacher)
     print(f"disback_plugin {disback_plugin.__version__}, Python {platform.python_version()}")
     print(f"{platform.platform()}, installed in {Path(disback_plugin.__file__).parent}")
@@ -91,6 +90,7 @@ def _machine() -> list[str]:
         return [f"torch is installed, but cannot be imported: {told(error)}"]
     from disback_plugin.adapter import list_adapters
     from disback_plugin.adapters.support import support_of
+    from disback_plugin.cli.doctor_gpu import gpus
     from disback_plugin.schedule import list_schedules
 
     cores, threads = count(os.cpu_count() or 1, "core"), count(torch.get_num_threads(), "thread")
@@ -107,6 +107,8 @@ def _machine() -> list[str]:
 
 
 def _line(package: str, what: str, extra: str | None) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         found = version(package)
     except PackageNotFoundError:

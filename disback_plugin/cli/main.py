@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import disback_plugin
 from disback_plugin.cli import (
     adapters,
     compare,
@@ -28,7 +27,7 @@ from disback_plugin.cli import (
     status,
     tables,
 )
-from disback_plugin.cli.parser import Formatter, Parser
+from disback_plugin.cli.parser import Formatter, Parser, Version
 from disback_plugin.cli.stopping import stoppable
 from disback_plugin.errors import DisBackError
 from disback_plugin.reading import cut, local_path, told
@@ -122,7 +121,7 @@ def make_parser() -> Parser:
         prog="disback", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter
     )
     parser.set_defaults(whole=parser)
-    parser.add_argument("--version", action="version", version=disback_plugin.__version__)
+    parser.add_argument("--version", action=Version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)

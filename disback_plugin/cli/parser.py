@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from disback_plugin.config_base import nearest
+import disback_plugin
 
 COLUMNS = 80
 _TERM = re.compile(r" +\S.*? {2,}(?=\S)")  # what a line of a list explains, and the gap behind it
@@ -33,6 +33,18 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return "\n".join(line for block in text.split("\n\n") for line in (*_fit(block, width), ""))
 
 
+class Version(argparse.Action):
+    """Prints the version, which is looked up only when it is asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        told = "show program's version number and exit"
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=told)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
+        print(disback_plugin.__version__)
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """Errors are what was wrong and where the help is, not a page of usage."""
 
@@ -42,15 +54,21 @@ class Parser(argparse.ArgumentParser):
     def refuse(self, words: list[str]) -> NoReturn:
         """What nothing here takes: the error, with the nearest option where one is close."""
         message = f"unrecognized arguments: {' '.join(words)}"
-        hint = nearest(
+        hint = _nearest(
             words[0], [name for action in self._actions for name in action.option_strings]
         )
         self.error(f"{message}; {hint}" if hint.startswith("did you mean") else message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            hint = nearest(str(value), [str(choice) for choice in action.choices])
+            hint = _nearest(str(value), [str(choice) for choice in action.choices])
             raise argparse.ArgumentError(action, f"there is no {value!r}; {hint}")
+
+
+def _nearest(name: str, valid: list[str]) -> str:
+    from disback_plugin.config_base import nearest  # and with it pydantic: most of a start's time
+
+    return nearest(name, valid)
 
 
 def _fit(block: str, width: int) -> Iterator[str]:

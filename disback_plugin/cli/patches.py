@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.config_base import nearest
 from disback_plugin.errors import ConfigError, count
 
 
@@ -189,6 +188,8 @@ def _open(args: argparse.Namespace) -> Any:
 
 
 def _names(args: argparse.Namespace) -> list[str]:
+    from disback_plugin.config_base import nearest
+
     package, repairs = _patches(args.host), args.repairs
     valid = [patch.name for patch in package.REPAIRS]
     chosen = list(dict.fromkeys(name.strip() for name in repairs.split(",")))

@@ -3,10 +3,9 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from disback_plugin.cli.arguments import add_command
-from disback_plugin.config import Codec
 from disback_plugin.errors import PathError, count
 
 EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --probe
@@ -14,6 +13,7 @@ EXAMPLES = """  disback path show runs/digits-ddpm/runs/disback-seed0/path --pro
   disback path convert path small --codec bounded --teacher sdxl/unet
   disback path import old/checkpoint_model_* --teacher sdxl/unet --out path
 """
+CODECS = ("full", "delta", "bounded")  # config.Codec, without pydantic, which is slow to start
 PATH = "runs/digits-ddpm/runs/disback-seed0/path"
 SHOW_EXAMPLES = f"""  disback path show {PATH}
   disback path show {PATH} --probe
@@ -70,7 +70,7 @@ def add_convert(actions: Any) -> None:
     sub = add_command(actions, "convert", summary, CONVERT_EXAMPLES)
     sub.add_argument("path", type=Path, metavar="SRC", help="folder with path.json")
     sub.add_argument("out", type=Path, metavar="DST", help="folder to make")
-    sub.add_argument("--codec", choices=get_args(Codec), required=True, help="how to store")
+    sub.add_argument("--codec", choices=CODECS, required=True, help="how to store")
     sub.add_argument(
         "--teacher",
         type=Path,
@@ -90,7 +90,7 @@ def add_import(actions: Any) -> None:
         "--teacher", type=Path, required=True, help="its weights file or diffusers folder"
     )
     sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder to make")
-    sub.add_argument("--codec", choices=get_args(Codec), default="full", help="how to store")
+    sub.add_argument("--codec", choices=CODECS, default="full", help="how to store")
     sub.set_defaults(command=import_folders)
 
 

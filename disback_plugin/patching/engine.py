@@ -113,7 +113,7 @@ def _parse(sources: Mapping[str, bytes], file: str, patch: Patch) -> cst.Module:
             ast.parse(source)  # has limits of depth, where libcst ends the process
         module = cst.parse_module(source)
     except (SyntaxError, ValueError, MemoryError, cst.ParserSyntaxError) as error:
-        reason = str(error) or "nested too deep"
+        reason = "nested too deep" if isinstance(error, MemoryError) else str(error)
         raise PatchError(f"{what} is no valid Python: {reason}") from None
     if module.bytes != source:  # line ends of old Macs become others
         raise PatchError(f"{what} cannot be kept byte for byte: give it the line ends of Unix")

@@ -1,5 +1,6 @@
 """The console script: every command on a tiny experiment, and the words for what goes wrong."""
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -158,14 +159,14 @@ def test_unknown_options_are_refused(config, capsys):
 
 def test_doctor_names_what_is_missing_and_what_to_install(monkeypatch, capsys):
     assert main(["doctor"]) == 0
-    real = doctor.version
+    real = importlib.metadata.version
 
     def without(package):
         if package in ("peft", "safetensors"):
-            raise doctor.PackageNotFoundError(package)
+            raise importlib.metadata.PackageNotFoundError(package)
         return real(package)
 
-    monkeypatch.setattr(doctor, "version", without)
+    monkeypatch.setattr(importlib.metadata, "version", without)
     capsys.readouterr()
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out

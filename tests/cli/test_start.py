@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from disback_plugin import DegradationPath
+from disback_plugin.cli.path import CODECS
+from disback_plugin.config import Codec
 
 HEAVY = ("torch", "diffusers", "transformers", "matplotlib", "accelerate", "peft", "datasets")
 SCRIPT = """
@@ -32,6 +35,17 @@ def start(*words: str) -> tuple[int, set[str]]:
 @pytest.mark.parametrize("words", ["--help", "--version", "run --help", "dmd2 apply --help"])
 def test_help_imports_nothing_heavy(words: str) -> None:
     assert start(*words.split()) == (0, set())
+
+
+def test_the_help_starts_without_what_takes_longest() -> None:
+    make = "import sys; from disback_plugin.cli.main import make_parser; make_parser()"
+    command = [sys.executable, "-c", f"{make}; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"pydantic", "importlib.metadata", "numpy"} & set(done.stdout.split())
+
+
+def test_the_codecs_of_the_command_line_are_those_of_the_settings() -> None:
+    assert get_args(Codec) == CODECS
 
 
 @pytest.mark.parametrize("words", ["", "rnu", "run", "run x.yaml --no-such", "data lmdb a"])
