@@ -10,15 +10,13 @@ import json
 import sys
 from pathlib import Path
 
-from disback_plugin.lab.report.axes import FONT_SIZE, dress, log_y, new_figure, without_axes
+import numpy as np
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from disback_plugin.lab.report.samples import image_grid
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 DOTS_PER_INCH = 80
-NUM_SHOWN = 16
+SIDE = 4  # a picture shows SIDE x SIDE samples
 Series = list[tuple[int, float]]
 PANELS = {
     "fd_classifier": "distance (fd_classifier)",
@@ -42,25 +40,30 @@ def read(run: Path) -> dict[str, Series]:
 
 def draw(runs: dict[str, Path]) -> Figure:
     """Four panels above, one picture a run below."""
-    figure = new_figure(15, 7.4)
+    figure = Figure(figsize=(15, 7.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.5, 1])
     panels = top.subplots(1, len(PANELS))
     pictures = bottom.subplots(1, len(runs), squeeze=False)[0]
-    drawn: dict[str, list[float]] = {name: [] for name in PANELS}
     for (name, run), colour, picture in zip(runs.items(), COLOURS, pictures, strict=False):
         series = read(run)
-        for axes, key in zip(panels, PANELS, strict=True):
-            steps, values = zip(*series[key], strict=True)
-            axes.plot(steps, values, color=colour, linewidth=1.8, label=name)
-            drawn[key] += values
+        for axes, (key, label) in zip(panels, PANELS.items(), strict=True):
+            axes.semilogy(*zip(*series[key], strict=True), color=colour, label=name)
+            axes.set_xlabel("training steps")
+            axes.set_ylabel(label)
         last = max((run / "samples").glob("step_*.safetensors"))
-        picture.imshow(image_grid(load_file(last)["samples"][:NUM_SHOWN]), interpolation="nearest")
-        without_axes(picture, name)
-    for axes, (key, label) in zip(panels, PANELS.items(), strict=True):
-        dress(axes, "training steps", label)
-        log_y(axes, drawn[key])
-    panels[0].legend(fontsize=FONT_SIZE - 2, frameon=False)
+        picture.imshow(grid(load_file(last)["samples"]))
+        picture.set_axis_off()
+        picture.set_title(name)
+    panels[0].legend(frameon=False)
     return figure
+
+
+def grid(images: np.ndarray) -> np.ndarray:
+    """The first images (n, 3, H, W) in [-1, 1] as one picture in [0, 1]."""
+    rows = images[: SIDE * SIDE].reshape(SIDE, SIDE, *images.shape[1:])
+    height, width = (SIDE * size for size in images.shape[2:])
+    picture = rows.transpose(0, 3, 1, 4, 2).reshape(height, width, -1)
+    return (picture.clip(-1, 1) + 1) / 2
 
 
 def main() -> None:

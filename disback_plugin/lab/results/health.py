@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from disback_plugin.lab.results.curves import CurvePoint, higher_is_better
 from disback_plugin.lab.results.run_file import REFERENCE, read_reference
-from disback_plugin.lab.results.runs import Run
+from disback_plugin.lab.results.runs import Record, Run
 
 MIN_POINTS = 5  # evaluations, below which a curve says nothing
 THROWN_OFF = 1.25  # the end over the start: worse than before training
 REBOUND = 1.5  # the end over the best
 FAR = 2.0  # the end over the teacher's own value
+OFF = 5.0  # the mismatch at the end over its floor, the teacher's on data
 STALLED = 0.05  # of the value at half time, gained since
 
 
@@ -26,7 +27,12 @@ def health_notes(run: Run) -> list[str]:
     points = run.curve(run.primary).points
     if higher_is_better(run.primary) or len(points) < MIN_POINTS:
         return []
-    text = _divergence(points) or _rebound(points) or _stall(points, _teachers(run))
+    text = (
+        _divergence(points)
+        or _rebound(points)
+        or _mismatch(run.probes)
+        or _stall(points, _teachers(run))
+    )
     return [f"{run.name} {text}"] if text else []
 
 
@@ -54,6 +60,19 @@ def _rebound(points: Sequence[CurvePoint]) -> str | None:
     return (
         f"was best at step {best.step} ({best.value:.3g}) and ended at {last:.3g}: lower the "
         "student's learning rate, let it decay, or update the fake score more often."
+    )
+
+
+def _mismatch(probes: Sequence[Record]) -> str | None:
+    floors = [probe.get("disback/mismatch_floor") for probe in probes]
+    floor, last = next(filter(None, floors), None), probes[-1] if probes else {}
+    mismatch = last.get("disback/mismatch")
+    if floor is None or mismatch is None or floor <= 0 or mismatch <= OFF * floor:
+        return None
+    return (
+        f"ended where the teacher does not know its samples: a mismatch of {mismatch:.3g} at step "
+        f"{last['step']}, {mismatch / floor:.0f} times that of data. Lower the student's learning "
+        "rate; at once where this holds from the first steps on."
     )
 
 

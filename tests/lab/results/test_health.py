@@ -1,5 +1,7 @@
 """Signs of trouble in literal curves, and none in a good one. The teacher's own value is 2."""
 
+import json
+
 import pytest
 
 from disback_plugin.lab.results.run_summary import summarise_runs
@@ -29,6 +31,25 @@ def notes_of(make_experiment, values, **more) -> list[str]:
 def test_a_report_says_when_a_run_went_wrong(make_experiment, values, sign) -> None:
     notes = notes_of(make_experiment, values)
     assert [note.startswith(sign) for note in notes] == ([True] if sign else [])
+
+
+@pytest.mark.parametrize(("mismatch", "told"), [(3.4, False), (3.6, True), (None, False)])
+def test_a_report_says_when_the_teacher_does_not_know_the_samples(
+    make_experiment, mismatch, told
+) -> None:
+    experiment = make_experiment()
+    folder = experiment.add("fixed", 0, {0: 90, 10: 60, 20: 30, 30: 10, 40: 5})
+    lines = [
+        {"kind": "mismatch", "step": step, "seconds": 1.0, "passes": 9, "disback/mismatch": value}
+        for step, value in ((1, 1.4), (40, mismatch))
+    ]
+    lines[0]["disback/mismatch_floor"] = 0.7
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    notes = summarise_runs(read_runs([experiment.out]))["notes"]
+    assert ["does not know its samples: a mismatch of 3.6 at step 40" in n for n in notes] == (
+        [True] if told else []
+    )
 
 
 def test_a_coverage_is_not_read_as_a_distance(make_experiment) -> None:
