@@ -1,5 +1,6 @@
 """The students that a run kept, as images to be measured: made when asked for, never stored."""
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +26,10 @@ from disback_plugin.lab.sampling.images import make_images
 from disback_plugin.lab.sampling.plan import LabelRule, used_prompts
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.run_folder import STUDENT, STUDENTS
+from disback_plugin.lab.trainer.run_format import filled_student
 from disback_plugin.pretrained import load_decoder
 from disback_plugin.sealed import digest
-from disback_plugin.tensors import load_weights
+from disback_plugin.tensors import under
 
 BATCH, KEPT_BATCHES = 50, 8
 Make = Callable[[Iterable[Draw]], Iterator[tuple[Sequence[int], np.ndarray]]]
@@ -111,10 +113,11 @@ class StudentImages:
     def of(self, file: Path, num: int) -> Images:
         """`num` images of the averaged student in `file`."""
         config, shape = self.experiment.config, self._problem.data_shape
-        student = config.student.make(self.experiment.teacher, shape, seed=0)
-        found = read_tensors(file, RunError, sealed=file.name != STUDENT)[0]
-        ema = {k.removeprefix("ema."): v for k, v in found.items() if k.startswith("ema.")}
-        load_weights(student, ema, str(file))
+        ema = under("ema.", read_tensors(file, RunError, sealed=file.name != STUDENT)[0])
+        # a LoRA is added to it; the next student starts from it too
+        teacher = self.experiment.teacher
+        teacher = teacher if config.lora is None else copy.deepcopy(teacher)
+        student = filled_student(config, teacher, shape, ema, str(file))
         draws = SeededDraws(config.student.latent_shape(shape), self._num_labels, self._rule)
         student.eval().to(self.device)
         make: Make = partial(

@@ -1,6 +1,6 @@
 """`run:DIR` and `safetensors:FILE`: what this package wrote itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,9 @@ def _student(folder: Path, weights: str) -> OneStepStudent:
     teacher = _teacher(out)
     found = describe(teacher)
     file = folder / STUDENT
-    student = _filled(config, teacher, _read_student(folder, weights), str(file))
+    tensors = _read_student(folder, weights)
+    student = filled_student(config, teacher, found.data_shape, tensors, str(file))
+    assert isinstance(student, OneStepStudent)
     denoiser = student.denoiser
     kind = "averaged (ema)" if weights == "ema" else "last (raw)"
     where = f"{folder.relative_to(out)}/{file.name}"
@@ -144,14 +146,17 @@ def _student(folder: Path, weights: str) -> OneStepStudent:
     return student
 
 
-def _filled(
-    config: ExperimentConfig, teacher: Denoiser, tensors: dict[str, Tensor], source: str
-) -> OneStepStudent:
-    """The student of these settings that has these tensors."""
+def filled_student(
+    config: ExperimentConfig,
+    teacher: Denoiser,
+    data_shape: Sequence[int],
+    tensors: dict[str, Tensor],
+    source: str,
+) -> nn.Module:
+    """The student of these settings that has these tensors; a LoRA is added into `teacher`."""
     if config.lora is not None:
         return fused_student(config, teacher, tensors, source)
-    student = config.student.make(teacher, describe(teacher).data_shape, seed=0)
-    assert isinstance(student, OneStepStudent)
+    student = config.student.make(teacher, data_shape, seed=0)
     load_weights(student, tensors, source)
     return student
 
