@@ -45,6 +45,7 @@ from disback_plugin.lab.trainer.trackers import finish_trackers, start_trackers,
 from disback_plugin.path import NodeEntry
 from disback_plugin.path.pending import PendingNode
 
+_OF_NODE = ("index", "distance", "bf16_distance", "bf16_survives", "bytes")
 _UNSAVED = ("path", "checkpoints", "samples", STUDENTS, "metrics.jsonl", STUDENT, "run.json")
 
 
@@ -123,18 +124,36 @@ class DistillJob:
         self._z = evaluation_noise(seed, num, sampler.latent_shape)
         self._evaluator = problem.evaluator(num, cache, accelerator.device) if is_main() else None
         self._last: StepResult | None = None
+        self._being_written: tuple[Line, NodeEntry | PendingNode] | None = None
+        self._node_line: Line | None = None
 
     def train_step(self, step: int) -> list[Line]:
         result = self._last = self.loop.train_step(step)
         self.passes += result.passes
         self.passes += self.residuals.passes - self._measured
         self._measured = self.residuals.passes
-        lines: list[Line] = []
+        recording = result.turn is not None and result.turn.stage == "record"
+        known = result.entry is not None or not recording  # so the node before is written by now
+        lines: list[Line] = self._take_node_line() if known else []
         if result.turn is not None and result.turn.switch is not None:
             lines.append({"kind": "switch", **asdict(result.turn.switch)})
         if result.entry is not None and is_main():
-            lines.append({"kind": "node", "step": step + 1, **_node_line(result.entry)})
+            common = {"kind": "node", "step": step + 1, "passes": self.passes}
+            self._being_written = common, result.entry
+            if isinstance(result.entry, NodeEntry):  # the last one
+                lines += self._take_node_line()
         return lines
+
+    def _take_node_line(self) -> list[Line]:
+        line, self._node_line = self._know_node_line(), None
+        return [] if line is None else [line]
+
+    def _know_node_line(self) -> Line | None:
+        """Of the node that was kept last, if it is not told yet; waits until it is written."""
+        if self._being_written is not None:
+            (common, entry), self._being_written = self._being_written, None
+            self._node_line = {**common, **{name: getattr(entry, name) for name in _OF_NODE}}
+        return self._node_line
 
     @property
     def _node(self) -> int:
@@ -205,6 +224,7 @@ class DistillJob:
             "run": self.name,
             "disback": disback and disback.state_dict(),
             "has_samples": self.residuals.has_samples,
+            "node_line": self._know_node_line(),
         }
         groups: Tensors = {}
         for trained in (self.loop.networks.student, self.loop.networks.fake_score):
@@ -224,6 +244,7 @@ class DistillJob:
             )
         self.loop.networks.student.restore(checkpoint)
         self.loop.networks.fake_score.restore(checkpoint)
+        self._node_line = checkpoint.state.get("node_line")
         if checkpoint.state.get("has_samples"):
             self.residuals.draw_samples()
         if disback is not None:
@@ -246,8 +267,3 @@ def student_tensors(networks: Networks) -> dict[str, Tensor]:
     ema = {f"ema.{name}": value for name, value in student.ema.module.state_dict().items()}
     raw = {f"raw.{name}": value for name, value in student.raw.state_dict().items()}
     return gathered(ema | raw)
-
-
-def _node_line(entry: NodeEntry | PendingNode) -> Line:
-    names = ("index", "distance", "bf16_distance", "bf16_survives", "bytes")
-    return {name: getattr(entry, name) for name in names}

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 from disback_plugin.errors import ConfigError, RunError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.trainer import RunInterrupted, run_experiment
+from disback_plugin.lab.trainer.loop import Distillation, StepResult
 from disback_plugin.lab.trainer.run_folder import lock, read_config
-from disback_plugin.path import DegradationPath
+from disback_plugin.path import DegradationPath, encoding
 from disback_plugin.sealed import digest, fingerprints
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
 
@@ -259,3 +261,28 @@ def test_an_unknown_state_of_the_teacher_is_not_taken_for_finished(tmp_path: Pat
 
 def test_interrupted_is_no_user_error() -> None:
     assert not issubclass(RunInterrupted, ValueError)
+
+
+def test_a_node_is_written_behind_the_steps_and_its_line_comes_when_it_is(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later, trained_on = threading.Event(), []
+    order, train_step = encoding.file_order, Distillation.train_step
+
+    def held(node: dict[str, Any]) -> list[str]:
+        trained_on.append(later.wait(20))
+        return order(node)
+
+    def noted(loop: Distillation, step: int) -> StepResult:
+        if step == 1:  # the first node was kept after step 0
+            later.set()
+        return train_step(loop, step)
+
+    monkeypatch.setattr(encoding, "file_order", held)
+    monkeypatch.setattr(Distillation, "train_step", noted)
+    run_experiment(tiny_config(), tmp_path / "out", ["disback"])
+    assert trained_on == [True, True, True]
+    run = Path("runs") / "disback-seed0" / "metrics.jsonl"
+    due, found = (lines(out / run, "node") for out in (finished, tmp_path / "out"))
+    assert [line["step"] for line in found] == [1, 3, 6]
+    assert [{**line, "seconds": 0} for line in found] == [{**line, "seconds": 0} for line in due]
