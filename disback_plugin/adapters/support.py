@@ -103,6 +103,8 @@ SUPPORT = (
         release="0.47.0",
         known="what has that release's DMDPipeline",
         package="nvidia-modelopt",
+        fsdp=True,
+        bf16=True,
     ),
 )
 

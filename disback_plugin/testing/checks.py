@@ -187,7 +187,8 @@ def check_adapter(make_host: MakeHost, skip: Collection[str] = ()) -> list[str]:
 
     make_host: a function at the top level of a module (the check `ranks` imports it in processes
     of its own). skip: names of checks that the host has no use for, e.g. `ranks` for a host of
-    one process. Raises ContractError at the first broken check, prefixed by its name.
+    one process. Raises ContractError at the first broken check, prefixed by its name. In a process
+    group, called on every rank, all checks run on hosts of that many processes.
     """
     unknown = sorted(set(skip) - set(CHECKS))
     if unknown:

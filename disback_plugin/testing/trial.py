@@ -4,7 +4,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from disback_plugin.config import Arm, DisBackConfig, RecordConfig
+from disback_plugin.distributed import gather, is_main
 from disback_plugin.schedule import FixedInterval
 from disback_plugin.session import DisBack
 from disback_plugin.testing.host import ContractHost
@@ -39,9 +40,13 @@ def settings(folder: Path, arm: Arm = "disback") -> DisBackConfig:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Where a check records its paths; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="disback-contract-") as folder:
-        yield Path(folder)
+    """Where a check records its paths, one folder for all ranks; gone afterwards."""
+    with ExitStack() as kept:
+        own = ""
+        if is_main():
+            own = kept.enter_context(tempfile.TemporaryDirectory(prefix="disback-contract-"))
+        yield Path(gather(own)[0])
+        gather(None)  # nobody needs it any more
 
 
 @dataclass(frozen=True)
@@ -96,14 +101,23 @@ class Trial:
 
 
 def student_tensors(host: ContractHost) -> dict[str, Tensor]:
-    """Copies of the student's parameters; its wrappers may change names, not order."""
-    return {name: value.detach().clone() for name, value in host.student.named_parameters()}
+    """Copies of the student's parameters; its wrappers may change names, not order.
+
+    Of one under `fully_shard` they are gathered: called on every rank.
+    """
+    own = host.student.named_parameters()
+    return {name: whole(value.detach()).clone() for name, value in own}
+
+
+def whole(value: Tensor) -> Tensor:
+    """The tensor itself, or all of one that is cut up (DTensor)."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def plain(value: Any) -> Any:
     """A state dict as data that `==` compares by value, and that later steps do not change."""
     if isinstance(value, Tensor):
-        return str(value.dtype), value.tolist()
+        return str(value.dtype), whole(value).tolist()
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -35,7 +35,8 @@ class Case:
     """Runs of one host, small or real, with the same options.
 
     kind: the script, network or method where a host has several; dtype: of the real score;
-    shard_from: FSDP, wrapping modules of at least so many parameters; brief: nothing is killed.
+    shard_from: FSDP, wrapping modules of at least so many parameters, or fully_shard; brief:
+    nothing is killed.
     """
 
     name: str
@@ -88,6 +89,8 @@ THOROUGH = (
     _small("diff_instruct", "2", **TWO),
     _small("fastgen", "2", **TWO),
     _real("modelopt", "backward-2", options=BACKWARD, **TWO),
+    _real("modelopt", "bf16", options="guidance_scale=2.0", dtype=BF16),
+    _real("modelopt", "fsdp2", options="guidance_scale=2.0", shard_from=1, **TWO),
 )
 MORE = (
     _small("swiftbrush", "2", **TWO),

@@ -93,7 +93,7 @@ def test_the_command_says_what_is_here_and_what_was_run(
         "    run         8d8fa55: 1 and 2 processes, FSDP, bf16, LoRA; not: GPU\n"
     ) in blocks
     assert "    found       nvidia-modelopt 0.99.0\n" in blocks
-    assert "    run         0.47.0: 1 and 2 processes; not: FSDP, bf16, LoRA, GPU\n" in blocks
+    assert "    run         0.47.0: 1 and 2 processes, FSDP, bf16; not: LoRA, GPU\n" in blocks
     assert "    student     roles['student']\n\n" not in blocks
     monkeypatch.setattr(support, "find_spec", lambda name: None)
     assert main(["adapters"]) == 0

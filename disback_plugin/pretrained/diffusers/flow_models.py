@@ -1,4 +1,4 @@
-"""Transformers of rectified flows as networks on latents: SD3, Flux and Wan, each asked its way."""
+"""Transformers of rectified flows as networks on latents: SD3, Flux, Qwen-Image, Wan."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from disback_plugin.diffusion import TextCondition
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.reading import shown
 
-FLUX_SIDE = 128  # latents of the 1024 pixels that FluxPipeline makes unless it is told otherwise
+PACKED_SIDE = 128  # latents of the 1024 pixels that the pipelines make unless told otherwise
 
 
 class FlowNetwork(nn.Module):
@@ -32,6 +32,11 @@ class FlowNetwork(nn.Module):
     def channels(cls, config: Any) -> int:
         """Of a latent."""
         return config.in_channels
+
+    @classmethod
+    def answers(cls, config: Any) -> int | None:
+        """How many channels it makes where it takes `in_channels`; None: as many."""
+        return config.out_channels
 
     def forward(self, x: Tensor, timestep: Tensor, cond: TextCondition | None) -> Tensor:
         """x (B, C, ..., H, W) latents, timestep (B,), cond of B prompts -> v, of x's shape.
@@ -62,14 +67,12 @@ class SD3Network(FlowNetwork):
         return self.transformer(hidden_states=x, timestep=timestep, **text).sample
 
 
-class FluxNetwork(FlowNetwork):
-    """`FluxTransformer2DModel`: 2x2 patches of latents as tokens, each told its row and column."""
-
-    others: ClassVar = {"guidance_embeds": False}
+class PackedNetwork(FlowNetwork):
+    """One that takes 2x2 patches of latents as tokens."""
 
     @classmethod
     def default_size(cls, config: Any) -> tuple[int, ...] | None:
-        return FLUX_SIDE, FLUX_SIDE
+        return PACKED_SIDE, PACKED_SIDE
 
     @classmethod
     def channels(cls, config: Any) -> int:
@@ -78,17 +81,60 @@ class FluxNetwork(FlowNetwork):
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
         tokens = x.unflatten(3, (width, 2)).unflatten(2, (height, 2)).permute(0, 2, 4, 1, 3, 5)
-        places = torch.cartesian_prod(*(torch.arange(size) for size in (1, height, width)))
-        answer = self.transformer(
-            hidden_states=tokens.reshape(len(x), height * width, -1),
-            timestep=timestep / 1000,  # it multiplies by 1000 itself
-            encoder_hidden_states=cond.hidden,
-            pooled_projections=cond.pooled,
-            img_ids=places.to(x),
-            txt_ids=x.new_zeros(cond.hidden.shape[1], 3),
-        ).sample
+        tokens = tokens.reshape(len(x), height * width, -1)
+        # they multiply by 1000 themselves
+        answer = self.ask_packed(tokens, timestep / 1000, cond, (height, width))
         patches = answer.reshape(len(x), height, width, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
         return patches.reshape(x.shape)
+
+    def ask_packed(
+        self, tokens: Tensor, t: Tensor, cond: TextCondition, size: tuple[int, int]
+    ) -> Tensor:
+        """The transformer's own call: tokens (B, rows x columns, 4 C), t (B,) in [0, 1]."""
+        raise NotImplementedError
+
+
+class FluxNetwork(PackedNetwork):
+    """`FluxTransformer2DModel`: each token is told its row and column."""
+
+    others: ClassVar = {"guidance_embeds": False}
+
+    def ask_packed(
+        self, tokens: Tensor, t: Tensor, cond: TextCondition, size: tuple[int, int]
+    ) -> Tensor:
+        places = torch.cartesian_prod(*(torch.arange(extent) for extent in (1, *size)))
+        return self.transformer(
+            hidden_states=tokens,
+            timestep=t,
+            encoder_hidden_states=cond.hidden,
+            pooled_projections=cond.pooled,
+            img_ids=places.to(tokens),
+            txt_ids=tokens.new_zeros(cond.hidden.shape[1], 3),
+        ).sample
+
+
+class QwenImageNetwork(PackedNetwork):
+    """`QwenImageTransformer2DModel`, of text alone; without a mask, so of prompts of one length."""
+
+    needs_pooled = False
+    others: ClassVar = {
+        **{"guidance_embeds": False, "zero_cond_t": False},
+        **{"use_additional_t_cond": False, "use_layer3d_rope": False},
+    }
+
+    @classmethod
+    def answers(cls, config: Any) -> int | None:
+        return config.patch_size**2 * config.out_channels
+
+    def ask_packed(
+        self, tokens: Tensor, t: Tensor, cond: TextCondition, size: tuple[int, int]
+    ) -> Tensor:
+        return self.transformer(
+            hidden_states=tokens,
+            timestep=t,
+            encoder_hidden_states=cond.hidden,
+            img_shapes=[[(1, *size)]] * len(tokens),
+        ).sample
 
 
 class WanNetwork(FlowNetwork):
@@ -106,6 +152,7 @@ class WanNetwork(FlowNetwork):
 FLOWS: dict[str, type[FlowNetwork]] = {
     "SD3Transformer2DModel": SD3Network,
     "FluxTransformer2DModel": FluxNetwork,
+    "QwenImageTransformer2DModel": QwenImageNetwork,
     "WanTransformer3DModel": WanNetwork,
 }
 
@@ -119,10 +166,10 @@ def make_flow_network(transformer: Any, location: str) -> FlowNetwork:
                 f"{location}: a {type(transformer).__name__} with {name}="
                 f"{shown(getattr(config, name))} is not supported, only {name}={shown(without)}"
             )
-    if config.out_channels not in (None, config.in_channels):
+    if kind.answers(config) not in (None, config.in_channels):
         raise CheckpointError(
             f"{location}: the transformer takes {config.in_channels} channels and makes "
-            f"{config.out_channels}: it needs an image besides the text"
+            f"{kind.answers(config)}: it needs an image besides the text"
         )
     return kind(transformer)
 

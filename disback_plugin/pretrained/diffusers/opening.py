@@ -1,4 +1,4 @@
-"""Denoisers from diffusers: DDPM and DDIM of images, Stable Diffusion, SDXL; SD3, Flux, Wan."""
+"""Denoisers from diffusers: DDPM, DDIM, Stable Diffusion, SDXL; SD3, Flux, Qwen-Image, Wan."""
 
 from collections.abc import Mapping
 from typing import Any

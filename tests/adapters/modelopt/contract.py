@@ -16,8 +16,10 @@ class ModelOptContract(ContractHost):
 
     settings: ClassVar[dict[str, Any]] = {"guidance_scale": 2.0}
 
+    dtype, sharded = torch.float32, False
+
     def __init__(self) -> None:
-        self.loop = Loop(self.settings)
+        self.loop = Loop(self.settings, self.dtype, self.sharded)
         with torch.random.fork_rng():
             torch.manual_seed(3)  # the same on all ranks
             data = self.loop.batch()
@@ -60,3 +62,13 @@ class ModelOptContract(ContractHost):
 
 class ModelOptGANContract(ModelOptContract):
     settings: ClassVar[dict[str, Any]] = {"guidance_scale": 2.0, **GAN}
+
+
+class ModelOptShardedContract(ModelOptContract):
+    """Under `fully_shard`, in a process group; the average of the student is cut up with it."""
+
+    sharded = True
+
+
+class ModelOptBF16Contract(ModelOptContract):
+    dtype = torch.bfloat16

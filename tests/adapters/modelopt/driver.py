@@ -13,6 +13,7 @@ from disback_plugin import DegradationPath, DisBack, DisBackConfig
 from tests.adapters.digests import digest_tensors
 from tests.adapters.driver import Job, Notebook
 from tests.adapters.modelopt.loop import Loop, capture, make_teacher
+from tests.adapters.modelopt.sharding import whole
 
 ASKED = ("hidden_states", "timestep", "encoder_hidden_states")
 SAVE_EVERY = 3
@@ -25,7 +26,7 @@ class Probe(Notebook):
     def __init__(self, job: Job, loop: Loop) -> None:
         super().__init__(job)
         self.loop, self.pipeline = loop, loop.pipeline
-        self.teacher = _copy(loop.networks["teacher"].state_dict())
+        self.teacher = _copy(whole(loop.networks["teacher"].state_dict()))
         self.asked: list[dict[str, Any]] = []  # of the teacher, in this step
         self.given: list[Tensor] = []  # x0 to the student's loss
         self.features: list[list[Tensor]] = []  # to the discriminator
@@ -88,7 +89,8 @@ class Probe(Notebook):
             with disback.installation.evaluate() as real:
                 pass
         digests = {
-            name: digest_tensors(own.state_dict()) for name, own in self.loop.networks.items()
+            name: digest_tensors(whole(own.state_dict()))
+            for name, own in self.loop.networks.items()
         }
         line = {
             "step": step,
@@ -98,11 +100,11 @@ class Probe(Notebook):
             "features": self.features_are_the_teachers() if self.features else None,
             "with_gradient": [given[0].requires_grad for given in self.features],
             "teacher": digests["teacher"],
-            "real": digest_tensors(real.state_dict()),
+            "real": digest_tensors(whole(real.state_dict())),
             "fake": digests["fake_score"],
             "generator": digests["student"],
             "generator_lr": self.loop.optimizers[0].param_groups[0]["lr"],
-            "ema": digest_tensors(self.pipeline.ema.state_dict()),
+            "ema": digest_tensors(whole(self.pipeline.ema.state_dict())),
         }
         self.write(line)
 
@@ -110,7 +112,7 @@ class Probe(Notebook):
 def _copy(tensors: dict[str, Tensor]) -> nn.Module:
     with torch.random.fork_rng():
         network = make_teacher().eval()
-    network.load_state_dict(tensors)
+    network.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
     return network
 
 
@@ -119,12 +121,13 @@ def prepare(job: Job) -> None:
 
 
 def run(job: Job) -> None:
-    """One training run. A job: settings (of DMDConfig), disback (of DisBackConfig, or None), path,
-    num_steps, checkpoint (where this run saves), resume (where another did).
+    """One training run. A job: settings (of DMDConfig), dtype, sharded, disback (of
+    DisBackConfig, or None), path, num_steps, checkpoint (where this run saves),
+    resume (where another did).
     """
     if "WORLD_SIZE" in os.environ:
         distributed.init_process_group("gloo")
-    loop = Loop(job["settings"])
+    loop = Loop(job["settings"], getattr(torch, job["dtype"]), job["sharded"])
     probe, disback, first = Probe(job, loop), None, 0
     if job["disback"] is not None:
         config = DisBackConfig.model_validate(job["disback"])

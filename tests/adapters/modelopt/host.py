@@ -28,6 +28,8 @@ class ModelOpt(Host):
         resume = str(folder / run.resume / "checkpoint") if run.resume else ""
         return {
             "settings": settings(case.options),
+            "dtype": str(case.dtype).removeprefix("torch."),
+            "sharded": case.shard_from > 0,
             "disback": self._disback(run, folder),
             "path": str(folder / run.path) if run.path else "",
             "num_steps": run.num_steps,

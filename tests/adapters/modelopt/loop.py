@@ -12,6 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from disback_plugin import DisBack
+from tests.adapters.modelopt.sharding import cut_as, fake_score_on_meta, moments_cut, shard, whole
 
 SIDE, CHANNELS, WIDTH, TEXT = 4, 4, 16, 8
 GAN = {"gan_loss_weight_gen": 0.1, "gan_r1_reg_weight": 1.0}
@@ -39,13 +40,23 @@ def capture(teacher: nn.Module) -> None:
 class Loop:
     """One pipeline and its optimizers; random numbers come from the global generator."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: dict[str, Any], dtype: torch.dtype = torch.float32, sharded: bool = False
+    ) -> None:
         more = T_LIST if "student_sample_steps" in settings else {}
         own = {"num_train_timesteps": 1000, "student_update_freq": 2, **more, **settings}
-        config = mtf.DMDConfig(ema=mtf.EMAConfig(decay=0.9), **own)
+        # told of FSDP2, the average gathers on a GPU alone: left as it is cut up, it needs none
+        average = mtf.EMAConfig(decay=0.9, fsdp2=False)
+        config = mtf.DMDConfig(ema=average, **own)
         torch.manual_seed(1)
-        teacher = make_teacher()
-        student, fake_score = copy.deepcopy(teacher), mtf.create_fake_score(teacher)
+        teacher = make_teacher().to(dtype)
+        student = copy.deepcopy(teacher)
+        self.dtype = dtype
+        if sharded:
+            student, teacher = shard(student), shard(teacher)
+            fake_score = fake_score_on_meta(make_teacher, teacher)
+        else:
+            fake_score = mtf.create_fake_score(teacher)
         discriminator = None
         if config.gan_loss_weight_gen:
             discriminator = Discriminator_ImageDiT({0}, num_blocks=1, inner_dim=WIDTH)
@@ -59,7 +70,8 @@ class Loop:
         rank = 0
         if distributed.is_initialized():
             rank = distributed.get_rank()
-            student, fake_score = (_parallel(role) for role in (student, fake_score))
+            if not sharded:
+                student, fake_score = (_parallel(role) for role in (student, fake_score))
         self.pipeline = mtf.DMDPipeline(
             student, teacher, fake_score, config, discriminator=discriminator
         )
@@ -84,12 +96,13 @@ class Loop:
 
     def batch(self) -> dict[str, Tensor]:
         shape = (2, CHANNELS, SIDE, SIDE)
-        return {
+        drawn = {
             "latents": torch.randn(shape),
             "noise": torch.randn(shape),
             "encoder_hidden_states": torch.randn(2, 3, TEXT),
             "pooled_projections": torch.randn(2, TEXT),
         }
+        return {name: value.to(self.dtype) for name, value in drawn.items()}
 
     def update_student(self, data: dict[str, Tensor]) -> float:
         negative = torch.zeros_like(data["encoder_hidden_states"])
@@ -111,21 +124,22 @@ class Loop:
     def state_dict(self) -> dict[str, Any]:
         """The average once it is one: a loaded average counts as begun."""
         return {
-            "networks": {name: role.state_dict() for name, role in self.networks.items()},
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "networks": {name: whole(role.state_dict()) for name, role in self.networks.items()},
+            "optimizers": [whole(optimizer.state_dict()) for optimizer in self.optimizers],
             "num_updates": self.num_updates,
-            "ema": self.pipeline.ema.state_dict() if self.num_updates else None,
+            "ema": whole(self.pipeline.ema.state_dict()) if self.num_updates else None,
             "random": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, role in self.networks.items():
-            role.load_state_dict(state["networks"][name])
+            role.load_state_dict(cut_as(role.state_dict(), state["networks"][name]))
         for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(own)
+            optimizer.load_state_dict(moments_cut(optimizer, own))
         self.num_updates = state["num_updates"]
         if state["ema"] is not None:
-            self.pipeline.ema.load_state_dict(state["ema"])
+            average = self.pipeline.ema
+            average.load_state_dict(cut_as(average.state_dict(), state["ema"]))
         torch.set_rng_state(state["random"])
 
 

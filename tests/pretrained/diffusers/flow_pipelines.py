@@ -1,4 +1,4 @@
-"""Tiny SD3, Flux and Wan transformers with random weights, saved by diffusers itself."""
+"""Tiny SD3, Flux, Qwen-Image and Wan transformers with random weights, by diffusers itself."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
     StableDiffusion3Pipeline,
     UniPCMultistepScheduler,
     WanTransformer3DModel,
@@ -59,6 +60,18 @@ def save_flux(folder: Path, guidance_embeds: bool = False, **scheduler: Any) -> 
     )
     pipeline.save_pretrained(folder)
     return pipeline
+
+
+def save_qwen_image(folder: Path, **settings: Any) -> QwenImageTransformer2DModel:
+    """A Qwen-Image transformer and its scheduler in `folder`; also returned."""
+    torch.manual_seed(4)
+    own = {"in_channels": 16, "out_channels": 4, "joint_attention_dim": 6}
+    own |= {"axes_dims_rope": (2, 2, 4), **HEADS, **settings}
+    transformer = _random(QwenImageTransformer2DModel(**own))
+    transformer.save_pretrained(folder / "transformer")
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    scheduler.save_pretrained(folder / "scheduler")
+    return transformer
 
 
 def save_wan(folder: Path, **settings: Any) -> WanTransformer3DModel:

@@ -1,4 +1,4 @@
-"""SD3, Flux and Wan: D is what diffusers' own pipelines make of the same latents."""
+"""SD3, Flux, Qwen-Image and Wan: D is what diffusers' own pipelines make of the same latents."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,12 @@ from torch import Tensor
 from disback_plugin.diffusion import FlowDenoiser, TextCondition
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.pretrained import describe, load_denoiser
-from tests.pretrained.diffusers.flow_pipelines import save_flux, save_sd3, save_wan
+from tests.pretrained.diffusers.flow_pipelines import (
+    save_flux,
+    save_qwen_image,
+    save_sd3,
+    save_wan,
+)
 from tests.pretrained.diffusers.test_settings import SCHEDULER, change
 
 CONFIG = "transformer/config.json"
@@ -75,6 +80,30 @@ def test_of_wan_d_is_the_transformers_x0(tmp_path: Path) -> None:
         load_denoiser(f"diffusers:{tmp_path}")
 
 
+def test_of_qwen_image_d_is_the_transformers_x0(tmp_path: Path) -> None:
+    from diffusers import QwenImagePipeline
+
+    transformer, x_t, t = save_qwen_image(tmp_path), latents(4, 6, 8), torch.tensor([0.2, 0.8])
+    text = prompts(pooled=False)
+    with torch.no_grad():
+        v = transformer(
+            QwenImagePipeline._pack_latents(x_t, 2, 4, 6, 8),
+            timestep=t,
+            encoder_hidden_states=text.hidden,
+            img_shapes=[[(1, 3, 4)]] * 2,
+        ).sample
+        v = QwenImagePipeline._unpack_latents(v, 48, 64, 8)[:, :, 0]
+        denoiser = load_denoiser(f"diffusers:{tmp_path}", sample_size=[6, 8])
+        sigma = t / (1 - t)
+        ours = denoiser(x_t * (1 + sigma).view(2, 1, 1, 1), sigma, text)
+    torch.testing.assert_close(ours, x_t - t.view(2, 1, 1, 1) * v, rtol=1e-4, atol=1e-4)
+    assert describe(denoiser).data_shape == (4, 6, 8)
+    assert describe(load_denoiser(f"diffusers:{tmp_path}")).data_shape == (4, 128, 128)
+    save_qwen_image(tmp_path / "edit", zero_cond_t=True)
+    with pytest.raises(CheckpointError, match="with zero_cond_t=True is not supported, only"):
+        load_denoiser(f"diffusers:{tmp_path / 'edit'}")
+
+
 def test_what_is_found_is_described(tmp_path: Path) -> None:
     save_sd3(tmp_path / "sd3", shift=3.0)
     save_flux(tmp_path / "flux", use_dynamic_shifting=True, base_shift=0.5)
@@ -110,8 +139,8 @@ def test_what_is_found_is_described(tmp_path: Path) -> None:
         (CONFIG, {"mystery": 1}, "the key 'mystery' is not known"),
         (
             CONFIG,
-            {"_class_name": "QwenImageTransformer2DModel"},
-            "holds a QwenImageTransformer2DModel, no SD3Transformer2DModel or FluxTransformer2DM",
+            {"_class_name": "SanaTransformer2DModel"},
+            "holds a SanaTransformer2DModel, no SD3Transformer2DModel or FluxTransformer2DModel",
         ),
     ],
     ids=str,
