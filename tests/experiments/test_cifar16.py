@@ -34,6 +34,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["data", "lmdb", *data]) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("name", ["edm", "ddpm"])
 def test_a_teacher_is_trained_once_and_compared_with(
