@@ -99,8 +99,7 @@ class DisBack:
         if not self.active:
             return Turn(step, "teacher", 0, update_student=True)
         self._raise_failure()
-        progress = self._progress
-        if progress.first_step is None:
+        if (progress := self._progress).first_step is None:
             self._start(step)
         local = progress.local(step)
         self._steps.begin(step, progress)
@@ -110,8 +109,8 @@ class DisBack:
             return Turn(step, "record", 0, update_student=False)
         if self._path is None or not self._path.complete:
             raise SessionError(
-                f"step {step} begins backtracking, but recording has not ended: call end_step after"
-                " every step, and number steps without gaps"
+                f"step {step} begins backtracking, but recording has not ended: call end_step "
+                "after every step, and number steps without gaps"
             )
         switch = self._strategy.begin_step(local - progress.num_record_steps)
         node = self._strategy.installed
