@@ -22,8 +22,8 @@ NAMES = [
     for file in sorted(EXPERIMENTS.rglob("*.yaml"))
 ]
 FAMILIES = [
-    *("edm/ffhq64", "cd/ffhq64", "sdxl/one_step", "sdxl/one_gpu"),
-    *("lcm_lora/lcm_lora", "cifar10/ddim", "digits/edm", "gaussians/near"),
+    *("edm/ffhq64", "cd/ffhq64", "sdxl/one_step", "lcm_lora/lcm_lora"),
+    *("cifar10/ddim", "digits/edm", "gaussians/near"),
 ]
 # steps, batch, recording steps, nodes, steps of the walk, where the student is asked
 EDM = (500_000, 32, 200, 4, 12_000)
