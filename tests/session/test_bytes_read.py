@@ -53,6 +53,7 @@ def walk(number: int, folder) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 def test_four_ranks_read_one_node_in_all(tmp_path):
     teacher = layer().state_dict()
