@@ -43,7 +43,7 @@ def in_a_group(rank: int, folder: Path) -> None:
     leave()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_model_optimizer_keeps_it_under_fully_shard_in_two_processes(tmp_path: Path) -> None:
     """All checks, "ranks" among them; its fake score is made without memory."""
     pytest.importorskip("modelopt", reason="the host needs modelopt, which is not installed")
