@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.showing import show
 
 if TYPE_CHECKING:
     from disback_plugin.lab.results.under_way import Status
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from disback_plugin.lab.results.under_way import read_statuses
 
     statuses = read_statuses(args.run, time.time())
-    for status in statuses:
-        print("\n  ".join(told(status)))
+    show("\n  ".join(told(status)) for status in statuses)
     return 1 if any(status.state in ("died", "unreadable") for status in statuses) else 0
 
 

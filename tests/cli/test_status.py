@@ -211,3 +211,12 @@ def test_names_that_would_speak_to_the_terminal_are_refused(
     write_sealed(out / "runs" / "disback-seed0" / "run.json", {**RUN, "arm": "a\x1b[2Jb"})
     assert main(["status", str(out)]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(out: Path) -> None:
+    command = [sys.executable, "-m", "disback_plugin", "status", str(out)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
