@@ -37,6 +37,7 @@ REPAIRS = (
             "Accelerator",
             "dispatch_batches",
             new_keyword="dataloader_config",
+            value="False",
             code="DataLoaderConfiguration(dispatch_batches=False)",
         ),
     ),

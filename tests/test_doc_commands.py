@@ -97,6 +97,7 @@ CASES = {
     "disback run experiments/digits/ddpm.yaml": instead({}, f"{SMALL} --jobs 1 --out digits"),
     "disback run experiments/edm/ffhq64.yaml --smoke": instead({}),
     "disback run experiments/edm/ffhq64.yaml --arm disback": instead({}, f"{SMALL_EDM} --out ffhq"),
+    "disback status runs/digits-ddpm": instead({}),
     "disback report runs/digits-ddpm": instead({}),
     "disback report runs/a runs/b --out both --csv both": instead({}),
     "disback compare experiments/gaussians/near.yaml --seeds 36": instead(
@@ -172,7 +173,8 @@ CASES = {
     "disback convert edm-pkl IN OUT.safetensors": instead({"IN": "edm.pkl"}),
     "disback data lmdb SOURCE OUT": instead({"SOURCE": "samples", "OUT": "made-lmdb"}),
     "disback adapters": instead({}),
-    "disback doctor": instead({}),
+    "disback completion bash": instead({}),
+    "disback doctor --disk runs": instead({}),
 }
 HERE = [command for command, case in CASES.items() if not case.by]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.showing import show
 from disback_plugin.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         extra = "pip install 'disback_plugin[completion]'"
         raise ConfigError(f"completion needs shtab: {extra}") from None
     _complete_files(args.whole, shtab.FILE)
-    print(shtab.complete(args.whole, shell=args.shell))
+    show([shtab.complete(args.whole, shell=args.shell)])
     return 0
 
 

@@ -73,8 +73,11 @@ def run(args: argparse.Namespace) -> int:
         _line(name, what, extra)
     broken = [] if "torch" in missing else _machine()
     if args.disk is not None or weights is not None:
-        for line in disk(args.disk or Path(), weights):
-            print(line)
+        try:
+            for line in disk(args.disk or Path(), weights):
+                print(line)
+        except OSError as error:  # the rest of the report is to be whole all the same
+            broken.append(f"disk {args.disk or Path()}: {told(error)}")
     if missing:
         print(f"missing: {', '.join(missing)}; run: pip install disback_plugin")
     for text in broken:

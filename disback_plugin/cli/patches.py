@@ -2,14 +2,12 @@
 
 import argparse
 import importlib
-import os
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.showing import show
 from disback_plugin.errors import ConfigError, count
 
 
@@ -111,7 +109,7 @@ def apply(args: argparse.Namespace) -> int:
     names = _names(args)
     changed = _open(args).apply(names, args.force)
     done = f"{count(len(names), 'patch', 'patches')} {'applied' if changed else 'already applied'}"
-    _show([*(f"patched {file}" for file in changed), f"{args.checkout}: {done}"])
+    show([*(f"patched {file}" for file in changed), f"{args.checkout}: {done}"])
     return 0
 
 
@@ -136,14 +134,14 @@ def status(args: argparse.Namespace) -> int:
         lines.append(f"  {state.state:<11} {patch.kind:<8} {patch.name:<{width}}  {patch.summary}")
         if state.reason:
             lines.append(f"              {state.reason}")
-    _show(lines)
+    show(lines)
     conflicting = any(state.state == "conflicting" for state in states)
     return 1 if conflicting or kinds - {"ACCEPTED"} else 0
 
 
 def diff(args: argparse.Namespace) -> int:
     """Print what the patches change, against the originals."""
-    _show(_open(args).diff(_names(args)).split("\n")[:-1])
+    show(_open(args).diff(_names(args)).split("\n")[:-1])
     return 0
 
 
@@ -152,19 +150,8 @@ def revert(args: argparse.Namespace) -> int:
     tree = _open(args)
     left, restored = tree.leftovers(), tree.revert(args.force)
     done = [*(f"restored {file}" for file in restored), *(f"removed {file}" for file in left)]
-    _show([*done, f"{args.checkout}: {'as it was' if done else 'nothing to revert'}"])
+    show([*done, f"{args.checkout}: {'as it was' if done else 'nothing to revert'}"])
     return 0
-
-
-def _show(lines: Iterable[str]) -> None:
-    """Print lines; a reader that has seen enough (`| head`) is no error."""
-    try:
-        for line in lines:
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _patches(host: PatchedHost) -> Any:

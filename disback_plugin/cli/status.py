@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from disback_plugin.cli.arguments import add_command
+from disback_plugin.cli.showing import show
 
 if TYPE_CHECKING:
     from disback_plugin.lab.results.under_way import Status
@@ -15,7 +16,7 @@ EXAMPLES = """  disback status runs/digits-ddpm
 """
 DETAILS = """A run is complete, running, stopped (resume it), or died: its process is gone and left
 no word. Speed and time left are of training alone, without evaluations. Nothing is written or
-locked. The exit code is 1 where a run has died.
+locked. The exit code is 1 where a run has died, or one of several cannot be read.
 
 """
 
@@ -29,19 +30,20 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print some lines a run; exit code 1 if one has died."""
+    """Print some lines a run; exit code 1 if one has died, or cannot be read."""
     from disback_plugin.lab.results.under_way import read_statuses
 
     statuses = read_statuses(args.run, time.time())
-    for status in statuses:
-        print("\n  ".join(told(status)))
-    return 1 if any(status.state == "died" for status in statuses) else 0
+    show("\n  ".join(told(status)) for status in statuses)
+    return 1 if any(status.state in ("died", "unreadable") for status in statuses) else 0
 
 
 def told(status: "Status") -> list[str]:
     """A run's lines, the first with its name and state."""
     if status.state == "complete":
         return [f"{status.name}: complete, {status.num_steps} steps", *_metrics(status)]
+    if status.state == "unreadable":
+        return [f"{status.name}: unreadable", status.problem]
     lines = [f"{status.name}: {_state(status)}"]
     if parts := [part for part in _progress(status) if part]:
         lines.append(", ".join(parts))

@@ -35,6 +35,8 @@ class Checkout:
         self.root, self.host, self.patches, self.known = root, host, tuple(patches), dict(known)
         self.files = sorted({file for patch in patches for file in patch.files})
         self.watched = sorted({*self.files, *self.known})
+        if not root.is_dir():
+            raise PatchError(f"{root} is no checkout of {host}: no such folder")
         recorded = self._recorded().originals
         missing = [
             file for file in self.files if file not in recorded and not inside(root, file).exists()

@@ -144,16 +144,31 @@ class ReplaceCall(CodeEdit):
 
 @dataclass(frozen=True)
 class ReplaceKeyword(CodeEdit):
-    """Put `keyword=code`, or `new_keyword=code`, in place of a call's keyword argument."""
+    """Put `keyword=code`, or `new_keyword=code`, in place of a call's keyword argument.
+
+    value: the only one that may be replaced; "" any.
+    """
 
     call: str
     keyword: str
     _: KW_ONLY
     new_keyword: str = ""
-    words = "a call of {self.call} with the keyword {self.keyword}"
+    value: str = ""
+    words = "a call of {self.call} with the keyword {self.shown}"
+
+    @property
+    def shown(self) -> str:
+        """The argument, with its value where that matters."""
+        return f"{self.keyword}={self.value}" if self.value else self.keyword
 
     def matches(self, node: cst.CSTNode) -> bool:
-        return is_call(node, self.call) and _has_keyword(node, self.keyword)
+        if not (is_call(node, self.call) and _has_keyword(node, self.keyword)):
+            return False
+        wanted = cst.parse_expression(self.value) if self.value else None
+        return wanted is None or any(
+            dotted(argument.keyword) == self.keyword and wanted.deep_equals(argument.value)
+            for argument in node.args
+        )
 
     def change(self, node: cst.Call, module: cst.Module) -> Result:
         name, value = cst.Name(self.new_keyword or self.keyword), self.expression()

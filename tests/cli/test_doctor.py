@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from disback_plugin.cli import doctor_gpu, main
+from disback_plugin.cli import doctor, doctor_gpu, main
 from disback_plugin.cli.doctor_disk import BYTES, CHUNK, CHUNKS, Weights, disk, weights_of
 from disback_plugin.path import get_codec
 
@@ -134,6 +134,20 @@ def test_the_disk_is_measured_left_clean_and_filled_with_nodes_in_words(
     assert list((tmp_path / "new").iterdir()) == []
     usage.free = CHUNK * CHUNKS
     assert "too little room" in [*disk(tmp_path, None)][1]
+
+
+def test_a_disk_that_cannot_be_written_is_broken_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(doctor, "REQUIRED", ("no-such-package",))
+    assert main(["doctor", "--disk", str(file)]) == 1
+    shown, said = capsys.readouterr()
+    assert "missing: no-such-package; run: pip install disback_plugin\n" in shown
+    assert shown.splitlines()[-1].startswith(f"broken: disk {file}: ")
+    assert "File exists" in shown
+    assert said == ""
 
 
 def test_weights_are_counted_by_their_headers(

@@ -155,3 +155,68 @@ def test_a_folder_without_a_run_is_an_error(
 
 def test_a_duration() -> None:
     assert [duration(s) for s in (4.6, 125, 97200)] == ["0:00:05", "0:02:05", "1 day, 3:00:00"]
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = out / "runs" / "fixed-seed0"
+    other.mkdir()
+    (other / "run.json").write_text('{"arm": "fixed"')
+    assert main(["status", str(out)]) == 1
+    shown = capsys.readouterr().out
+    assert "disback-seed0: stopped at step 200" in shown
+    assert f"fixed-seed0: unreadable\n  {other / 'run.json'} is damaged" in shown
+    assert main(["status", str(other)]) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "train", "step": 210, "seconds": 30, "fake_loss": "low"}',
+        '{"kind": "eval", "step": 210, "seconds": 30, "metrics": ["fd"]}',
+        '{"kind": "eval", "step": 210, "seconds": 30, "metrics": {"fd": "low"}}',
+        '{"kind": "train", "step": "210", "seconds": 30}',
+        '{"kind": "train", "step": 210, "seconds": 1' + "0" * 400 + "}",
+        '{"kind": "train", "step": 210, "seconds": null}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_line_is_passed_over(
+    line: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = out / "runs" / "disback-seed0" / "metrics.jsonl"
+    with file.open("a") as stream:
+        stream.write(f"\n{line}\n")
+    assert main(["status", str(out)]) == 0
+    assert "stopped at step 200 of 400" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("settings", ["teacher: null\ndistill: [1]\n", "3\n"])
+def test_settings_of_another_form_tell_nothing(
+    settings: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "config.yaml").write_text(settings)
+    (out / "teacher").mkdir()
+    (out / "teacher" / "metrics.jsonl").touch()
+    assert main(["status", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "teacher: stopped at step 0 of 0; " in shown
+    assert "images/s" not in shown
+
+
+def test_names_that_would_speak_to_the_terminal_are_refused(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sealed(out / "runs" / "disback-seed0" / "run.json", {**RUN, "arm": "a\x1b[2Jb"})
+    assert main(["status", str(out)]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(out: Path) -> None:
+    command = [sys.executable, "-m", "disback_plugin", "status", str(out)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -241,6 +241,8 @@ def test_the_diff_is_the_one_that_apply_makes(tree: Path) -> None:
 
 
 def test_no_checkout_and_unknown_patches_are_refused(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(PatchError, match="nowhere is no checkout of Host.*: no such folder"):
+        open_tree(tmp_path / "nowhere")
     with pytest.raises(PatchError, match="no checkout of Host"):
         open_tree(tmp_path / "sub")
     with pytest.raises(PatchError, match="did you mean 'close'"):

@@ -68,6 +68,10 @@ MAKE = "Host.make"
             ["self.left, self.right = wrap(one, factor=4)"],
         ),
         (
+            ReplaceKeyword("f.py", MAKE, "wrap", "scale", value="2", code="4"),
+            ["self.left, self.right = wrap(one, scale=4)"],
+        ),
+        (
             AddKeyword("f.py", "make", "wrap", "safe", code="False"),
             ["self.left = wrap(one, scale=2, safe=False)"],
         ),
@@ -93,6 +97,12 @@ MAKE = "Host.make"
 def test_an_edit_changes_its_place_only(edit: Edit, lines: list[str] | None) -> None:
     expected = lines or [f"{edit.code}  # disback"]  # type: ignore[attr-defined]
     assert changed(edit) == expected
+
+
+def test_a_value_that_somebody_changed_is_not_replaced() -> None:
+    edit = ReplaceKeyword("f.py", MAKE, "wrap", "scale", value="3", code="4")
+    with pytest.raises(AnchorError, match=r"the keyword scale=3, 1 time\(s\), found 0"):
+        changed(edit)
 
 
 def test_a_place_found_too_often_is_no_place() -> None:

@@ -49,10 +49,15 @@ def build_report(out_dirs: Sequence[Path], out: Path, csv: Path | None = None) -
 def _figures(shown: Sequence[Shown], folder: Path) -> Iterator[tuple[Path, str]]:
     """Of several experiments each in a folder of its own."""
     for one in shown:
-        own = folder / one.label if len(shown) > 1 else folder
+        own = _within(folder, one.label) if len(shown) > 1 else folder
         for name, content in figures_of(one.plots).items():
-            yield own / f"{name}.svg", content
+            yield _within(own, f"{name}.svg"), content
         if one.gallery is not None:
             for name, draw in (("reference", reference_figure), ("training", training_figure)):
                 if (figure := draw(one.gallery)) is not None:
                     yield own / f"samples_{name}.svg", figure
+
+
+def _within(folder: Path, name: str) -> Path:
+    """Never elsewhere: names of experiments and metrics are what a stranger's run says."""
+    return folder.joinpath(*(part for part in Path(name).parts if part not in ("..", "/")))

@@ -12,6 +12,8 @@ from disback_plugin.lab.results.runs import Run
 
 Rows = list[list[Any]]  # the header first; None is an empty cell: not finite, or never reached
 
+FORMULA = frozenset("=+-@\t\r")  # what a spreadsheet's formulas begin with
+
 
 def csv_tables(summary: Mapping[str, Any], runs: Sequence[Run], nodes: Rows) -> dict[str, Rows]:
     """Tables by name: finals, thresholds, speedups, differences, runs, nodes, curves.
@@ -57,10 +59,17 @@ def write_csv(folder: Path, experiments: Mapping[str, Mapping[str, Rows]]) -> li
 
 
 def csv_text(rows: Rows) -> str:
-    """Comma-separated values, lines end with a line feed."""
+    """Comma-separated values, lines end with a line feed.
+
+    A name that a spreadsheet would compute (a stranger's run can have any) is quoted as its text.
+    """
     out = StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n").writerows([*map(_inert, row)] for row in rows)
     return out.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULA else cell
 
 
 def _finals(summary: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -1,5 +1,6 @@
 """Numbers as people read them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ SECONDS_NOTE = (
 
 def number(value: float | None) -> str:
     """Three significant digits, thousands with commas; a value that is not finite says so."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NO_VALUE
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 

@@ -35,6 +35,7 @@ function readable(figure) {
     const [left, right, top, bottom] = chart.dataset.frame.split(" ").map(Number);
     const arms = data.arms.filter((arm) => arm.value.length);
     const stops = [...new Set(arms.flatMap((arm) => arm[unit]))].sort((a, b) => a - b);
+    if (!stops.length) continue; // its seeds have no step in common
     const xOf = (value) => left + position(scales.x, value) * (right - left);
     const yOf = (value) => bottom - position(scales.y, value) * (bottom - top);
     const marks = element("g", { class: "marks" });

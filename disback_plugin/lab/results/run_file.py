@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -15,15 +15,18 @@ REFERENCE = "reference.json"  # written last: a teacher with one is complete
 AGAIN = "restore it, or delete the run's folder and run that arm and seed again"
 ANEW = "restore it, or start anew in another folder: every run here starts from this teacher"
 
+# printed in a terminal, and part of the names of files
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
 
 class RunFile(StrictModel):
     """run.json. files: sizes and digests of what a complete run left; none in earlier versions."""
 
-    experiment: str
-    arm: str
+    experiment: Name
+    arm: Name
     seed: int
     num_steps: int
-    primary: str
+    primary: Name
     thresholds: tuple[FiniteFloat, ...]
     status: Literal["running", "complete"]
     files: dict[str, Any] = Field(default_factory=dict)

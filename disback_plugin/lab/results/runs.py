@@ -168,7 +168,7 @@ def read_metrics(file: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             with damage_of(file, RunError, AGAIN):
-                record = _checked(json.loads(line))
+                record = checked(json.loads(line))
         except RunError as error:
             if number == len(lines):
                 break
@@ -177,8 +177,11 @@ def read_metrics(file: Path) -> list[Record]:
     return sorted(records.values(), key=lambda record: record["step"])
 
 
-def _checked(record: Record) -> Record:
-    """A record whose words and numbers are such; null is a number that was not finite."""
+def checked(record: Record) -> Record:
+    """A record whose words and numbers are such; null is a number that was not finite.
+
+    What it cost is finite, as a curve has its place by that.
+    """
     numbers = dict(record)
     words = str(numbers.pop("kind")), numbers.pop("stage", None)
     numbers |= numbers.pop("metrics", {})
@@ -187,6 +190,9 @@ def _checked(record: Record) -> Record:
     for name, value in numbers.items():
         if not isinstance(value, int | float | None):
             raise TypeError(f"{name} is {value!r:.60}, no number")
+    for cost in ("seconds", "passes"):
+        if (value := record.get(cost, 0.0)) is None or not math.isfinite(value):
+            raise ValueError(f"{cost} is {value!r:.60}, not finite")
     return record
 
 

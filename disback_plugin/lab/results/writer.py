@@ -45,6 +45,8 @@ def writer_of(folder: Path) -> Writer:
         os.kill(number, 0)
     except ProcessLookupError:
         return "dead"
+    except OverflowError:  # no number of a process
+        return "none"
     except OSError:  # somebody else's process
         pass
     return "alive" if _started(number) == started else "dead"

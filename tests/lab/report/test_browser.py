@@ -35,8 +35,12 @@ def files(make_experiment, tmp_path_factory) -> dict[str, Path]:
         for seed in range(3):
             curve = {step: 60.0 / (1 + step * (1 + seed)) for step in range(0, 900, 60)}
             points.add(arm, seed, curve)
+    apart = make_experiment(name="apart")
+    for seed in range(2):
+        apart.add("disback", seed, {5 * seed: 9.0, 7 + seed: 5.0})
     out = tmp_path_factory.mktemp("pages")
     folders = {"images": [images.out], "points": [points.out], "both": [images.out, points.out]}
+    folders["apart"] = [apart.out]
     for name, runs in folders.items():
         build_report(runs, out / name)
     return {name: out / name / "report.html" for name in folders}
@@ -93,6 +97,12 @@ def test_nothing_overflows_collides_or_is_hard_to_read(show, name, size, scheme)
     assert contrast["found"] == []
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
+
+
+def test_a_chart_of_seeds_without_a_common_step_has_no_values_to_tell(show) -> None:
+    page = show("apart")
+    chart_of(page).hover()
+    assert page.locator(".tip:visible").count() == 0
 
 
 def test_experiments_stand_beside_one_another_on_a_wide_page_only(show) -> None:

@@ -5,6 +5,7 @@ import re
 from urllib.parse import unquote
 
 from disback_plugin.lab.report import build_report
+from disback_plugin.lab.report.csv_tables import csv_text
 from tests.lab.report.test_page import filled
 
 
@@ -50,6 +51,16 @@ def test_a_value_that_is_not_finite_is_an_empty_cell(make_experiment, tmp_path) 
     built.add("fixed", 0, {0: 4.0, 10: float("inf")})
     build_report([built.out], built.out, tmp_path)
     assert [row["value"] for row in read((tmp_path / "curves.csv").read_text())] == ["4.0", ""]
+
+
+def test_names_come_back_whole_and_none_is_a_formula(make_experiment, tmp_path) -> None:
+    built = make_experiment(name='=1+1,"a"', primary="@m")
+    built.add("fixed", 0, {0: -4.0, 10: 3.0})
+    build_report([built.out], built.out, tmp_path)
+    rows = read((tmp_path / "curves.csv").read_text())
+    told = [(row["experiment"], row["metric"], row["value"]) for row in rows]
+    assert told == [('\'=1+1,"a"', "'@m", "-4.0"), ('\'=1+1,"a"', "'@m", "3.0")]
+    assert csv_text([["-x", "+x", "x=1", -1.5, None]]) == "'-x,'+x,x=1,-1.5,\n"
 
 
 def test_the_page_offers_the_same_tables(make_experiment, tmp_path) -> None:

@@ -208,7 +208,14 @@ def test_folders_of_one_experiment_without_a_seed_twice_are_counted_together(
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, "not finite"), (4.0, "4"), (0.12345, "0.123"), (999.6, "1,000"), (12345.6, "12,346")],
+    [
+        (None, "not finite"),
+        (float("nan"), "not finite"),
+        (4.0, "4"),
+        (0.12345, "0.123"),
+        (999.6, "1,000"),
+        (12345.6, "12,346"),
+    ],
 )
 def test_numbers_are_short(value, expected: str) -> None:
     assert number(value) == expected
@@ -228,3 +235,15 @@ def test_sizes_have_binary_units() -> None:
         "3.0 MiB",
         "5.0 GiB",
     ]
+
+
+def test_names_of_strangers_write_nothing_elsewhere(make_experiment, tmp_path) -> None:
+    built = [make_experiment(name=f"../../{name}", primary="../../../m") for name in "ab"]
+    for one in built:
+        one.add("disback", 0, {0: 9.0, 10: 5.0})
+    out = tmp_path / "deep" / "out"
+    build_report([one.out for one in built], out)
+    files = {file.relative_to(out).as_posix() for file in out.rglob("*_passes.svg")}
+    assert files == {"figures/a/m_passes.svg", "figures/b/m_passes.svg"}
+    assert [*tmp_path.iterdir()] == [tmp_path / "deep"]
+    assert [*(tmp_path / "deep").iterdir()] == [out]

@@ -111,6 +111,15 @@ def test_a_damaged_line_before_the_last_is_an_error_that_names_it(make_experimen
         read_runs([folder])
 
 
+@pytest.mark.parametrize("cost", [{"seconds": float("inf")}, {"passes": None}])
+def test_a_cost_that_is_not_finite_is_damage(make_experiment, cost) -> None:
+    folder = make_experiment().add("fixed", 0, {0: 9.0, 10: 5.0})
+    first, second = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(json.loads(first) | cost)}\n{second}\n")
+    with pytest.raises(RunError, match=r"line 1: .*metrics.jsonl is damaged .*not finite"):
+        read_runs([folder])
+
+
 def test_after_a_resume_the_later_record_of_a_step_holds(tmp_path) -> None:
     records = [
         {"kind": "eval", "step": 0, "value": 1}, {"kind": "eval", "step": 10, "value": 2},
