@@ -97,6 +97,12 @@ CASES = {
     "disback run experiments/digits/ddpm.yaml": instead({}, f"{SMALL} --jobs 1 --out digits"),
     "disback run experiments/edm/ffhq64.yaml --smoke": instead({}),
     "disback run experiments/edm/ffhq64.yaml --arm disback": instead({}, f"{SMALL_EDM} --out ffhq"),
+    "disback run experiments/cifar16/edm.yaml teacher=run:runs/cifar16-edm distill.num_steps=80 "
+    "distill.student_lr=2e-3 distill.fake_lr=1e-3 evaluation.every=8 evaluation.num_samples=500 "
+    "evaluation.num_probed=256 logging.every=4 --arm fixed --seeds 1 "
+    "--out runs/c16/health-good": by(
+        "tests/experiments/test_cifar16.py::test_a_teacher_is_trained_once_and_compared_with"
+    ),
     "disback status runs/digits-ddpm": instead({}),
     "disback report runs/digits-ddpm": instead({}),
     "disback report runs/a runs/b --out both --csv both": instead({}),

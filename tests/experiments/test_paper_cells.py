@@ -23,7 +23,7 @@ NAMES = [
 ]
 FAMILIES = [
     *("edm/ffhq64", "cd/ffhq64", "sdxl/one_step", "lcm_lora/lcm_lora"),
-    *("cifar10/ddim", "digits/edm", "gaussians/near"),
+    *("cifar10/ddim", "cifar16/edm", "digits/edm", "gaussians/near"),
 ]
 # steps, batch, recording steps, nodes, steps of the walk, where the student is asked
 EDM = (500_000, 32, 200, 4, 12_000)

@@ -49,6 +49,7 @@ def small(memory):
     )
 
 
+@pytest.mark.thorough
 def test_the_parts_are_those_of_the_roles(small) -> None:
     found, wider = small(), small("lora.rank=8")
     assert (wider.lora, wider.base) == (2 * found.lora, found.base)
@@ -59,6 +60,7 @@ def test_the_parts_are_those_of_the_roles(small) -> None:
     assert f"| together, at the peak | {found.peak:,} |" in found.table()
 
 
+@pytest.mark.thorough
 def test_checkpointing_keeps_less_and_larger_batches_take_more(small) -> None:
     found = small()
     assert small("gradient_checkpointing=false").rest > 1.3 * found.rest

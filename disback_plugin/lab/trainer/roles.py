@@ -22,7 +22,8 @@ from disback_plugin.lab.trainer.shared_roles import make_shared_networks
 from disback_plugin.lab.trainer.trackers import TENSORBOARD, chosen_trackers
 from disback_plugin.session import DisBack
 
-_UNSUPPORTED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+_FSDP = "ACCELERATE_USE_FSDP"
+_UNSUPPORTED = {_FSDP: "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 
 def make_accelerator(config: ExperimentConfig) -> Accelerator:
@@ -33,6 +34,7 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
     it was started under FSDP or DeepSpeed.
     """
     _refuse_sharding(config)
+    launched = os.environ.get(_FSDP)
     trackers = chosen_trackers(config.logging)
     # published networks may have weights that distillation does not use, EDM's for augmentation:
     # DDP would wait for their gradients; looking for them costs a walk over the graph a step
@@ -54,7 +56,7 @@ def make_accelerator(config: ExperimentConfig) -> Accelerator:
     if config.device == "cuda" and accelerator.device.type != "cuda":
         raise ConfigError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
     if config.sharding:
-        require_sharding(accelerator)
+        _require_sharding(accelerator, launched)
     processes = count(accelerator.num_processes, "process", "processes")
     parts = accelerator.num_processes * config.distill.num_accumulation_steps
     for name in ("batch_size", "record_batch_size"):
@@ -138,6 +140,20 @@ def make_sampler(
         device=accelerator.device,
         condition=problem.condition,
     )
+
+
+def _require_sharding(accelerator: Accelerator, launched: str | None) -> None:
+    """As `require_sharding`; where it is refused, what Accelerate wrote for the plugin goes.
+
+    The next experiment of this process would be taken for one that was launched under FSDP.
+    """
+    try:
+        require_sharding(accelerator)
+    except ConfigError:
+        os.environ.pop(_FSDP, None)
+        if launched is not None:
+            os.environ[_FSDP] = launched
+        raise
 
 
 def _refuse_sharding(config: ExperimentConfig) -> None:

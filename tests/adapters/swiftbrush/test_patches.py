@@ -62,7 +62,9 @@ def test_float16_is_refused_at_the_start_on_the_cpu(
     small_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["swiftbrush", "apply", str(small_copy), "--force"]) == 0
-    monkeypatch.setattr(sys, "argv", ["train", "--mixed_precision", "fp16"])
+    monkeypatch.setattr(
+        sys, "argv", ["train", "--mixed_precision", "fp16", "--output_dir", str(small_copy)]
+    )
     AcceleratorState._reset_state(True)  # another test's accelerator in this process
     try:
         with pytest.raises(ValueError, match="fp16 needs a GPU: bf16 works on the CPU"):

@@ -127,6 +127,7 @@ def test_it_accumulates_clips_and_casts_as_whole_networks_do(
 def test_it_is_refused_where_it_would_not_happen(fresh_accelerate: None) -> None:
     with pytest.raises(ConfigError, match="sharding=fsdp2 needs several processes with a GPU each"):
         make_accelerator(tiny_config("sharding=fsdp2"))
+    assert "ACCELERATE_USE_FSDP" not in os.environ  # the next run is not taken for such a launch
 
 
 @pytest.mark.parametrize("other", ["compile=true", "gradient_checkpointing=true"])

@@ -144,7 +144,7 @@ def test_what_takes_no_lora_is_refused(files: Path, teacher) -> None:
     [
         ("student.checkpoint=diffusers:{}/sdxl", "take student.checkpoint"),
         ("student={kind: generator}", "another kind than 'denoiser'"),
-        ("compile=true", "'compile' does not go with 'lora'"),
+        ("compile=true", "'compile' and 'sharding' do not go with 'lora'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(override, message, files) -> None:
