@@ -1,8 +1,9 @@
 """Works x faults: whatever call kills or fails, nothing is lost, and the next try succeeds.
 
-A cell of the table is a work and a fault, at every call that changes a file. A sample of the calls,
-other ones for each fault, is part of the usual tests; all are `thorough`, but for a whole run and
-`convert cm`, where each call takes long: they have `Work.most` calls, evenly.
+A cell of the table is a work and a fault, at the calls that change a file. A sample of the calls,
+other ones for each fault, is part of the usual tests; `thorough` are kills at every call, a full
+disk and a refused call at every second one, but for a whole run and `convert cm`, where each call
+takes long: they have `Work.most` calls, evenly.
 """
 
 import functools
@@ -85,12 +86,14 @@ def cells(thorough: bool) -> list[Any]:
 
 
 def check(trial: Trial, fault: str, sample: int | None) -> None:
+    """At `sample` places, evenly; None: at all where it kills, else at every second."""
     places = [
         at for at, call in enumerate(trial.calls, start=1) if fault != FULL or call in NEEDS_SPACE
     ]
+    stride = 1 if fault == KILL else 2
     if sample is not None:
         stride = -(-len(places) // sample)
-        places = places[FAULTS.index(fault) % stride :: stride]
+    places = places[FAULTS.index(fault) % stride :: stride]
     assert places
     wrong = [
         f"{trial.calls[at - 1]} at {at}: {problem}"
