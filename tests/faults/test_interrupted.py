@@ -93,7 +93,7 @@ def check(trial: Trial, fault: str, sample: int | None) -> None:
     stride = 1 if fault == KILL else 2
     if sample is not None:
         stride = -(-len(places) // sample)
-    places = places[FAULTS.index(fault) % stride :: stride]
+    places = places[FAULTS.index(fault) % stride :: stride] or places
     assert places
     wrong = [
         f"{trial.calls[at - 1]} at {at}: {problem}"
