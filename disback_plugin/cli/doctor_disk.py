@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +29,22 @@ class Weights(NamedTuple):
 
 
 def disk(folder: Path, weights: Weights | None) -> Iterator[str]:
-    """Lines on the disk of `folder`, which is made if it is missing; ours is removed again.
+    """Lines on the disk of `folder`, as `_told` has them; what is made for them is removed again.
 
     OSError where it cannot be written.
     """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield from _told(folder, weights)
+    finally:
+        for each in made:
+            with suppress(OSError):  # somebody else's by now
+                each.rmdir()
+
+
+def _told(folder: Path, weights: Weights | None) -> Iterator[str]:
+    """Free space, speeds where there is room to measure them, and how many nodes fit."""
     free = shutil.disk_usage(folder).free
     yield f"disk {folder}: {free / 1e9:,.1f} GB free"
     size = CHUNK * CHUNKS

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from disback_plugin.cli.arguments import add_command
 from disback_plugin.cli.showing import show
+from disback_plugin.reading import cut
 
 if TYPE_CHECKING:
     from disback_plugin.lab.results.under_way import Status
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = """  disback status runs/digits-ddpm
   disback status runs/digits-ddpm/runs/disback-seed0
 """
+LONGEST = 2000  # characters of a line
 DETAILS = """A run is complete, running, stopped (resume it), or died: its process is gone and left
 no word. Speed and time left are of training alone, without evaluations. Nothing is written or
 locked. The exit code is 1 where a run has died, or one of several cannot be read.
@@ -34,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from disback_plugin.lab.results.under_way import read_statuses
 
     statuses = read_statuses(args.run, time.time())
-    show("\n  ".join(told(status)) for status in statuses)
+    # a metric's name comes from a file: a terminal is not to obey it
+    show("\n  ".join(cut(line, LONGEST) for line in told(status)) for status in statuses)
     return 1 if any(status.state in ("died", "unreadable") for status in statuses) else 0
 
 

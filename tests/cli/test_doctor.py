@@ -131,7 +131,8 @@ def test_the_disk_is_measured_left_clean_and_filled_with_nodes_in_words(
         "nodes that fit in codec delta: 40",
         "nodes that fit in codec bounded: 142",
     ]
-    assert list((tmp_path / "new").iterdir()) == []
+    [*disk(tmp_path / "new" / "newer", None)]
+    assert list(tmp_path.iterdir()) == []
     usage.free = CHUNK * CHUNKS
     assert "too little room" in [*disk(tmp_path, None)][1]
 

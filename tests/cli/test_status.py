@@ -213,6 +213,17 @@ def test_names_that_would_speak_to_the_terminal_are_refused(
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_a_metric_whose_name_would_speak_to_the_terminal_is_made_visible(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"kind": "eval", "step": 210, "seconds": 26.0, "metrics": {"f\x1b[2Jd": 1.5}}
+    file = out / "runs" / "disback-seed0" / "metrics.jsonl"
+    with file.open("a") as stream:
+        stream.write(f"\n{json.dumps(line)}\n")
+    assert main(["status", str(out)]) == 0
+    assert "evaluation of step 210: f\\x1b[2Jd 1.5\n" in capsys.readouterr().out
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(out: Path) -> None:
     command = [sys.executable, "-m", "disback_plugin", "status", str(out)]
     read, write = os.pipe()

@@ -11,6 +11,7 @@ from disback_plugin.errors import RunError
 from disback_plugin.files import write_text
 from disback_plugin.sealed import damage_of, seal, unseal
 
+LARGEST = 1e100  # squares and means of larger values overflow: they count as infinite
 HIGHER_IS_BETTER = frozenset({"class_coverage", "mode_coverage"})
 Key = tuple[str, float | None]  # arm and learning rate
 
@@ -118,6 +119,13 @@ def at_shared_steps(curves: Sequence[Curve]) -> list[list[CurvePoint]]:
     return [at_step[step] for step in sorted(at_step) if len(at_step[step]) == len(curves)]
 
 
+def reckoned(value: float) -> float:
+    """A value that was read, as a float; infinite where its square would be."""
+    if abs(value) > LARGEST:
+        return math.inf if value > 0 else -math.inf
+    return float(value)
+
+
 def write_curves(file: Path, curves: Iterable[Curve]) -> None:
     """A comparison's curves, all of one metric: one JSON object each, in short columns."""
     lines = []
@@ -135,7 +143,7 @@ def read_curves(file: Path, metric: str) -> list[Curve]:
     with damage_of(file, RunError, "delete it and run the comparison again"):
         for line in file.read_text(encoding="utf-8").splitlines():
             record = unseal(json.loads(line), file)
-            columns = [map(float, record.pop(column)) for column in CurvePoint._fields]
+            columns = [map(reckoned, record.pop(column)) for column in CurvePoint._fields]
             points = tuple(CurvePoint(*row) for row in zip(*columns, strict=True))
             if not points or not all(math.isfinite(x) for row in points for x in row[:3]):
                 raise ValueError("a curve has no points, or steps and costs that are no numbers")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from disback_plugin.errors import RunError
-from disback_plugin.lab.results.curves import Curve, CurvePoint
+from disback_plugin.lab.results.curves import Curve, CurvePoint, reckoned
 from disback_plugin.lab.results.run_file import AGAIN, read_run_file
 from disback_plugin.sealed import damage_of
 
@@ -178,7 +178,7 @@ def read_metrics(file: Path) -> list[Record]:
 
 
 def checked(record: Record) -> Record:
-    """A record whose words and numbers are such; null is a number that was not finite.
+    """A record whose words and numbers are such; None is a number that was not finite.
 
     What it cost is finite, as a curve has its place by that.
     """
@@ -191,9 +191,17 @@ def checked(record: Record) -> Record:
         if not isinstance(value, int | float | None):
             raise TypeError(f"{name} is {value!r:.60}, no number")
     for cost in ("seconds", "passes"):
-        if (value := record.get(cost, 0.0)) is None or not math.isfinite(value):
+        if (value := record.get(cost, 0.0)) is None or not math.isfinite(reckoned(value)):
             raise ValueError(f"{cost} is {value!r:.60}, not finite")
-    return record
+    if "metrics" in record:
+        return {**_reckoned(record), "metrics": _reckoned(record["metrics"])}
+    return _reckoned(record)
+
+
+def _reckoned(record: Record) -> Record:
+    numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
+    finite = {name: math.isfinite(reckoned(value)) for name, value in numbers.items()}
+    return {name: value if finite.get(name, True) else None for name, value in record.items()}
 
 
 def _curves(arm: str, seed: int, records: Iterable[Record]) -> dict[str, Curve]:

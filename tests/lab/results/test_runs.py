@@ -1,10 +1,12 @@
 """Run folders are read as written; what is no run, or is damaged, is a clear error."""
 
 import json
+import math
 
 import pytest
 
 from disback_plugin.errors import RunError
+from disback_plugin.lab.report import build_report
 from disback_plugin.lab.results.curves import Curve
 from disback_plugin.lab.results.runs import Mark, read_metrics, read_runs, read_side_by_side
 
@@ -158,3 +160,12 @@ def test_a_damaged_run_json_is_a_clear_error(make_experiment, damage: str, messa
     (folder / "run.json").write_text(damage, encoding="latin-1")
     with pytest.raises(RunError, match=rf"(?s)run.json.*{message}.*run that arm and seed again"):
         read_runs([folder])
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1e101, 10**400], ids=range(3))
+def test_a_value_that_cannot_be_squared_counts_as_not_finite(make_experiment, value) -> None:
+    built = make_experiment()
+    built.add("fixed", 0, {0: 9.0, 10: value, 20: 8.0}, others={"other": value})
+    (run,) = read_runs([built.out])
+    assert [math.isfinite(point.value) for point in run.curves["fd_pixel"].points] == [1, 0, 1]
+    assert build_report([built.out], built.out / "report")["primary"] == "fd_pixel"
