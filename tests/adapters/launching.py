@@ -1,5 +1,7 @@
 """Jobs of a host's driver, in processes of their own."""
 
+import atexit
+import functools
 import json
 import os
 import socket
@@ -9,7 +11,45 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600
+
+
+def environment() -> dict[str, str]:
+    """Ours, and what all processes of a launch have in common."""
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
+    return {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
+
+
+class Server:
+    """A process that has imported what hosts import; the processes of a launch are its forks."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.adapters.driver"],
+            env=environment(),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def launch(self, driver: str, file: Path, processes: list[dict[str, Any]]) -> list[int]:
+        """The exit codes of processes, each with its `env` and `log`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"driver": driver, "file": str(file), "processes": processes}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@functools.cache
+def _server() -> Server:
+    server = Server()
+    atexit.register(server.close)
+    return server
 
 
 def launch(
@@ -23,29 +63,14 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "jobs.json"
     file.write_text(json.dumps(jobs))
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    common |= {"CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1", **(env or {})}
-    if num_processes > 1:
-        common |= {"MASTER_ADDR": "127.0.0.1"}
-        common |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
     processes = []
     for rank in range(num_processes):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if num_processes > 1 else {}
-        with (folder / f"log.{rank}").open("w") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.adapters.driver", driver, str(file)],
-                    env={**common, **own},
-                    cwd=ROOT,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            )
-    try:
-        return [process.wait(timeout=SECONDS) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+        own = environment() | (env or {})
+        if num_processes > 1:
+            own |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            own |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+        processes.append({"env": own, "log": str(folder / f"log.{rank}")})
+    return _server().launch(driver, file, processes)
 
 
 def log(folder: Path, rank: int = 0) -> str:

@@ -20,7 +20,7 @@ FOREIGN = ("di_train", "training", "torch_utils", "dnnlib", "metrics")
 DDP = nn.parallel.DistributedDataParallel
 LOADER = torch.utils.data.DataLoader
 PRELOADED = (
-    *("PIL.Image", "click", "psutil", "requests", "scipy.linalg", "torch._dynamo"),
+    *("click", "psutil", "requests"),
     "disback_plugin.adapters.diff_instruct.overlay",
     "disback_plugin.adapters.diff_instruct.teacher",
 )

@@ -19,21 +19,9 @@ from tests.adapters.driver import Job, Notebook, preload
 
 SCRIPTS = {"sd": "main.train_sd", "edm": "main.edm.train_edm"}
 PRELOADED = (
-    "accelerate",
-    "wandb",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.pyplot",
-    "PIL.Image",
-    "torch._dynamo",
-    "torch.distributed.fsdp",
     "disback_plugin.adapters.dmd2.overlay",
     "disback_plugin.adapters.dmd2.exact_resume",
     "disback_plugin.adapters.dmd2.sharded_resume",
-)
-BY_DMD2 = (  # the small host needs less
-    "diffusers.models.unets.unet_2d_condition",
-    "diffusers.models.autoencoders.autoencoder_kl",
-    "transformers.models.clip.modeling_clip",
 )
 FOREIGN = ("main", "third_party", "dnnlib", "torch_utils")
 
@@ -197,9 +185,7 @@ def _resumed(job: Job) -> list[str]:
 
 def prepare(job: Job) -> None:
     """What all jobs import, and what a launch with FSDP replaces."""
-    preload(*PRELOADED, *(BY_DMD2 if job["is_real"] else ()))
-    if "WORLD_SIZE" in os.environ:  # accelerate's data loaders ask for its class
-        preload("datasets")
+    preload(*PRELOADED)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         allow_fsdp_on_cpu()
 

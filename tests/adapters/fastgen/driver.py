@@ -36,7 +36,7 @@ def without_cuda() -> None:
 def prepare(job: Job) -> None:
     """What all jobs import."""
     sys.path.append(job["checkout"])  # last: it has a package `tests` too
-    preload("fastgen.trainer", "tests.adapters.fastgen.probe", "torch._dynamo")
+    preload("fastgen.trainer", "tests.adapters.fastgen.probe")
     if job["is_real"]:
         without_cuda()
 

@@ -3,7 +3,6 @@
 No library call is replaced, they are only read along.
 """
 
-import os
 import runpy
 import sys
 from collections import defaultdict
@@ -22,17 +21,10 @@ from tests.adapters.driver import Job, Notebook, preload
 
 TRAINED = "default"
 PRELOADED = (
-    "diffusers.models.unets.unet_2d_condition",
-    "diffusers.models.autoencoders.autoencoder_kl",
-    "diffusers.pipelines.stable_diffusion",
-    "diffusers.loaders.peft",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.clip.tokenization_clip",
     "disback_plugin.adapters.swiftbrush.checkpoints",
     "disback_plugin.adapters.swiftbrush.overlay",
     "disback_plugin.adapters.swiftbrush.resume",
     "disback_plugin.real_score.lora",
-    "torch.distributed.fsdp",
 )
 
 
@@ -133,7 +125,7 @@ class Probe(Notebook):
 
 def prepare(job: Job) -> None:
     """What all jobs import."""
-    preload(*PRELOADED, *(["datasets"] if "WORLD_SIZE" in os.environ else []))
+    preload(*PRELOADED)
 
 
 def run(job: Job) -> None:
