@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -11,29 +12,36 @@ import torch
 from disback_plugin import DegradationPath
 from disback_plugin.cli.path import CODECS
 from disback_plugin.config import Codec
+from tests.faults.zygote import Zygote
 
-HEAVY = ("torch", "diffusers", "transformers", "matplotlib", "accelerate", "peft", "datasets")
-SCRIPT = """
-import sys
-from disback_plugin.cli import main
-try:
-    code = main(sys.argv[1:])
-except SystemExit as stop:
-    code = stop.code
-print(code, *(name for name in {heavy!r} if name in sys.modules))
-"""
+Start = Callable[..., tuple[int, set[str]]]
 
 
-def start(*words: str) -> tuple[int, set[str]]:
+def _starting(*warm: str) -> Iterator[Start]:
+    zygote = Zygote()
+
+    def start(*words: str) -> tuple[int, set[str]]:
+        code, imported = zygote.run("tests.cli.starting:start", *words, warm=warm)
+        return code, set(imported)
+
+    yield start
+    zygote.close()
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
     """The exit code of `disback WORDS`, and which heavy packages it imported."""
-    command = [sys.executable, "-c", SCRIPT.format(heavy=HEAVY), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    code, *imported = done.stdout.splitlines()[-1].split()
-    return int(code), set(imported)
+    yield from _starting()
+
+
+@pytest.fixture(scope="module")
+def start_with_torch() -> Iterator[Start]:
+    """The same for a command that needs torch: it is there, as it takes longest."""
+    yield from _starting("torch")
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "run --help", "dmd2 apply --help"])
-def test_help_imports_nothing_heavy(words: str) -> None:
+def test_help_imports_nothing_heavy(start: Start, words: str) -> None:
     assert start(*words.split()) == (0, set())
 
 
@@ -49,13 +57,15 @@ def test_the_codecs_of_the_command_line_are_those_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize("words", ["", "rnu", "run", "run x.yaml --no-such", "data lmdb a"])
-def test_a_usage_error_imports_nothing_heavy(words: str) -> None:
+def test_a_usage_error_imports_nothing_heavy(start: Start, words: str) -> None:
     assert start(*words.split()) == (2, set())
 
 
 @pytest.mark.parametrize("action", ["apply", "status", "diff", "revert"])
 @pytest.mark.parametrize("host", ["dmd2", "diff-instruct", "swiftbrush"])
-def test_patching_imports_nothing_heavy(host: str, action: str, tmp_path: Path) -> None:
+def test_patching_imports_nothing_heavy(
+    start: Start, host: str, action: str, tmp_path: Path
+) -> None:
     code, imported = start(host, action, str(tmp_path))
     assert imported == set()
     assert code in (1, 2)  # the folder is no checkout
@@ -70,42 +80,51 @@ def path(tmp_path: Path) -> Path:
     return path.folder
 
 
-def test_path_show_reads_the_manifest_without_torch(path: Path) -> None:
+def test_path_show_reads_the_manifest_without_torch(start: Start, path: Path) -> None:
     assert start("path", "show", str(path)) == (0, set())
 
 
-def test_path_verify_reads_tensors_with_torch_alone(path: Path) -> None:
+def test_path_verify_reads_tensors_with_torch_alone(start: Start, path: Path) -> None:
     assert start("path", "verify", str(path)) == (0, {"torch"})
 
 
+@pytest.mark.parametrize("words", [["report", "none"], ["tables", "--results", "none"]])
+def test_a_command_that_draws_imports_nothing_heavy(start: Start, words: list[str]) -> None:
+    assert start(*words) == (2, set())  # nothing is there
+
+
 @pytest.mark.parametrize(
-    ("words", "may_import"),
+    ("words", "imports"),
     [
-        (["run", "none.yaml"], {"torch", "accelerate"}),
-        (["compare", "none.yaml"], {"torch", "accelerate"}),
-        (["report", "none"], set()),
-        (["eval", "none", "--protocol", "edm"], {"torch", "accelerate"}),
-        (["tables", "--results", "none"], set()),
-        (["inspect", "edm-pkl:none"], {"torch"}),
-        (["convert", "edm-pkl", "none.pkl", "out.safetensors"], {"torch"}),
-        (["sample", "edm-pkl:none", "--out", "out"], {"torch", "accelerate"}),
-        (["export", "edm-pkl:none", "--as", "bin", "--out", "out"], {"torch", "accelerate"}),
+        (["run", "none.yaml"], {"accelerate"}),
+        (["compare", "none.yaml"], {"accelerate"}),
+        (["eval", "none", "--protocol", "edm"], {"accelerate"}),
+        (["inspect", "edm-pkl:none"], set()),
+        (["convert", "edm-pkl", "none.pkl", "out.safetensors"], set()),
+        (["sample", "edm-pkl:none", "--out", "out"], {"accelerate"}),
+        (["export", "edm-pkl:none", "--as", "bin", "--out", "out"], {"accelerate"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_command_imports_only_what_it_uses(words: list[str], may_import: set[str]) -> None:
-    code, imported = start(*words)
+def test_a_command_imports_only_what_it_uses(
+    start_with_torch: Start, words: list[str], imports: set[str]
+) -> None:
+    code, imported = start_with_torch(*words)
     assert code == 2  # nothing is there
-    assert imported <= may_import
+    assert imported <= {"torch", *imports}
 
 
-def test_a_run_needs_none_of_the_pretrained_libraries(tmp_path: Path) -> None:
+def test_a_run_needs_none_of_the_pretrained_libraries(
+    start_with_torch: Start, tmp_path: Path
+) -> None:
     experiment = Path(__file__).parents[2] / "experiments" / "gaussians" / "near.yaml"
     settings = (
         *("teacher.training.num_steps=2", "distill.num_steps=12", "evaluation.num_samples=20"),
         *("evaluation.every=12", "checkpoint.every=12", "logging.progress=false"),
     )
     out = str(tmp_path / "out")
-    code, imported = start("run", str(experiment), *settings, "--arm", "fixed", "--out", out)
+    code, imported = start_with_torch(
+        "run", str(experiment), *settings, "--arm", "fixed", "--out", out
+    )
     assert code == 0
     assert imported == {"torch", "accelerate"}

@@ -1,4 +1,4 @@
-"""A process that has imported what the works need, and runs each of their steps in a fork."""
+"""A process that has imported what its works need, and runs each of them in a fork."""
 
 import importlib
 import io

@@ -7,6 +7,7 @@ from disback_plugin.lab.config.experiment import ExperimentConfig, parse_config
 from disback_plugin.lab.smoke import standins
 
 STEPS_ON_TEACHER = 2
+MOST_NODES = 4
 NUM_SAMPLES = 12  # of an evaluation: one batch, and some are left
 LORA_RANK = 2
 _SONG_UNET = {"channels": 8, "multipliers": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
@@ -16,7 +17,7 @@ def small_settings(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     """`config` with every size made small; what it names is replaced by stand-ins in `folder`.
 
     Kept: problem, method, kinds of network, optimizers, precision, accumulation, the number of
-    nodes and the order of the walk, which ends with two steps on the teacher.
+    nodes up to four, and the order of the walk, which ends with two steps on the teacher.
     """
     data = config.model_dump(mode="json")
     _shrink_teacher(data["teacher"], folder)
@@ -67,7 +68,7 @@ def _replace_data(problem: dict[str, Any], folder: Path) -> None:
 def _shorten(config: ExperimentConfig, data: dict[str, Any]) -> None:
     """One recording step a node, one step a node of the walk."""
     distill, section = data["distill"], data["disback"]
-    num = len(config.disback.record.node_steps)
+    num = min(len(config.disback.record.node_steps), MOST_NODES)
     section["record"] = {"num_steps": num, "every": 1}
     walk = {"fixed": "interval", "adaptive": "cap", "per-node": "intervals"}
     schedule = section["schedule"]
