@@ -23,7 +23,7 @@ REPAIRS = (
         "sampler",
         "torch's Sampler takes no data set any more (TypeError on any machine)",
         ReplaceCall(
-            MISC, "InfiniteSampler.__init__", "super().__init__", code="super().__init__()"
+            MISC, "InfiniteSampler.__init__", "super().__init__(dataset)", code="super().__init__()"
         ),
     ),
     repair(
@@ -57,6 +57,7 @@ REPAIRS = (
             TRAIN,
             "torch.nn.parallel.DistributedDataParallel",
             "device_ids",
+            "[device]",
             code='[device] if device.type == "cuda" else None',
             times=2,
         ),
@@ -69,7 +70,7 @@ REPAIRS = (
             ReplaceCall(
                 LOSS,
                 STUDENT_LOSS,
-                f"torch.cuda.{name}",
+                f"torch.cuda.{name}({argument})",
                 code=f"(torch.cuda if images.is_cuda else torch).{name}({argument})",
             )
             for name, argument in (("get_rng_state", ""), ("set_rng_state", "cuda_rng_state"))
@@ -83,6 +84,7 @@ REPAIRS = (
             MAIN,
             "torch.randint",
             "device",
+            'torch.device("cuda")',
             code=f'"cuda" if {HAS_CUDA} else "cpu"',
             times=2,
         ),

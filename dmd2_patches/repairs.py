@@ -36,8 +36,8 @@ REPAIRS = (
             INIT,
             "Accelerator",
             "dispatch_batches",
+            "False",
             new_keyword="dataloader_config",
-            value="False",
             code="DataLoaderConfiguration(dispatch_batches=False)",
         ),
     ),
@@ -48,7 +48,7 @@ REPAIRS = (
             ReplaceCall(
                 UTILS,
                 function,
-                "canvas.tostring_rgb",
+                "canvas.tostring_rgb()",
                 code="np.asarray(canvas.buffer_rgba())[..., :3].tobytes()",
             )
             for function in ("draw_probability_histogram", "draw_gradient_norm", "draw_array")
@@ -57,7 +57,9 @@ REPAIRS = (
     repair(
         "wandb-mode",
         "WANDB_MODE is respected; mode online was fixed (UsageError without an API key)",
-        ReplaceDictValue(BOTH, INIT, "mode", code='os.environ.get("WANDB_MODE", "online")'),
+        ReplaceDictValue(
+            BOTH, INIT, "mode", '"online"', code='os.environ.get("WANDB_MODE", "online")'
+        ),
     ),
     repair(
         "checkpoint-files",
@@ -85,6 +87,7 @@ REPAIRS = (
                 f"{name}.__init__",
                 "torch.autocast",
                 "device_type",
+                '"cuda"',
                 code="accelerator.device.type",
             )
             for file, name in ((GUIDANCE, "SDGuidance"), (UNIFIED, "SDUniModel"))

@@ -24,7 +24,7 @@ REPAIRS = (
             ReplaceCall(
                 SCRIPT,
                 MAIN,
-                f"accelerator.{register}",
+                f"accelerator.{register}({hook})",
                 code=f"accelerator.{register}(both_networks.{wrap}({hook}, unet, teacher_lora))",
             )
             for register, wrap, hook in (
@@ -84,7 +84,7 @@ REPAIRS = (
         ReplaceCall(
             PREPARE,
             MAIN,
-            "text_encoder.to",
+            'text_encoder.to("cuda", dtype=torch.float32)',
             code=f'text_encoder.to("cuda" if {HAS_CUDA} else "cpu", dtype=torch.float32)',
         ),
     ),

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import libcst as cst
 
-from disback_plugin.patching.shapes import Shape, Statement, dotted, is_call, mentions
+from disback_plugin.patching.shapes import Shape, Statement, dotted, is_call, is_written, mentions
 
 MARK = "# disback"
 EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
@@ -130,13 +130,13 @@ class NarrowIf(Edit):
 
 @dataclass(frozen=True)
 class ReplaceCall(CodeEdit):
-    """Put the expression `code` in place of a call."""
+    """Put the expression `code` in place of a call, written out: with other arguments it stays."""
 
     call: str
-    words = "a call of {self.call}"
+    words = "the call {self.call}"
 
     def matches(self, node: cst.CSTNode) -> bool:
-        return is_call(node, self.call)
+        return isinstance(node, cst.Call) and is_written(node, self.call)
 
     def change(self, node: cst.Call, module: cst.Module) -> Result:
         return self.expression()
@@ -144,29 +144,18 @@ class ReplaceCall(CodeEdit):
 
 @dataclass(frozen=True)
 class ReplaceKeyword(CodeEdit):
-    """Put `keyword=code`, or `new_keyword=code`, in place of a call's keyword argument.
-
-    value: the only one that may be replaced; "" any.
-    """
+    """Put `keyword=code`, or `new_keyword=code`, in place of a call's `keyword=value`."""
 
     call: str
     keyword: str
+    value: str
     _: KW_ONLY
     new_keyword: str = ""
-    value: str = ""
-    words = "a call of {self.call} with the keyword {self.shown}"
-
-    @property
-    def shown(self) -> str:
-        """The argument, with its value where that matters."""
-        return f"{self.keyword}={self.value}" if self.value else self.keyword
+    words = "a call of {self.call} with {self.keyword}={self.value}"
 
     def matches(self, node: cst.CSTNode) -> bool:
-        if not (is_call(node, self.call) and _has_keyword(node, self.keyword)):
-            return False
-        wanted = cst.parse_expression(self.value) if self.value else None
-        return wanted is None or any(
-            dotted(argument.keyword) == self.keyword and wanted.deep_equals(argument.value)
+        return is_call(node, self.call) and any(
+            dotted(argument.keyword) == self.keyword and is_written(argument.value, self.value)
             for argument in node.args
         )
 
@@ -199,13 +188,14 @@ class AddKeyword(CodeEdit):
 
 @dataclass(frozen=True)
 class ReplaceDictValue(CodeEdit):
-    """Put the expression `code` in place of a dict display's value under the string `key`."""
+    """Put the expression `code` in place of a dict display's `value` under the string `key`."""
 
     key: str
-    words = "a dict with the key {self.key!r}"
+    value: str
+    words = "a dict with the key {self.key!r} and the value {self.value}"
 
     def matches(self, node: cst.CSTNode) -> bool:
-        return _is_entry(node, self.key)
+        return _is_entry(node, self.key) and is_written(node.value, self.value)
 
     def change(self, node: cst.DictElement, module: cst.Module) -> Result:
         return node.with_changes(value=self.expression())

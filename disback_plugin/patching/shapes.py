@@ -1,5 +1,6 @@
-"""Shapes: how an edit names the place it looks for, by names, never by quoting its text."""
+"""Shapes: how an edit names the place it looks for: names and values, never quoted lines."""
 
+import ast
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,12 @@ def mentions(node: cst.CSTNode, name: str) -> bool:
 def is_call(node: cst.CSTNode, name: str) -> TypeGuard[cst.Call]:
     """Whether the node is a call of the dotted name."""
     return isinstance(node, cst.Call) and dotted(node.func) == name
+
+
+def is_written(node: cst.CSTNode, code: str) -> bool:
+    """Whether the node is this expression, whatever its blanks, quotes and line breaks."""
+    own = cst.Module([]).code_for_node(node)
+    return ast.dump(ast.parse(f"({own})")) == ast.dump(ast.parse(f"({code})"))
 
 
 class Shape(ABC):

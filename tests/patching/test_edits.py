@@ -64,11 +64,11 @@ MAKE = "Host.make"
             ["y  # disback"],
         ),
         (
-            ReplaceKeyword("f.py", MAKE, "wrap", "scale", new_keyword="factor", code="4"),
+            ReplaceKeyword("f.py", MAKE, "wrap", "scale", "2", new_keyword="factor", code="4"),
             ["self.left, self.right = wrap(one, factor=4)"],
         ),
         (
-            ReplaceKeyword("f.py", MAKE, "wrap", "scale", value="2", code="4"),
+            ReplaceKeyword("f.py", MAKE, "wrap", "scale", "2", code="4"),
             ["self.left, self.right = wrap(one, scale=4)"],
         ),
         (
@@ -76,11 +76,11 @@ MAKE = "Host.make"
             ["self.left = wrap(one, scale=2, safe=False)"],
         ),
         (
-            ReplaceCall("f.py", MAKE, "draw.rgb", code="pixels(draw)[..., :3]"),
+            ReplaceCall("f.py", MAKE, "draw.rgb( )", code="pixels(draw)[..., :3]"),
             ["torch.save(self.left, pixels(draw)[..., :3])"],
         ),
         (
-            ReplaceDictValue("f.py", MAKE, "mode", code="mode()"),
+            ReplaceDictValue("f.py", MAKE, "mode", "'online'", code="mode()"),
             ['log({"mode": mode(), "time": 3})'],
         ),
         (
@@ -99,15 +99,22 @@ def test_an_edit_changes_its_place_only(edit: Edit, lines: list[str] | None) -> 
     assert changed(edit) == expected
 
 
-def test_a_value_that_somebody_changed_is_not_replaced() -> None:
-    edit = ReplaceKeyword("f.py", MAKE, "wrap", "scale", value="3", code="4")
-    with pytest.raises(AnchorError, match=r"the keyword scale=3, 1 time\(s\), found 0"):
+@pytest.mark.parametrize(
+    ("edit", "wanted"),
+    [
+        (ReplaceKeyword("f.py", MAKE, "wrap", "scale", "3", code="4"), "wrap with scale=3"),
+        (ReplaceCall("f.py", MAKE, "wrap(one, scale=3)", code="4"), r"wrap\(one, scale=3\)"),
+        (ReplaceDictValue("f.py", MAKE, "mode", "None", code="4"), "'mode' and the value None"),
+    ],
+)
+def test_what_somebody_changed_is_not_replaced(edit: Edit, wanted: str) -> None:
+    with pytest.raises(AnchorError, match=rf"{wanted}, 1 time\(s\), found 0"):
         changed(edit)
 
 
 def test_a_place_found_too_often_is_no_place() -> None:
-    edit = ReplaceDictValue("f.py", MAKE, "mode", code="1", times=2)
-    with pytest.raises(AnchorError, match=r"a dict with the key 'mode', 2 time\(s\), found 1"):
+    edit = ReplaceDictValue("f.py", MAKE, "mode", '"online"', code="1", times=2)
+    with pytest.raises(AnchorError, match=r"the value \"online\", 2 time\(s\), found 1"):
         changed(edit)
 
 
@@ -118,7 +125,7 @@ def test_functions_of_the_same_name_are_told_apart() -> None:
 
 
 def test_files_that_are_missing_or_no_python_are_named() -> None:
-    patch = repair("p", "", ReplaceCall("f.py", MAKE, "a", code="b"))
+    patch = repair("p", "", ReplaceCall("f.py", MAKE, "a()", code="b"))
     with pytest.raises(PatchError, match=r"f\.py, which is not in this checkout"):
         apply_patches({}, [patch])
     with pytest.raises(PatchError, match=r"f\.py is no valid Python"):
@@ -126,15 +133,17 @@ def test_files_that_are_missing_or_no_python_are_named() -> None:
 
 
 def test_an_edit_of_several_files_must_find_its_place_in_each() -> None:
-    edit = ReplaceCall(("f.py", "g.py"), "make", "wrap", code="bare")
-    sources = {"f.py": SOURCE.encode(), "g.py": b"def make():\n    wrap(1)\n"}
+    edit = ReplaceCall(("f.py", "g.py"), "make", "wrap(one, scale=2)", code="bare")
+    sources = {"f.py": SOURCE.encode(), "g.py": b"def make():\n    wrap(one,scale = 2)\n"}
     patch = feature("p", "", edit)
     assert patch.files == ("f.py", "g.py")
     assert apply_patches(sources, [patch]) == {
         "f.py": SOURCE.encode()[::-1].replace(b"wrap(one, scale=2)"[::-1], b"erab", 1)[::-1],
         "g.py": b"def make():\n    bare\n",
     }
-    with pytest.raises(AnchorError, match=r"'p', file g\.py, in make: .*a call of wrap, 1 time"):
+    with pytest.raises(
+        AnchorError, match=r"'p', file g\.py, in make: .*the call wrap\(.*\), 1 time"
+    ):
         apply_patches({**sources, "g.py": b"def make():\n    pass\n"}, [patch])
 
 
