@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import libcst as cst
 
@@ -271,7 +271,7 @@ def _has_keyword(call: cst.Call, keyword: str) -> bool:
     return keyword in [dotted(argument.keyword) for argument in call.args]
 
 
-def _is_entry(node: cst.CSTNode, key: str) -> bool:
+def _is_entry(node: cst.CSTNode, key: str) -> TypeGuard[cst.DictElement]:
     """Whether it is what a dict display has under the string `key`."""
     if not (isinstance(node, cst.DictElement) and isinstance(node.key, cst.SimpleString)):
         return False

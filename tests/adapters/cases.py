@@ -61,7 +61,6 @@ def _real(host: str, label: str = "", **settings: Any) -> Case:
 BF16 = torch.bfloat16
 TWO = {"num_processes": 2}
 BY_DEFAULT = (
-    _small("dmd2", "sd", kind="sd"),
     _small("dmd2", "edm", kind="edm", options="--dfake_gen_update_ratio 2"),
     _small("dmd2", "sd-2", kind="sd", options="--use_fp16", dtype=BF16, **TWO),
     _small("dmd2", "fsdp", kind="sd", shard_from=100, options=SHARDED, dtype=BF16, **TWO),
@@ -85,6 +84,7 @@ BY_DEFAULT = (
     _real("modelopt", "gan", options=f"{PIPELINE_GAN} pred_type=v"),
 )
 THOROUGH = (
+    _small("dmd2", "sd", kind="sd"),
     _small("dmd2", "edm-2", kind="edm", **TWO),
     _small("diff_instruct", "2", **TWO),
     _small("fastgen", "2", **TWO),

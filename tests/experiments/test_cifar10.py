@@ -12,7 +12,6 @@ from PIL import Image
 from disback_plugin.cli import main
 from disback_plugin.lab.config.experiment import load_config
 from disback_plugin.lab.config.networks import make_teacher
-from tests.tiers import sample_of
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "cifar10"
 CONFIGS = [EXPERIMENT / "ddpm.yaml", EXPERIMENT / "edm.yaml"]  # whose teacher is trained here
@@ -57,8 +56,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sample_of("edm", rest=["ddpm"]))
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["edm", "ddpm"])
 def test_every_arm_runs_from_jpegs_on(name: str, data: Path, tmp_path: Path) -> None:
     config = EXPERIMENT / f"{name}.yaml"
     file, out = data / "classifier.safetensors", tmp_path / "out"

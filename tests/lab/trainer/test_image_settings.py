@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 
 from disback_plugin.lab.trainer import run_experiment
@@ -29,6 +30,7 @@ def test_in_memory_trains_the_same_student(lmdb: Path, tmp_path: Path) -> None:
     assert not same_bits(flipped, disk)
 
 
+@pytest.mark.thorough
 def test_channels_last_trains_and_resumes_exactly(lmdb: Path, tmp_path: Path) -> None:
     plain, out = run(lmdb, tmp_path / "plain"), tmp_path / "fast"
     fast = run(lmdb, out, "channels_last=true")

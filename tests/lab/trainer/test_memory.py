@@ -15,6 +15,7 @@ from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.network import TrainedNetwork, save_memory
 from tests.lab.trainer.checkpoint_cases import settings
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config, whole_and_resumed
+from tests.tiers import sample_of
 
 
 def kept_bytes(denoiser: EDMDenoiser) -> tuple[int, dict[str, torch.Tensor]]:
@@ -55,7 +56,7 @@ def test_a_network_that_cannot_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["edm", "cm", "sdxl"])
+@pytest.mark.parametrize("name", sample_of("edm", rest=["cm", "sdxl"]))
 def test_every_published_network_trains_to_the_same_bits(
     name: str, files: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_comparison_tells_it_too(tmp_path: Path) -> None:
     assert [line.split(":")[:2] for line in said[:1]] == [["note", " arm disback"]]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_warnings_of_job_processes_reach_the_terminal_once(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
