@@ -49,7 +49,7 @@ class DMD2(PatchedHost):
         return runs
 
     def job(self, case: Case, run: Run, folder: Path) -> Job:
-        flags = [*case.options.split(), "--log_iters", "2", *run.flags(folder)]
+        flags = [*case.options.split(), "--log_iters", "2", *run.flags(folder), *run.options]
         args = self.arguments(case.kind, folder / run.name, run.num_steps, *flags)
         tree = self.plain if run.name == "plain" else self.patched
         script = "edm" if case.kind == "edm" else "sd"
