@@ -38,7 +38,8 @@ FEATURES = (
             LOOP,
             TRAIN,
             after=Assigns("iter_cnt"),
-            code="run = disback.Overlay(disback_settings, net, Sg, G)",
+            code="draws = disback.Draws(loss_fn, dataset_obj, init_sigma, batch_gpu)\n"
+            "run = disback.Overlay(disback_settings, net, Sg, G, draws)",
         ),
         Insert(LOOP, TRAIN, before=Calls("optimizer.zero_grad"), code=f"run.begin_step({STEP})"),
         Insert(LOOP, TRAIN, before=Increases("cur_nimg"), code=f"run.end_step({STEP})"),

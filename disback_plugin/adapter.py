@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from disback_plugin.config import DisBackConfig, InstallationKind
 from disback_plugin.config_base import nearest
 from disback_plugin.errors import AdapterError
+from disback_plugin.measure import Measure
 from disback_plugin.real_score import InPlace, Installation, SeparateModule
 from disback_plugin.real_score.installation import is_fully_sharded, unwrap
 from disback_plugin.real_score.weights import is_plain
@@ -125,6 +126,10 @@ class Adapter(ABC):
             return DTensorInPlace(roles.teacher, roles.fake_score, config.rounding)
         whole = InPlace if kind == "in-place" else SeparateModule
         return whole(roles.teacher, roles.fake_score, config.rounding)
+
+    def measure(self, host: Any) -> Measure | None:
+        """The host's measure (see measure.py), for an adapter that can ask for samples itself."""
+        return None
 
     def installation_kind(self, roles: Roles, config: DisBackConfig) -> InstallationKind:
         """As configured, else LoRA for a shared base, else the usual one; AdapterError."""

@@ -8,6 +8,7 @@ caps hold.
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from disback_plugin.config import AutoRecord
 from disback_plugin.distributed import gather, is_main, on_main
-from disback_plugin.errors import ConfigError, SessionError
+from disback_plugin.errors import ConfigError, SessionError, count
 from disback_plugin.real_score import Installation
 
 logger = logging.getLogger("disback")
@@ -106,6 +107,7 @@ class Measurement:
 
     def __init__(self, measure: Measure, installation: Installation, fake_score: nn.Module) -> None:
         self._measure, self._installation, self._fake_score = measure, installation, fake_score
+        self._cost = self._told = (0, 0, 0.0)  # so far, on this rank: times, samples, seconds
 
     def loss(self, network: nn.Module) -> float:
         """Of a node that is installed as the real score."""
@@ -120,7 +122,8 @@ class Measurement:
     def teacher(self) -> TeacherPull:
         """Of the teacher, while no node is installed."""
         with self._installation.evaluate() as network:
-            ranks = gather([rows.cpu() for rows in self._ask(network)])
+            ranks = gather(self._ask(network))
+        self.tell_cost()
         residual, samples = (torch.cat(rows) for rows in zip(*ranks, strict=True))
         if len(residual) < FEW and is_main():
             logger.warning(
@@ -130,12 +133,27 @@ class Measurement:
             )
         return on_main(lambda: TeacherPull.of(residual, samples), "finding the teacher's pull")
 
+    def tell_cost(self) -> None:
+        """Log, on rank 0, what measuring has cost so far, unless that was said."""
+        if self._cost != self._told and is_main():
+            num_asked, num_samples, seconds = self._told = self._cost
+            logger.info(
+                "measured %s, %s of this rank in all, in %.3g s",
+                *(count(num_asked, "time"), count(num_samples, "sample"), seconds),
+            )
+
     def _ask(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Residuals and samples on the CPU."""
+        begun = time.perf_counter()
         found = self._measure(network)
         match found:
             case (Tensor() as residual, Tensor() as samples) if residual.shape == samples.shape:
                 if residual.dim() > 1 and len(residual):
-                    return residual.detach(), samples.detach()
+                    answer = residual.detach().cpu(), samples.detach().cpu()
+                    num_asked, num_samples, seconds = self._cost
+                    seconds += time.perf_counter() - begun
+                    self._cost = num_asked + 1, num_samples + len(samples), seconds
+                    return answer
         raise SessionError(
             f"measure(network) gave {_kind(found)}: it must return two tensors (B, *data), the "
             "residuals (D(x_t) - x0) / sigma of the network and the student's samples x0"

@@ -2,11 +2,12 @@
 
 import logging
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from disback_plugin.config import DisBackConfig, Rounding
+from disback_plugin.config import DisBackConfig, RecordConfig, Rounding
+from disback_plugin.config_base import parse_settings
 from disback_plugin.distributed import is_main
 from disback_plugin.errors import SessionError
 from disback_plugin.measure import RecordingState, Start
@@ -205,6 +206,19 @@ def with_saved_rounding(config: DisBackConfig, state: Mapping[str, Any]) -> DisB
     if config.rounding == "auto" and saved in get_args(Rounding):
         return config.model_copy(update={"rounding": saved})
     return config
+
+
+def as_saved(
+    config: DisBackConfig, state: Mapping[str, Any], left_open: Collection[str]
+) -> DisBackConfig:
+    """`config`, but `record` and `schedule` as in `state` where they are left open."""
+    saved = state.get("settings", {})
+    own = {name: saved[name] for name in left_open if name in saved}
+    if "schedule" in own:
+        own["schedule"] = make_schedule(without_removed(own["schedule"]))
+    if own.get("record") is not None:
+        own["record"] = parse_settings(RecordConfig, own["record"], "the checkpoint's state")
+    return config.model_copy(update=own)
 
 
 def _check(state: Mapping[str, Any], config: DisBackConfig, teacher: TeacherReference) -> None:

@@ -58,8 +58,7 @@ class Recorder:
         """What the student's start calls for; `state` remembers. Without `auto` always a path."""
         self.state = state
         if self.auto is None:
-            assert self.config.record is not None
-            if self.config.record.auto is not None and is_main():
+            if self.config.record and self.config.record.auto and is_main():
                 logger.warning(
                     "automatic recording has no measure to decide from, so all %d nodes are kept: "
                     "give attach() a measure, or list the nodes with record 'at'",
@@ -196,11 +195,12 @@ class Recorder:
             return True
         assert self.measurement is not None
         loss, before = self.measurement.fake_score_loss(), self.state.losses[-1]
-        if math.isclose(loss, before, rel_tol=1e-12):
+        by_now = num_done > self.node_steps[0]  # a warm-up's first step has a rate of 0
+        if by_now and math.isclose(loss, before, rel_tol=1e-12):
             raise SessionError(
                 f"after recording step {num_done} the fake score has the very loss of the network "
-                f"before it, {loss:.6g}: measure(network) must answer with the network it is "
-                "given, and the fake score must be in training"
+                f"before it, {loss:.6g}: measure(network) must answer with the network it is given"
+                ", and the fake score must be in training"
             )
         if not self.state.keep(self.auto, loss, last=num_done == self.num_steps):
             logger.warning(

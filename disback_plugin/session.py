@@ -76,21 +76,19 @@ class DisBack:
         measure(network): what automatic recording and the schedule `adaptive` decide from: the
         residuals (D(x_t) - x0) / sigma of the network on the student's samples x0, and x0, two
         tensors (B, *data), of the same draws at every call (see measure.py); called on every rank,
-        all ranks count. Without it their caps hold.
-        reset_fake_optimizer: was removed; an error says why.
-        Raises AdapterError (unknown adapter, missing role), InstallError (teacher and fake score
-        do not match), ConfigError.
+        all ranks count. None: the adapter's own; where it has none their caps hold.
+        Raises AdapterError (unknown, a role misses), InstallError (networks differ), ConfigError.
         """
         check_functions(measure, reset_fake_optimizer)
         if (host is None) == (roles is None):
             raise ConfigError("give either a host for the adapter, or roles=dict(teacher=..., ...)")
-        chosen = get_adapter(adapter)()
-        found = chosen.roles(host if roles is None else roles)
+        chosen, given = get_adapter(adapter)(), host if roles is None else roles
+        found = chosen.roles(given)
         refuse_shared_weights(found)
         if config.arm != "fixed":
             refuse_foreign(found.student, "student", compared=True)
         installation = chosen.installation(found, config)
-        return cls(found, installation, config, chosen.name, measure)
+        return cls(found, installation, config, chosen.name, measure or chosen.measure(given))
 
     # -- the host's step ------------------------------------------------------------------------
     def begin_step(self, step: int) -> Turn:
@@ -223,9 +221,9 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Wait for a node that is being written; read the teacher once.
+        """Wait for a node that is being written; warn where the real score was overwritten.
 
-        Warns where the real score was overwritten, or no node ever came (unless that was said).
+        Or where no node ever came, unless that was said.
         """
         try:
             self._wait()
@@ -233,6 +231,8 @@ class DisBack:
             if self._recorder:
                 self._recorder.release()
             self._strategy.close()
+            if self._measurement:
+                self._measurement.tell_cost()
         if self.active and self._progress.first_step is not None and is_main():
             self._strategy.warn_if_overwritten()
         if self.config.arm == "disback" and is_main():

@@ -30,6 +30,7 @@ from dmd2_patches.repairs import (
 PARSE, STEP = "parse_args", "Trainer.train_one_step"
 GRADIENT = "COMPUTE_GENERATOR_GRADIENT"
 MAY_UPDATE = "self.disback.update_student"
+PROMPTS = "real_dataset if args.denoising else dataset"  # that the generator gets
 METRICS = "self.disback.metrics(self.step)"
 
 FEATURES = (
@@ -54,8 +55,9 @@ FEATURES = (
             )
             for file, adapter in ((SD, "dmd2-sd"), (EDM, "dmd2-edm"))
         ),
-        Insert(
-            BOTH, INIT, after=Assigns("self.accelerator"), code="self.disback.attach(self.model)"
+        *(
+            Insert(file, INIT, after=Assigns("self.accelerator"), code=f"self.disback.attach({on})")
+            for file, on in ((SD, f"self.model, {PROMPTS}"), (EDM, "self.model"))
         ),
     ),
     feature(

@@ -13,6 +13,8 @@ from disback_plugin.patching import (
 from swiftbrush_patches.repairs import ADAPTER, LOADS, MAIN, SAVES, SCRIPT, WRAPS
 
 PARSE = "parse_args"
+DRAWN = "predict_original, noise_scheduler, train_dataset, weight_dtype, "
+DRAWN += "args.resolution, args.train_batch_size"
 DISABLE, ENABLE = (f"accelerator.unwrap_model().{turn}_adapters" for turn in ("disable", "enable"))
 
 FEATURES = (
@@ -32,7 +34,8 @@ FEATURES = (
             SCRIPT,
             MAIN,
             after=WRAPS,
-            code="disback_run = disback.Overlay(args, unet, teacher_lora)",
+            code=f"disback_draws = disback.Draws({DRAWN})\n"
+            "disback_run = disback.Overlay(args, unet, teacher_lora, disback_draws)",
         ),
     ),
     feature(

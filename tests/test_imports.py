@@ -20,7 +20,8 @@ shards
 path diffusion
 schedule
 config real_score
-adapter measure recorded
+measure
+adapter recorded
 recorder progress
 session
 adapters testing

@@ -36,7 +36,7 @@ class Case:
 
     kind: the script, network or method where a host has several; dtype: of the real score;
     shard_from: FSDP, wrapping modules of at least so many parameters, or fully_shard; brief:
-    nothing is killed.
+    nothing is killed; automatic: recording and walk by a measure are run too.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Case:
     dtype: torch.dtype = torch.float32
     shard_from: int = 0
     brief: bool = False
+    automatic: bool = False
 
 
 def _small(host: str, label: str = "", **settings: Any) -> Case:
@@ -59,23 +60,26 @@ def _real(host: str, label: str = "", **settings: Any) -> Case:
 
 
 BF16 = torch.bfloat16
+AUTO = {"automatic": True}
 TWO = {"num_processes": 2}
 BY_DEFAULT = (
-    _small("dmd2", "edm", kind="edm", options="--dfake_gen_update_ratio 2"),
+    _small("dmd2", "edm", kind="edm", options="--dfake_gen_update_ratio 2", **AUTO),
     _small("dmd2", "sd-2", kind="sd", options="--use_fp16", dtype=BF16, **TWO),
-    _small("dmd2", "fsdp", kind="sd", shard_from=100, options=SHARDED, dtype=BF16, **TWO),
-    _small("diff_instruct"),
-    _small("swiftbrush", "accumulated", options=ACCUMULATED),
+    _small("dmd2", "fsdp", kind="sd", shard_from=100, options=SHARDED, dtype=BF16, **TWO, **AUTO),
+    _small("diff_instruct", **AUTO),
+    _small("swiftbrush", "accumulated", options=ACCUMULATED, **AUTO),
     _small("fastgen"),
     _small("fastgen", "guided", options=GUIDED, brief=True),
-    _real("dmd2", "edm", kind="edm"),
-    _real("dmd2", "sdxl-bf16-gan", kind="sdxl", options=BF16_GAN, dtype=BF16),
+    _real("dmd2", "edm", kind="edm", **AUTO),
+    _real("dmd2", "sdxl-bf16-gan", kind="sdxl", options=BF16_GAN, dtype=BF16, **AUTO),
     # DMD2 wraps its classifier whole, and each UNet: so does this size here
-    _real("dmd2", "fsdp", kind="sdxl", shard_from=4120, options=SHARDED_GAN, dtype=BF16, **TWO),
-    _real("diff_instruct"),
-    _real("diff_instruct", "2", **TWO),
-    _real("swiftbrush", "accumulated", options=ACCUMULATED),
-    _real("swiftbrush", "2", **TWO),
+    _real(
+        "dmd2", "fsdp", kind="sdxl", shard_from=4120, options=SHARDED_GAN, dtype=BF16, **TWO, **AUTO
+    ),
+    _real("diff_instruct", **AUTO),
+    _real("diff_instruct", "2", **TWO, **AUTO),
+    _real("swiftbrush", "accumulated", options=ACCUMULATED, **AUTO),
+    _real("swiftbrush", "2", **TWO, **AUTO),
     _real("fastgen"),
     _real("fastgen", "guided", options=GUIDED, brief=True),
     _real("fastgen", "2", **TWO),
@@ -84,22 +88,22 @@ BY_DEFAULT = (
     _real("modelopt", "gan", options=f"{PIPELINE_GAN} pred_type=v"),
 )
 THOROUGH = (
-    _small("dmd2", "sd", kind="sd"),
-    _small("dmd2", "edm-2", kind="edm", **TWO),
-    _small("diff_instruct", "2", **TWO),
+    _small("dmd2", "sd", kind="sd", **AUTO),
+    _small("dmd2", "edm-2", kind="edm", **TWO, **AUTO),
+    _small("diff_instruct", "2", **TWO, **AUTO),
     _small("fastgen", "2", **TWO),
     _real("modelopt", "backward-2", options=BACKWARD, **TWO),
     _real("modelopt", "bf16", options="guidance_scale=2.0", dtype=BF16),
     _real("modelopt", "fsdp2", options="guidance_scale=2.0", shard_from=1, **TWO),
 )
 MORE = (
-    _small("swiftbrush", "2", **TWO),
-    _real("dmd2", "sd15", kind="sd15"),
+    _small("swiftbrush", "2", **TWO, **AUTO),
+    _real("dmd2", "sd15", kind="sd15", **AUTO),
     _real("dmd2", "sdxl", kind="sdxl"),
     _real("dmd2", "sdxl-2", kind="sdxl", **TWO),
     _real("dmd2", "sd15-2", kind="sd15", **TWO),
-    _real("dmd2", "edm-2", kind="edm", **TWO),
-    _real("dmd2", "sdxl-lora-4step", kind="sdxl", options=LORA_FOUR_STEPS),
+    _real("dmd2", "edm-2", kind="edm", **TWO, **AUTO),
+    _real("dmd2", "sdxl-lora-4step", kind="sdxl", options=LORA_FOUR_STEPS, **AUTO),
     _real(
         "dmd2", "fsdp-lora", kind="sdxl", shard_from=4120, options=SHARDED_LORA, dtype=BF16, **TWO
     ),

@@ -76,6 +76,27 @@ def nodes_are_installed(notes: Notes, path: Path, dtype: torch.dtype = torch.flo
     assert recorded.read(len(AT)).keys() == recorded.read(1).keys()
 
 
+def an_automatic_path_is_walked(notes: Notes, path: Path, dtype: torch.dtype) -> None:
+    """Recorded with the generator held, walked down to the teacher; each node as it was stored."""
+    recorded = DegradationPath.open(path)
+    assert recorded.complete
+    assert len(recorded) > 1
+    teacher, last = notes[0]["real"], recorded.nodes[-1].step
+    held = [line["generator"] for line in notes if line["generator"] == notes[0]["generator"]]
+    assert len(held) >= last
+    assert notes[-1]["generator"] != notes[0]["generator"]
+    answers = {teacher: 0}
+    for index in range(1, len(recorded)):
+        node = {name: value.to(dtype) for name, value in recorded.read(index).items()}
+        answers[digest_tensors(node)] = index
+    walk = [answers[line["real"]] for line in notes]
+    start = next(step for step, node in enumerate(walk) if node)
+    assert start >= last
+    assert walk[start:] == sorted(walk[start:], reverse=True)
+    assert set(walk) == set(range(len(recorded)))
+    assert walk[-1] == 0
+
+
 def fake_score_is_the_node(notes: Notes, path: Path) -> None:
     """What was recorded is the fake score of that step, bit for bit."""
     recorded = DegradationPath.open(path)

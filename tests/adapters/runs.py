@@ -17,6 +17,12 @@ from tests.upstreams import find_checkout
 
 ADAPTERS = Path(__file__).parent
 Job = dict[str, Any]
+# few steps, of which all but the first give a node, and a walk that always stays for its cap
+AUTOMATIC = ("--disback_record", "auto", "--disback_record_iters", "8", "--disback_record_settings")
+AUTOMATIC += ('{"common": 1, "noise": 1}', "--disback_schedule_settings")
+AUTOMATIC += ('{"cap": 2, "every": 1, "known": 0}',)
+AUTOMATIC_STEPS = 16
+ANY_IS_KNOWN = ("--disback_record_settings", '{"min_loss": 9}')
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Run:
     """One training run of a case. With a `path`, DisBack is on, and the path lies there.
 
     reuse: it was recorded before; resume: the run whose newest checkpoint it goes on with; kill:
-    the step it is killed at; options: arguments of this run alone.
+    the step it is killed at; options: arguments of this run alone; automatic: no recording and no
+    schedule is asked for but by them.
     """
 
     name: str
@@ -34,10 +41,13 @@ class Run:
     resume: str = ""
     kill: int | None = None
     options: tuple[str, ...] = ()
+    automatic: bool = False
 
     def flags(self, folder: Path) -> list[str]:
         """What the patched scripts are asked for."""
         flags = ["--disback", "--disback_path", str(folder / self.path)] if self.path else []
+        if self.automatic:
+            return flags
         if self.path and not self.reuse:
             at = ",".join(map(str, AT))
             flags += ["--disback_record_iters", str(RECORD), "--disback_record_at", at]
@@ -127,6 +137,34 @@ class PatchedHost(Host):
     def _kinds(self) -> tuple[Any, Any]:
         return self.patches.REPAIRS, self.patches.FEATURES
 
+    def plan(self, case: Case) -> list[Run]:
+        """Also: by default with a student that the teacher knows; automatic with one unknown."""
+        runs = super().plan(case)
+        if case.automatic:
+            known, options = self.known(case), (*AUTOMATIC, *self.unknown(case))
+            auto = {"num_steps": AUTOMATIC_STEPS, "automatic": True, "options": options}
+            runs += [Run("known", options=known)]
+            declined = (*known, *(() if self.has_knowing(case) else ANY_IS_KNOWN))
+            runs += [Run("declined", "declined-path", options=declined, automatic=True)]
+            runs += [Run("auto", "auto-path", **auto)]
+            killed = {"path": "killed-auto-path", **auto}
+            runs += [Run("auto-recording", kill=6, **killed)]
+            runs += [Run("auto-walking", kill=10, resume="auto-recording", **killed)]
+            runs += [Run("auto-resumed", resume="auto-walking", **killed)]
+        return runs
+
+    def known(self, case: Case) -> tuple[str, ...]:
+        """What gives a student whose samples the teacher knows."""
+        return ()
+
+    def has_knowing(self, case: Case) -> bool:
+        """Whether it has such a teacher; else a rule takes any for one."""
+        return True
+
+    def unknown(self, case: Case) -> tuple[str, ...]:
+        """What gives one whose samples it does not know, and a fake score that learns them."""
+        return ()
+
     def patch(self, name: str, chosen: list[str]) -> Path:
         """A copy of that name with the patches of those names."""
         tree = self.copy(self.source, self.folder / name)
@@ -156,6 +194,11 @@ class Runs:
     def whole_ranks(self) -> range:
         """Those that note whole weights: under FSDP they are gathered on the first."""
         return range(1) if self.case.shard_from else self.ranks
+
+    @property
+    def log(self) -> str:
+        """What rank 0 printed, of all runs."""
+        return launching.log(self.folder / "launch")
 
     def notes(self, name: str, rank: int | str = 0) -> Notes:
         """What a run noted, one entry a step."""

@@ -68,3 +68,33 @@ def test_a_recorded_path_is_walked_at_once(runs: Runs) -> None:
 def test_ranks_draw_their_own_data(runs: Runs) -> None:
     first, second = (runs.notes("on", rank)[0]["losses"] for rank in runs.ranks)
     assert first != second
+
+
+@cases(automatic=True)
+def test_a_student_that_the_teacher_knows_is_trained_as_without(runs: Runs) -> None:
+    """`--disback` alone: nothing is recorded, which is said, and not a bit is another."""
+    for rank in runs.ranks:
+        same = runs.notes("known", rank), runs.notes("declined", rank)
+        checks.same_training(*same, but=("logged", "calls", *runs.host.only_ours))
+    assert not (runs.folder / "declined-path").exists()
+    assert "the teacher knows the student's samples (loss " in runs.log
+
+
+@cases(automatic=True)
+def test_a_path_is_recorded_for_a_student_that_the_teacher_does_not_know(runs: Runs) -> None:
+    assert read_manifest(runs.folder / "auto-path").recording["auto"]["min_loss"] == 1.0
+    assert "a path is recorded: the teacher's loss on the student's samples is " in runs.log
+    for rank in runs.whole_ranks:
+        auto = runs.notes("auto", rank)
+        checks.an_automatic_path_is_walked(auto, runs.folder / "auto-path", runs.case.dtype)
+
+
+@cases(automatic=True)
+def test_a_killed_run_decides_the_same(runs: Runs) -> None:
+    """Killed while recording and on the way back, by no flags but the host's own."""
+    for rank in runs.ranks:
+        whole = runs.notes("auto", rank)
+        walking, resumed = (runs.notes(f"auto-{name}", rank) for name in ("walking", "resumed"))
+        assert 0 < walking[0]["step"] < 8 <= resumed[0]["step"] < 10
+        checks.resumed_is_the_same(whole[: len(walking) + walking[0]["step"]], walking)
+        checks.resumed_is_the_same(whole, resumed)

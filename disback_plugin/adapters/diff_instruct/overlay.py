@@ -10,14 +10,15 @@ from torch import nn
 
 from disback_plugin.adapters import overlay
 from disback_plugin.adapters.diff_instruct import DiffInstructHost
+from disback_plugin.adapters.diff_instruct.measure import Draws
 from disback_plugin.adapters.diff_instruct.state import TrainingState
 from disback_plugin.adapters.overlay import click_flags
-from disback_plugin.adapters.overlay.flags import config_from
+from disback_plugin.adapters.overlay.flags import config_from, left_open
 from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 
-__all__ = ["Overlay", "TrainingState", "options", "settings"]
+__all__ = ["Draws", "Overlay", "TrainingState", "options", "settings"]
 
 # no recording hangs on where things are written, told, or resumed from
 _BESIDE = "outdir desc nosubdir duration tick snap seed resume dry_run bench cache workers metrics"
@@ -41,7 +42,7 @@ def settings(opts: Mapping[str, Any]) -> dict[str, Any] | None:
     if not args.disback:
         return None
     config = config_from(args, _BESIDE).model_dump(mode="json")
-    return {"config": config, "resume": args.disback_resume}
+    return {"config": config, "left_open": left_open(args), "resume": args.disback_resume}
 
 
 def _run_of(args: argparse.Namespace) -> HostRun:
@@ -60,13 +61,18 @@ class Overlay(overlay.Overlay):
     """Attached to the networks just before the first step. A step is a batch, not 1,000 images."""
 
     def __init__(
-        self, settings: dict[str, Any] | None, net: nn.Module, fake_score: nn.Module, g: nn.Module
+        self,
+        settings: dict[str, Any] | None,
+        net: nn.Module,
+        fake_score: nn.Module,
+        g: nn.Module,
+        draws: Draws | None = None,
     ) -> None:
         config = None
         if settings is not None:
             config = parse_settings(DisBackConfig, settings["config"], "disback_settings")
-        super().__init__(config)
-        self.start(DiffInstructHost(net, fake_score, g), "diff-instruct")
+        super().__init__(config, (settings or {}).get("left_open", ()))
+        self.start(DiffInstructHost(net, fake_score, g, draws), "diff-instruct")
 
     def report(self, report0: Callable[[str, float], Any], step: int) -> None:
         """Add stage, node and distance to the host's statistics."""

@@ -67,8 +67,7 @@ class TrainingState:
         for number, optimizer in enumerate(self._optimizers):
             plain = self._plain["optimizers"][number]
             unpack_optimizer(optimizer, under(f"optimizer/{number}/", self._tensors), plain)
-        assert self._run.session is not None
-        self._run.session.load_state_dict(self._plain["session"])
+        self._run.go_on(self._plain["session"])
         random_state.put_back(under(f"random/{rank()}/", self._tensors))
         self._tensors = {}
         return self._plain["num_images"], self._plain["tick"]

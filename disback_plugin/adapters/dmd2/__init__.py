@@ -6,8 +6,10 @@ from typing import Any
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
+from disback_plugin.adapters.dmd2.measure import measure_of
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
+from disback_plugin.measure import Measure
 from disback_plugin.path import TeacherReference
 from disback_plugin.real_score import InPlace, Installation
 from disback_plugin.real_score.installation import is_sharded, unwrap
@@ -19,11 +21,13 @@ class DMD2Host:
     """DMD2's model, wrapped or not, and its teacher as it was built.
 
     A checkpoint made on the way back holds a node as teacher, so `teacher` is taken before one is
-    loaded: by `remember_teacher`.
+    loaded: by `remember_teacher`. prompts: the data set that the generator's prompts come from, for
+    the measure; EDM has none.
     """
 
     model: nn.Module
     teacher: TeacherReference
+    prompts: Any = None
 
 
 def remember_teacher(model: Any) -> TeacherReference:
@@ -64,6 +68,9 @@ class _DMD2Adapter(Adapter):
                 root, "real_unet", "fake_unet", config.rounding, self._host.teacher
             )
         return InPlace(roles.teacher, roles.fake_score, config.rounding, self._host.teacher)
+
+    def measure(self, host: Any) -> Measure | None:
+        return measure_of(self.name, host.model, host.prompts)
 
 
 @register_adapter

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from typing import Any
 
 from torch import nn
 
@@ -53,14 +54,18 @@ class Overlay(CheckpointedOverlay):
 
     def __init__(self, args: argparse.Namespace, model: nn.Module, adapter: str) -> None:
         """Right after the model is built: the teacher is remembered before a checkpoint loads."""
-        super().__init__(flags.config_from(args, _BESIDE) if args.disback else None)
+        config = flags.config_from(args, _BESIDE) if args.disback else None
+        super().__init__(config, flags.left_open(args))
         self._args, self._adapter = args, adapter
         self._teacher = remember_teacher(model) if args.disback else None
 
-    def attach(self, model: nn.Module) -> None:
-        """Once the networks are wrapped. `--ckpt_only_path` has been loaded by then."""
+    def attach(self, model: nn.Module, prompts: Any = None) -> None:
+        """Once the networks are wrapped. `--ckpt_only_path` has been loaded by then.
+
+        prompts: the data set that the generator's prompts come from; EDM has none.
+        """
         if self._teacher is not None:
-            self.start(DMD2Host(model, self._teacher), self._adapter)
+            self.start(DMD2Host(model, self._teacher, prompts), self._adapter)
         # with both, --checkpoint_path wins, as in DMD2: its side file comes with it
         if self._args.ckpt_only_path is not None and self._args.checkpoint_path is None:
             self.load(self._args.ckpt_only_path)

@@ -2,13 +2,16 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from disback_plugin.adapter import get_adapter
 from disback_plugin.adapters.overlay import side_file
 from disback_plugin.config import DisBackConfig
 from disback_plugin.distributed import is_main
-from disback_plugin.errors import SessionError
+from disback_plugin.errors import ConfigError, SessionError
+from disback_plugin.progress import as_saved
 from disback_plugin.session import DisBack
 
 logger = logging.getLogger("disback")
@@ -18,10 +21,11 @@ class Overlay:
     """One training run's DisBack session; `config` is None without `--disback`.
 
     `update_student` is False while recording: the host then skips its student.
+    left_open: settings that no flag says (see `flag_settings.left_open`).
     """
 
-    def __init__(self, config: DisBackConfig | None) -> None:
-        self.config = config
+    def __init__(self, config: DisBackConfig | None, left_open: Sequence[str] = ()) -> None:
+        self.config, self._left_open = config, left_open
         self.session: DisBack | None = None
         self.update_student = True
         self._has_begun = False
@@ -31,7 +35,27 @@ class Overlay:
         if self.config is not None:
             logging.basicConfig(format="%(message)s")
             logger.setLevel(logging.INFO if is_main() else logging.WARNING)
-            self.session = DisBack.attach(host, adapter=adapter, config=self.config)
+            measure = get_adapter(adapter)().measure(host)
+            if measure is None and self.config.record and self.config.record.auto:
+                raise ConfigError(
+                    "this script gives no measure, from which automatic recording decides: its "
+                    "patches are of an earlier release. Apply them again (`disback HOST apply`), "
+                    "or say what to record (--disback_record_iters, --disback_record_every)"
+                )
+            self.session = DisBack.attach(
+                host, adapter=adapter, config=self.config, measure=measure
+            )
+            self._attached_to = host, adapter
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Resume the session of `state`: what no flag says is as it was saved, by any release."""
+        assert self.config is not None
+        config = as_saved(self.config, state, self._left_open)
+        if config != self.config:
+            self.config = config
+            self.start(*self._attached_to)
+        assert self.session is not None
+        self.session.load_state_dict(state)
 
     def begin_step(self, step: int) -> None:
         """Before a training step, on every rank."""
@@ -78,7 +102,7 @@ class CheckpointedOverlay(Overlay, ABC):
                 found = self.found.format(node=saved.node)
                 raise SessionError(f"{folder} was saved on the way back{found}")
         elif saved is not None:
-            self.session.load_state_dict(saved.state)
+            self.go_on(saved.state)
         elif self.session.active:
             self.start_from(folder, self.session)
 

@@ -11,15 +11,25 @@ from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 from disback_plugin.errors import ConfigError, count
-from disback_plugin.path.manifest import FILE_NAME, read_manifest
+from disback_plugin.path.manifest import FILE_NAME, Manifest, read_manifest
+
+FLAGS = {
+    "record": ("record", "record_iters", "record_every", "record_at", "record_settings"),
+    "schedule": ("schedule", "interval", "intervals", "schedule_settings"),
+}
+AT_MOST = 200  # steps of automatic recording: the paper's, but for SDXL
+ADAPTIVE = {"cap": 1000, "every": 50}  # the paper's steps a node, as far as they are needed
+RESUMES = ("checkpoint_path", "ckpt_only_path", "resume_from_checkpoint", "disback_resume")
 
 
 def check(args: argparse.Namespace, run: HostRun | None = None) -> None:
     """Raise ConfigError or PathError for what cannot work, before the host loads anything."""
     if args.disback:
         _check_flags(args)
+        _check_folder(args)
         config = config_from(args)
-        _check_reused(config)
+        if config.arm == "disback" and config.record is None and config.path is not None:
+            config.schedule.check(len(read_manifest(config.path).nodes))
         if run is not None:
             run.check(config)
     else:
@@ -29,31 +39,67 @@ def check(args: argparse.Namespace, run: HostRun | None = None) -> None:
 def config_from(args: argparse.Namespace, beside: str | None = None) -> DisBackConfig:
     """The session's settings; raises ConfigError naming what does not fit.
 
+    What no flag says is decided by what lies in the path's folder: a whole path is reused, else
+    recording is automatic; so recorded, a path is walked by the schedule `adaptive`.
     beside: names of the host's own arguments that no recording hangs on; all others are kept with
     the path. None: it keeps none.
     """
-    record = {
-        "num_steps": args.disback_record_iters,
-        "every": args.disback_record_every,
-        "at": args.disback_record_at,
-    }
-    schedule = {
-        "interval": args.disback_interval,
-        "intervals": args.disback_intervals,
-        **(args.disback_schedule_settings or {}),
-    }
-    fields, named = _given(schedule), args.disback_schedule is not None
+    found = _whole_path(args)
+    record = _record(args, found)
+    automatic = "auto" in (record or (found.recording if found else {}))
     settings = {
         "path": args.disback_path,
         "arm": args.disback_arm,
         "codec": args.disback_codec,
         "rounding": args.disback_rounding,
         "prefetch": args.disback_prefetch,
-        "record": _given(record) or None,
-        "schedule": {"name": _schedule_name(args), **fields} if fields or named else None,
+        "record": record,
+        "schedule": _schedule(args, automatic),
         "host": None if beside is None else _of_host(args, beside),
     }
     return parse_settings(DisBackConfig, _given(settings), "the --disback arguments")
+
+
+def left_open(args: argparse.Namespace) -> tuple[str, ...]:
+    """The settings that no flag says: a resumed run goes on with those it was saved with."""
+    return tuple(
+        name
+        for name, flags in FLAGS.items()
+        if all(getattr(args, f"disback_{flag}") is None for flag in flags)
+    )
+
+
+def _whole_path(args: argparse.Namespace) -> Manifest | None:
+    """Of the path that lies in the folder, if it is complete; PathError where it is damaged."""
+    folder = Path(args.disback_path or "")
+    if args.disback_arm == "fixed" or not (folder / FILE_NAME).exists():
+        return None
+    manifest = read_manifest(folder)
+    return manifest if manifest.complete else None
+
+
+def _record(args: argparse.Namespace, found: Manifest | None) -> dict[str, Any] | None:
+    reuses = found is not None and "record" in left_open(args)
+    if reuses or args.disback_record == "reuse" or args.disback_arm == "fixed":
+        return None
+    num_steps, every, at = (getattr(args, f"disback_record_{n}") for n in ("iters", "every", "at"))
+    if every is None and at is None:
+        if _implied_schedule(args) == "per-node":
+            raise ConfigError(
+                "--disback_intervals are of a known number of nodes: say which are recorded "
+                "(--disback_record_iters and --disback_record_at)"
+            )
+        return {"num_steps": num_steps or AT_MOST, "auto": args.disback_record_settings or {}}
+    return _given({"num_steps": num_steps, "every": every, "at": at})
+
+
+def _schedule(args: argparse.Namespace, automatic: bool) -> dict[str, Any] | None:
+    fields = _given({"interval": args.disback_interval, "intervals": args.disback_intervals})
+    fields |= args.disback_schedule_settings or {}
+    name = _schedule_name(args, automatic)
+    if name == "adaptive" and "cap" not in fields:
+        fields = ADAPTIVE | fields
+    return {"name": name, **fields} if fields or args.disback_schedule else None
 
 
 def _of_host(args: argparse.Namespace, beside: str) -> dict[str, Any]:
@@ -99,7 +145,12 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _check_recording(args: argparse.Namespace) -> None:
     iters, every, at = args.disback_record_iters, args.disback_record_every, args.disback_record_at
+    way, rules = args.disback_record, args.disback_record_settings
     how = "--disback_record_every (a node every K) or --disback_record_at (a list)"
+    if way == "reuse" and any(value is not None for value in (iters, every, at, rules)):
+        raise ConfigError("--disback_record reuse records nothing: leave its other settings out")
+    if (every is not None or at is not None) and (way == "auto" or rules is not None):
+        raise ConfigError(f"automatic recording says itself which nodes to keep: leave out {how}")
     if every is not None and at is not None:
         raise ConfigError(f"give either {how}, not both")
     if iters is None:
@@ -107,7 +158,8 @@ def _check_recording(args: argparse.Namespace) -> None:
             if value is not None:
                 raise ConfigError(f"--disback_record_{name} needs --disback_record_iters")
     elif every is None and at is None:
-        raise ConfigError(f"--disback_record_iters needs {how}")
+        if way is None and rules is None:
+            raise ConfigError(f"--disback_record_iters needs {how}, or --disback_record auto")
     elif every is not None and every > iters:
         raise ConfigError(
             f"--disback_record_every {every} is more than {iters} iterations: no node"
@@ -117,7 +169,8 @@ def _check_recording(args: argparse.Namespace) -> None:
 
 
 def _check_schedule(args: argparse.Namespace) -> None:
-    name, settings = _schedule_name(args), args.disback_schedule_settings or {}
+    name = args.disback_schedule or _implied_schedule(args) or ""
+    settings = args.disback_schedule_settings or {}
     fields = {"fixed": "interval", "per-node": "intervals"}
     for owner, field in fields.items():
         other = name in fields and name != owner
@@ -126,34 +179,40 @@ def _check_schedule(args: argparse.Namespace) -> None:
                 f"--disback_{field} belongs to --disback_schedule {owner}; {name} takes "
                 f"--disback_{fields[name]}"
             )
-    if args.disback_schedule is None and not settings:
-        return  # the default schedule has a default interval
-    needed = fields.get(name)
+    needed = None if args.disback_schedule is None else fields.get(args.disback_schedule)
     if needed and getattr(args, f"disback_{needed}") is None and needed not in settings:
         raise ConfigError(f"--disback_schedule {name} needs --disback_{needed}")
 
 
-def _check_reused(config: DisBackConfig) -> None:
-    """A path to reuse must be there, whole, and fit the schedule."""
-    folder = config.path
-    if config.arm == "fixed" or config.record is not None or folder is None:
+def _check_folder(args: argparse.Namespace) -> None:
+    """A path that lies there and that no recording flag speaks of is whole, or gone on with."""
+    reuse = args.disback_record == "reuse"
+    if args.disback_arm == "fixed" or not (reuse or "record" in left_open(args)):
         return
+    folder = Path(args.disback_path)
     if not (folder / FILE_NAME).exists():
-        raise ConfigError(
-            f"{folder} holds no path to reuse, and no recording is asked for: give "
-            "--disback_record_iters and --disback_record_every, or the folder of a recorded path"
-        )
+        if reuse:
+            raise ConfigError(
+                f"{folder} holds no path to reuse: leave --disback_record reuse out, or give the "
+                "folder of a recorded path"
+            )
+        return
     manifest = read_manifest(folder)
-    if not manifest.complete:
+    is_resumed = any(getattr(args, name, None) for name in RESUMES)
+    if not manifest.complete and (reuse or (manifest.nodes and not is_resumed)):
         nodes = count(len(manifest.nodes), "node")
         raise ConfigError(
             f"{folder} holds an unfinished path ({nodes}): resume the run that records it, "
             "with its --disback_record_... arguments, or delete the folder"
         )
-    if config.arm == "disback":
-        config.schedule.check(len(manifest.nodes))
 
 
-def _schedule_name(args: argparse.Namespace) -> str:
-    implied = "fixed" if args.disback_intervals is None else "per-node"
-    return args.disback_schedule or implied
+def _schedule_name(args: argparse.Namespace, automatic: bool) -> str:
+    usual = "adaptive" if automatic else "fixed"
+    return args.disback_schedule or _implied_schedule(args) or usual
+
+
+def _implied_schedule(args: argparse.Namespace) -> str | None:
+    if args.disback_intervals is not None:
+        return "per-node"
+    return None if args.disback_interval is None else "fixed"

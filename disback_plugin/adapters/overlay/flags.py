@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from disback_plugin.adapters.overlay import flag_settings
-from disback_plugin.adapters.overlay.flag_settings import config_from
+from disback_plugin.adapters.overlay.flag_settings import AT_MOST, config_from, left_open
 from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.config import Arm, Codec, Rounding
 from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.schedule import list_schedules
 
-__all__ = ["SWITCH", "Flag", "add_arguments", "check_arguments", "config_from", "flags"]
+__all__ = [
+    "SWITCH",
+    "Flag",
+    "add_arguments",
+    "check_arguments",
+    "config_from",
+    "flags",
+    "left_open",
+]
 
 SWITCH = "train with DisBack"
 _STEPS = "e.g. 10,25,50"
@@ -58,9 +66,20 @@ def flags() -> tuple[Flag, ...]:
     schedules = tuple(list_schedules())
     return (
         Flag("path", "folder of the path: recorded into, or reused where it holds a whole one"),
-        Flag("record_iters", "record for N iterations, the generator held still", _number),
+        Flag(
+            "record",
+            "auto: if and what a measure of the generator's samples calls for (default where no "
+            "path lies in the folder); reuse: nothing, a path must lie there",
+            choices=("auto", "reuse"),
+        ),
+        Flag(
+            "record_iters",
+            f"record for N iterations, the generator held still (auto: at most, default {AT_MOST})",
+            _number,
+        ),
         Flag("record_every", "a node every K of them", _number),
         Flag("record_at", f"or a node after these, {_STEPS}", _numbers),
+        Flag("record_settings", "rules of auto, a JSON object", _fields),
         Flag("interval", "schedule fixed: iterations a node", _number),
         Flag(
             "intervals", f"schedule per-node: iterations of each node visited, {_STEPS}", _numbers
@@ -68,7 +87,8 @@ def flags() -> tuple[Flag, ...]:
         Flag("schedule_settings", "further settings of the schedule, a JSON object", _fields),
         Flag(
             "schedule",
-            "when which node answers (default: fixed; per-node with intervals)",
+            "when which node answers (default: adaptive where recording is automatic, else fixed; "
+            "what interval or intervals belong to)",
             choices=schedules,
         ),
         Flag("arm", "or a control: warm records only, fixed is off", choices=get_args(Arm)),

@@ -26,7 +26,8 @@ class HostRun:
     def check(self, config: DisBackConfig) -> None:
         """Raise ConfigError for a node that cannot differ from the teacher; warn if too short."""
         record = config.record
-        if self.warm_up and record is not None and record.node_steps[0] == 1:
+        listed = record if record is None or record.auto is None else None  # auto minds it itself
+        if self.warm_up and listed is not None and listed.node_steps[0] == 1:
             raise ConfigError(
                 f"with {self.warm_up} the learning rate begins at 0, so after the first iteration "
                 "the fake score still equals the teacher: no node can be kept there. Keep the "

@@ -6,16 +6,22 @@ from typing import Any
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
+from disback_plugin.adapters.swiftbrush.measure import Draws, measure_of
 from disback_plugin.errors import AdapterError
+from disback_plugin.measure import Measure
 from disback_plugin.real_score.installation import is_sharded
 
 
 @dataclass(frozen=True)
 class SwiftBrushHost:
-    """The two networks of `train_swiftbrush.py`, wrapped or not."""
+    """The two networks of `train_swiftbrush.py`, wrapped or not.
+
+    draws: what the script draws from, for the measure.
+    """
 
     unet: nn.Module
     teacher_lora: nn.Module
+    draws: Draws | None = None
 
 
 @register_adapter
@@ -41,3 +47,6 @@ class SwiftBrushAdapter(Adapter):
                 "with DDP or on one device"
             )
         return Roles(host.teacher_lora, host.teacher_lora, host.unet)
+
+    def measure(self, host: Any) -> Measure | None:
+        return host.draws and measure_of(host.unet, host.teacher_lora, host.draws)

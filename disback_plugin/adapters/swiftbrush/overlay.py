@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from disback_plugin.adapters.overlay import CheckpointedOverlay, flags, side_file
-from disback_plugin.adapters.overlay.flags import add_arguments, config_from
+from disback_plugin.adapters.overlay.flags import add_arguments, config_from, left_open
 from disback_plugin.adapters.overlay.host_run import HostRun
 from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.adapters.swiftbrush.measure import Draws
 from disback_plugin.session import DisBack
 
-__all__ = ["Overlay", "add_arguments", "check_arguments", "loggable"]
+__all__ = ["Draws", "Overlay", "add_arguments", "check_arguments", "loggable"]
 
 logger = logging.getLogger("disback")
 # no recording hangs on where things are written, told, or resumed from
@@ -59,12 +60,18 @@ class Overlay(CheckpointedOverlay):
         f"its {side_file.FILE_NAME} to go on against the teacher at once"
     )
 
-    def __init__(self, args: argparse.Namespace, unet: nn.Module, teacher_lora: nn.Module) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        unet: nn.Module,
+        teacher_lora: nn.Module,
+        draws: Draws | None = None,
+    ) -> None:
         """Once the networks are wrapped, before a checkpoint is loaded."""
-        super().__init__(config_from(args, _BESIDE) if args.disback else None)
+        super().__init__(config_from(args, _BESIDE) if args.disback else None, left_open(args))
         if self.config is not None:  # by now the length is known, where epochs give it
             _run_of(args).warn_if_short(self.config)
-        self.start(SwiftBrushHost(unet, teacher_lora), "swiftbrush")
+        self.start(SwiftBrushHost(unet, teacher_lora, draws), "swiftbrush")
         self._shown = ExitStack()
         # node 0 as an adapter is all zeros, which would never train: keep how LoRA starts
         self._untrained: dict[str, Tensor] = {}

@@ -85,6 +85,9 @@ class WatchedLoss:
     def __init__(self, loss: Any, probe: Probe) -> None:
         self.loss, self.probe = loss, probe
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loss, name)
+
     def __call__(self, **arguments: Any) -> torch.Tensor:
         self.probe.before()
         return self.probe.note("fake", self.loss(**arguments))

@@ -45,6 +45,9 @@ class DiffInstruct(PatchedHost):
             runs += [Run("with-worker")]
         return runs
 
+    def unknown(self, case: Case) -> tuple[str, ...]:
+        return ("--transfer", str(self.inputs / "student.pkl"), "--lr", "1e-2")
+
     def job(self, case: Case, run: Run, folder: Path) -> Job:
         extra = [*run.flags(folder), *run.options]
         if case.num_processes > 1:  # two accumulated rounds

@@ -26,7 +26,10 @@ def make_images(folder: Path) -> None:
 
 
 def make_teacher(file: Path) -> None:
-    """A random network of the checkout that is importable now, as `{"ema": network}`."""
+    """A random network of the checkout that is importable now, as `{"ema": network}`.
+
+    And beside it `student.pkl`, whose samples it does not know.
+    """
     torch.manual_seed(0)
     networks = importlib.import_module("training.networks")
     network = networks.EDMPrecond(
@@ -42,6 +45,14 @@ def make_teacher(file: Path) -> None:
     with torch.no_grad():  # EDM starts many layers at 0: no score would move, nor differ
         for value in network.parameters():
             value += 0.02 * torch.randn_like(value)
+    _write(network, file)
+    with torch.no_grad():  # of the last layer, the real host's or the small one's
+        for name, value in network.named_parameters():
+            value *= 30 if "aux_conv" in name or "outward" in name else 1
+    _write(network, file.with_name("student.pkl"))
+
+
+def _write(network: torch.nn.Module, file: Path) -> None:
     own = file.with_name(f"{os.getpid()}-{file.name}")  # every process makes the same
     own.write_bytes(pickle.dumps({"ema": network.eval().requires_grad_(False)}))
     own.replace(file)

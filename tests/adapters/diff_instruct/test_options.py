@@ -42,7 +42,8 @@ def test_the_settings_are_those_of_the_argparse_form() -> None:
     config = flags.config_from(parser.parse_args(given))
     found = settings(*given)
     assert found["config"].pop("host")["lr_warmup_kimg"] == -1
-    assert found == {"config": config.model_dump(mode="json", exclude={"host"}), "resume": None}
+    settled = config.model_dump(mode="json", exclude={"host"})
+    assert found == {"config": settled, "left_open": [], "resume": None}
     assert config.schedule.settings() == {"name": "per-node", "intervals": [10, 20]}
 
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import dmd2_patches
 from tests.adapters.cases import Case
-from tests.adapters.dmd2.inputs import EDM_LABELS, EDM_SIDE, LATENT, make_inputs
+from tests.adapters.dmd2.inputs import (
+    EDM_LABELS,
+    EDM_SIDE,
+    LATENT,
+    make_inputs,
+    make_knowing,
+    make_small_student,
+)
 from tests.adapters.launching import ROOT
 from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run, as_flags
 
@@ -38,6 +45,8 @@ class DMD2(PatchedHost):
         self.inputs = folder / "inputs"
         if self.is_real:
             make_inputs(self.inputs, NUM_ROWS, source)
+        else:
+            make_small_student(self.inputs / "unknown")
 
     def plan(self, case: Case) -> list[Run]:
         killed = ("killed-path", self.num_steps)
@@ -48,8 +57,25 @@ class DMD2(PatchedHost):
             runs += [Run("resumed-in-save", *other, resume="killed-in-save")]
         return runs
 
+    def known(self, case: Case) -> tuple[str, ...]:
+        if case.kind == "edm" or not self.is_real:
+            return ()
+        folder = self.inputs / f"known-{case.kind}"
+        if not folder.exists():
+            make_knowing(folder, self.inputs / case.kind)
+        return ("--model_id", str(folder))
+
+    def has_knowing(self, case: Case) -> bool:
+        return case.kind == "edm" or self.is_real
+
+    def unknown(self, case: Case) -> tuple[str, ...]:
+        if case.kind != "edm":  # nothing is known to a random eps-prediction
+            return ("--guidance_lr", "1e-2")
+        folder = self.inputs / ("edm/unknown" if self.is_real else "unknown")
+        return ("--generator_ckpt_path", str(folder), "--guidance_lr", "3e-2")
+
     def job(self, case: Case, run: Run, folder: Path) -> Job:
-        flags = [*case.options.split(), "--log_iters", "2", *run.flags(folder)]
+        flags = [*case.options.split(), "--log_iters", "2", *run.flags(folder), *run.options]
         args = self.arguments(case.kind, folder / run.name, run.num_steps, *flags)
         tree = self.plain if run.name == "plain" else self.patched
         script = "edm" if case.kind == "edm" else "sd"

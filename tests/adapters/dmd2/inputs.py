@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -182,3 +183,52 @@ def _make_edm(file: Path, checkout: Path) -> None:
             parameter.add_(0.02 * torch.randn_like(parameter))
     with file.open("wb") as stream:
         pickle.dump({"ema": network.eval().requires_grad_(False)}, stream)
+    other = {
+        name: (300 if ".out_conv." in name else 1) * value
+        for name, value in network.state_dict().items()
+    }
+    _write_student(file.parent / "unknown", other)
+
+
+def make_small_student(folder: Path) -> None:
+    """The small host's, of `train_edm.py`: what it makes is far from what its teacher has seen."""
+    sizes = {"0.weight": (16, 6), "0.bias": (16,), "2.weight": (3, 16), "2.bias": (3,)}
+    random = torch.Generator().manual_seed(0)
+    _write_student(
+        folder,
+        {f"layers.{name}": 9 * torch.randn(size, generator=random) for name, size in sizes.items()},
+    )
+
+
+def _write_student(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    folder.mkdir(parents=True)
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def make_knowing(folder: Path, pipeline: Path) -> None:
+    """A copy of a tiny pipeline whose UNet was taught to tell noise from normal latents.
+
+    At half of its steps from noise alone, as a one-step generator starts.
+    """
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+    shutil.copytree(pipeline, folder)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    optimizer, num = torch.optim.Adam(unet.parameters(), lr=3e-3), 8
+    torch.manual_seed(0)
+    for _ in range(250):
+        x0, eps = torch.randn(2, num, LATENT_CHANNELS, LATENT, LATENT)
+        times = torch.randint(0, 1000, (num,))
+        times[::2] = 999
+        added = None
+        if unet.config.addition_embed_type == "text_time":
+            added = {"time_ids": torch.full((num, 6), 2.0 * LATENT)}
+            added["text_embeds"] = torch.randn(num, TEXT_DIM)
+        prompts = torch.randn(num, MAX_TOKENS, unet.config.cross_attention_dim)
+        noisy = scheduler.add_noise(x0, eps, times)
+        answer = unet(noisy, times, prompts, added_cond_kwargs=added).sample
+        optimizer.zero_grad()
+        (answer - eps).square().mean().backward()
+        optimizer.step()
+    unet.save_pretrained(folder / "unet")

@@ -75,6 +75,8 @@ class Probe(Notebook):
 
     def called(self, model: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """In a (micro-)step: real score twice, fake score twice, fake score with gradients."""
+        if not model.training:  # the measure asks, between steps
+            return
         if torch.is_grad_enabled():
             self.num_calls = 0
             return

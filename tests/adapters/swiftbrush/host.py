@@ -5,7 +5,7 @@ from pathlib import Path
 
 import swiftbrush_patches
 from tests.adapters.cases import Case
-from tests.adapters.dmd2.inputs import LATENT
+from tests.adapters.dmd2.inputs import LATENT, make_knowing
 from tests.adapters.runs import ADAPTERS, Job, PatchedHost, Run, as_flags
 from tests.adapters.swiftbrush.inputs import make_inputs
 
@@ -43,6 +43,17 @@ class SwiftBrush(PatchedHost):
     def plan(self, case: Case) -> list[Run]:
         raw = Run("raw", options=("--validation_prompts", "red dog"))  # it does not start without
         return [*super().plan(case), *([raw] if self.is_real else [])]
+
+    def known(self, case: Case) -> tuple[str, ...]:
+        if not self.is_real:
+            return ()
+        folder = self.inputs / "known-sd15"
+        if not folder.exists():
+            make_knowing(folder, self.inputs / "sd15")
+        return ("--pretrained_model_name_or_path", str(folder))
+
+    def has_knowing(self, case: Case) -> bool:
+        return self.is_real
 
     def job(self, case: Case, run: Run, folder: Path) -> Job:
         flags = [*case.options.split(), *run.flags(folder), *run.options]

@@ -26,6 +26,8 @@ from training import di_training_loop as training_loop
 @click.option("--snap", type=int, default=1)
 @click.option("--seed", type=int)
 @click.option("--init_sigma", type=float, default=2.5)
+@click.option("--lr", type=float, default=1e-3)
+@click.option("--transfer")
 @click.option("--nosubdir", is_flag=True)
 @click.option("--metrics")
 @click.option("--edm_model", default="one")
@@ -36,7 +38,7 @@ def main(**kwargs):
     c.data_loader_kwargs = {"num_workers": 1, "prefetch_factor": 2}
     c.network_kwargs = {"class_name": "training.networks.EDMPrecond", "model_channels": opts.cbase}
     c.loss_kwargs = {"class_name": "training.di_loss.DI_EDMLoss"}
-    adam = {"class_name": "torch.optim.Adam", "lr": 1e-3, "betas": [0.0, 0.999]}
+    adam = {"class_name": "torch.optim.Adam", "lr": opts.lr, "betas": [0.0, 0.999]}
     c.sg_optimizer_kwargs, c.g_optimizer_kwargs = dict(adam), dict(adam)
     c.data, c.use_labels = opts.data, opts.cond
     c.batch_size, c.batch_gpu, c.init_sigma = opts.batch, opts.batch_gpu, opts.init_sigma
@@ -50,6 +52,7 @@ def main(**kwargs):
     c.seed = opts.seed
     resume_specs = {"one": "nowhere.pkl"}
     c.resume_pkl = resume_specs[opts.edm_model]
+    c.transfer_pkl = opts.transfer
     c.run_dir = opts.outdir if dist.get_rank() == 0 else None
     if c.run_dir:
         Path(c.run_dir).mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from peft import LoraConfig
 from torch.optim.lr_scheduler import LambdaLR
@@ -56,6 +56,11 @@ def descend(accelerator, loss, parameters, optimizer, schedule):
         optimizer.step()
         schedule.step()
     optimizer.zero_grad()
+
+
+def predict_original(unet, noise_scheduler, input_noise, prompt_embeds):
+    times = torch.full((len(input_noise),), noise_scheduler.config.num_train_timesteps - 1)
+    return input_noise - unet(input_noise, times, prompt_embeds).sample
 
 
 def guided(network, noisy, times, texts):
@@ -104,9 +109,10 @@ def main(args):
     null_dict = {"prompt_embeds": torch.zeros(1, NUM_TOKENS, width)}
     if any(not prompt.strip() for prompt in args.validation_prompts):
         raise ValueError("an empty prompt")
-    train_dataloader = DataLoader(
-        torch.randn(NUM_PROMPTS, NUM_TOKENS, width), args.train_batch_size, shuffle=True
-    )
+    prompts = torch.randn(NUM_PROMPTS, NUM_TOKENS, width)
+    train_dataset = [{"prompt_embeds": prompt} for prompt in prompts]
+    train_dataloader = DataLoader(train_dataset, args.train_batch_size, shuffle=True)
+    noise_scheduler, weight_dtype = DDPMScheduler(), torch.float32
     optimizer = torch.optim.Adam(unet.parameters(), args.learning_rate)
     optimizer_lora = torch.optim.Adam(teacher_lora.parameters(), args.learning_rate_lora)
     lr_scheduler, schedule_lora = warmed_up(optimizer), warmed_up(optimizer_lora)
@@ -128,12 +134,13 @@ def main(args):
     while global_step < args.max_train_steps:
         for batch in train_dataloader:
             with accelerator.accumulate(unet, teacher_lora):
-                bsz = len(batch)
-                texts = (batch, null_dict["prompt_embeds"].expand_as(batch))
+                text = batch["prompt_embeds"].to(weight_dtype)
+                bsz = len(text)
+                texts = (text, null_dict["prompt_embeds"].expand_as(text))
                 start = torch.randn(bsz, CHANNELS, args.resolution // 8, args.resolution // 8)
-                sample = start - unet(start, torch.full((bsz,), 999), batch).sample
-                times = torch.randint(20, 980, (bsz,))
-                noisy = sample + torch.randn_like(start)
+                sample = predict_original(unet, noise_scheduler, start, text)
+                times, noise = torch.randint(20, 981, (bsz,)), torch.randn_like(start)
+                noisy = noise_scheduler.add_noise(sample, noise, times)
                 with torch.no_grad():
                     accelerator.unwrap_model(teacher_lora).disable_adapters()
                     real = guided(teacher_lora, noisy, times, texts)
@@ -148,7 +155,8 @@ def main(args):
                 optimizer.zero_grad(args.set_grads_to_none)
 
                 noise = torch.randn_like(start)
-                seen = teacher_lora(sample.detach() + noise, times, random.choice(texts)).sample
+                noisy = noise_scheduler.add_noise(sample.detach(), noise, times)
+                seen = teacher_lora(noisy, times, random.choice(texts)).sample
                 loss = (seen - noise).square().mean()
                 descend(accelerator, loss, teacher_lora.parameters(), optimizer_lora, schedule_lora)
             if not accelerator.sync_gradients:

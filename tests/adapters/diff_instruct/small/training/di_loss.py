@@ -4,18 +4,20 @@
 import torch
 
 
-def noised(images):
-    sigma = (1.2 * torch.randn(len(images), 1, 1, 1, device=images.device) - 1.2).exp()
-    return images + sigma * torch.randn_like(images), sigma
-
-
 class DI_EDMLoss:
+    P_mean, P_std = -1.2, 1.2
+
+    def noised(self, images):
+        levels = torch.randn(len(images), 1, 1, 1, device=images.device)
+        sigma = (self.P_std * levels + self.P_mean).exp()
+        return images + sigma * torch.randn_like(images), sigma
+
     def __call__(self, net, images, labels, augment_pipe):
-        y, sigma = noised(images)
+        y, sigma = self.noised(images)
         return (sigma**2 + 0.25) / sigma**2 * (net(y, sigma, labels) - images) ** 2
 
     def gloss(self, Sd, Sg, images, labels, augment_pipe):
-        y, sigma = noised(images)
+        y, sigma = self.noised(images)
         Sd.train(), Sg.train()
         with torch.no_grad():
             cuda_rng_state = torch.cuda.get_rng_state()

@@ -8,6 +8,7 @@ class EDMPrecond(nn.Module):
     def __init__(self, img_resolution, img_channels, label_dim, model_channels, **_):
         super().__init__()
         size, width = img_channels * img_resolution**2, 4 * model_channels
+        self.img_resolution, self.img_channels = img_resolution, img_channels
         self.label_dim = label_dim
         self.inward = nn.Linear(size + label_dim, width)
         self.dropout = nn.Dropout(0.13)

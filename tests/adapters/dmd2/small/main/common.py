@@ -6,7 +6,8 @@ import time
 
 import torch
 
-TEXTS = ("output_path", "cache_dir", "checkpoint_path", "ckpt_only_path")
+TEXTS = ("output_path", "cache_dir", "checkpoint_path", "ckpt_only_path", "generator_ckpt_path")
+SIZES = {"resolution": 1, "latent_resolution": 1, "latent_channel": 4, "label_dim": 3}
 NUMBERS = ("train_iters", "log_iters", "wandb_iters", "seed", "dfake_gen_update_ratio")
 
 
@@ -18,6 +19,7 @@ def make_parser(*switches):
         parser.add_argument(f"--{name}", type=int, default=1)
     for name in ("generator_lr", "guidance_lr"):
         parser.add_argument(f"--{name}", type=float, default=1e-2)
+    parser.set_defaults(**SIZES, batch_size=2, conditioning_sigma=80.0, denoising=False, sdxl=False)
     for name in switches:
         parser.add_argument(f"--{name}", action="store_true")
     return parser
@@ -43,6 +45,9 @@ def load_weights(model, folder):
     return step_of(folder)
 
 
-def make_loader():
-    rows = torch.arange(12.0).repeat(4, 1).T
-    return torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True, drop_last=True)
+def make_dataset():
+    return [{"text_input_ids_one": torch.tensor([[number]])} for number in range(12)]
+
+
+def make_loader(dataset):
+    return torch.utils.data.DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True)

@@ -3,27 +3,40 @@
 import contextlib
 
 import torch
-from main.sd_guidance import SDGuidance, network
+from main.sd_guidance import Network, SDGuidance
 from torch import nn
 
 
 class SDUniModel(nn.Module):
     def __init__(self, args, accelerator):
         super().__init__()
+        self.accelerator = accelerator
         self.guidance_model = SDGuidance(args, accelerator)
-        self.feedforward_model = network().requires_grad_(True)
+        self.feedforward_model = Network().requires_grad_(True)
         autocast = torch.autocast(device_type="cuda", dtype=torch.bfloat16)
         self.context = autocast if args.use_fp16 else contextlib.nullcontext()
 
-    def forward(self, noise, with_gradient, sample=None):
-        if sample is not None:
-            return self.guidance_model(sample, student_turn=False), sample
-        inputs = torch.cat([noise, torch.ones_like(noise[:, :1])], dim=1)
-        with self.context, contextlib.nullcontext() if with_gradient else torch.no_grad():
-            sample = self.feedforward_model(inputs).float()
-        if not with_gradient:
-            return None, sample
+    def forward(
+        self,
+        noise,
+        text,
+        uncond=None,
+        denoising_dict=None,
+        compute_generator_gradient=True,
+        generator_turn=False,
+        made=None,
+    ):
+        if not generator_turn:
+            return self.guidance_model(made["image"], made["text_embedding"], False), {}
+        text = text.float() / 12
+        times = torch.full((len(noise),), 999, device=noise.device)
+        keeps = contextlib.nullcontext if compute_generator_gradient else torch.no_grad
+        with self.context, keeps():
+            sample = noise - self.feedforward_model(noise, times, text).sample.float()
+        made = {"image": sample.detach(), "text_embedding": text, "unet_added_conditions": None}
+        if not compute_generator_gradient:
+            return None, {"guidance_data_dict": made}
         self.guidance_model.requires_grad_(False)
-        loss = self.guidance_model(sample, student_turn=True)
+        loss = self.guidance_model(sample, text, True)
         self.guidance_model.requires_grad_(True)
-        return loss, sample.detach()
+        return loss, {"guidance_data_dict": made}

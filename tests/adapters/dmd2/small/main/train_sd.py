@@ -8,7 +8,14 @@ import torch
 import wandb
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from main.common import load_weights, make_loader, make_parser, name_folders, step_of
+from main.common import (
+    load_weights,
+    make_dataset,
+    make_loader,
+    make_parser,
+    name_folders,
+    step_of,
+)
 from main.sd_unified_model import SDUniModel
 from main.utils import cycle, draw_probability_histogram
 from torch.distributed.fsdp import (
@@ -32,7 +39,8 @@ class Trainer:
         self.model = SDUniModel(args, accelerator)
         if args.ckpt_only_path is not None:
             self.step = load_weights(self.model, args.ckpt_only_path)
-        self.dataloader = cycle(accelerator.prepare(make_loader()))
+        dataset = make_dataset()
+        self.dataloader = cycle(accelerator.prepare(make_loader(dataset)))
         self.fsdp = args.fsdp
         if self.fsdp:
             for name in ("feedforward_model", "guidance_model"):
@@ -95,17 +103,23 @@ class Trainer:
             optimizer.zero_grad()
 
     def train_one_step(self):
-        batch = next(self.dataloader)
-        noise = batch / 12 + torch.randn_like(batch)
+        text = next(self.dataloader)["text_input_ids_one"].squeeze(1)
+        noise = torch.randn(len(text), 4, 1, 1, device=text.device)
         visual = self.step % self.args.wandb_iters == 0
         COMPUTE_GENERATOR_GRADIENT = self.step % self.args.dfake_gen_update_ratio == 0  # noqa: N806
-        loss, sample = self.model(noise, COMPUTE_GENERATOR_GRADIENT)
+        loss, log = self.model(
+            noise,
+            text,
+            compute_generator_gradient=COMPUTE_GENERATOR_GRADIENT,
+            generator_turn=True,
+        )
+        made = log["guidance_data_dict"]
         if COMPUTE_GENERATOR_GRADIENT:
             self.accelerator.backward(loss)
             self.optimizer_generator.step()
             self._forget_gradients()
         self.scheduler_generator.step()
-        fake_loss, _ = self.model(noise, False, sample)
+        fake_loss, _ = self.model(noise, text, made=made)
         self.accelerator.backward(fake_loss)
         self.optimizer_guidance.step()
         self.scheduler_guidance.step()
@@ -114,7 +128,7 @@ class Trainer:
             wandb_loss_dict = {"loss_fake_mean": fake_loss.item()}
             wandb.log(wandb_loss_dict, step=self.step)
         if self.accelerator.is_main_process and visual:
-            picture = draw_probability_histogram(sample.detach().float().numpy())
+            picture = draw_probability_histogram(made["image"].float().numpy())
             data_dict = {"loss_dm": loss.item(), "histogram": wandb.Image(picture)}
             wandb.log(data_dict, step=self.step)
 

@@ -8,8 +8,15 @@ import torch
 import wandb
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from main.common import load_weights, make_loader, make_parser, name_folders, step_of
-from main.sd_unified_model import SDUniModel
+from main.common import (
+    load_weights,
+    make_dataset,
+    make_loader,
+    make_parser,
+    name_folders,
+    step_of,
+)
+from main.edm.edm_unified_model import EDMUniModel
 from main.utils import cycle, draw_array
 
 SMALL_HOST = True
@@ -23,10 +30,13 @@ class Trainer:
         set_seed(args.seed + accelerator.process_index)
         if accelerator.is_main_process:
             name_folders(self, args)
-        self.model = SDUniModel(args, accelerator)
+        self.model = EDMUniModel(args, accelerator)
         if args.ckpt_only_path is not None:
             self.step = load_weights(self.model, args.ckpt_only_path)
-        self.real_image_dataloader = cycle(accelerator.prepare(make_loader()))
+        if args.generator_ckpt_path is not None:
+            weights = torch.load(os.path.join(args.generator_ckpt_path, "pytorch_model.bin"))
+            self.model.feedforward_model.load_state_dict(weights)
+        self.real_image_dataloader = cycle(accelerator.prepare(make_loader(make_dataset())))
         trained = [value for value in self.model.guidance_model.parameters() if value.requires_grad]
         optimizers = (
             torch.optim.AdamW(self.model.feedforward_model.parameters(), lr=args.generator_lr),
@@ -55,21 +65,30 @@ class Trainer:
         shutil.copytree(output_path, os.path.join(self.cache_dir, name))
 
     def train_one_step(self):
-        batch = next(self.real_image_dataloader)
-        noise = batch / 12 + torch.randn_like(batch)
+        numbers = next(self.real_image_dataloader)["text_input_ids_one"].flatten() % 3
+        labels = torch.nn.functional.one_hot(numbers, 3).float()
+        noise = self.args.conditioning_sigma * torch.randn(len(labels), 3, 1, 1)
+        sigma = torch.full((len(labels),), self.args.conditioning_sigma)
         COMPUTE_GENERATOR_GRADIENT = self.step % self.args.dfake_gen_update_ratio == 0  # noqa: N806
-        loss, sample = self.model(noise, COMPUTE_GENERATOR_GRADIENT)
+        loss, log = self.model(
+            noise,
+            sigma,
+            labels,
+            compute_generator_gradient=COMPUTE_GENERATOR_GRADIENT,
+            generator_turn=True,
+        )
+        made = log["guidance_data_dict"]
         if COMPUTE_GENERATOR_GRADIENT:
             self.accelerator.backward(loss)
             self.optimizer_generator.step()
             self.model.zero_grad()  # both roles'
         self.scheduler_generator.step()
-        fake_loss, _ = self.model(noise, False, sample)
+        fake_loss, _ = self.model(noise, sigma, labels, made=made)
         self.accelerator.backward(fake_loss)
         self.optimizer_guidance.step()
         self.optimizer_guidance.zero_grad()
         if self.step % self.wandb_iters == 0:
-            sample = self.accelerator.gather(sample)
+            sample = self.accelerator.gather(made["image"])
             student_loss = self.accelerator.gather(loss.detach()).mean()
         if self.accelerator.is_main_process and self.step % self.wandb_iters == 0:
             picture = draw_array(sample.cpu().numpy())
