@@ -174,8 +174,7 @@ def copy_node(
     """
     copied, scratch = casting.begin(pieces, node), Scratch()
     for name, first in tied(pieces).items():
-        changed = False
-        found = left = torch.zeros((), dtype=torch.int64, device=pieces[name].own.device)
+        changed, found, left = False, list[Tensor](), list[Tensor]()
         fill = casting.filler(name, first, node, copied)
         for begin, _, own in pieces[name].chunks():
             before = None if footing is None else bit_sum(own)
@@ -187,13 +186,21 @@ def copy_node(
                 if changed := not same_bits(own, value):
                     write(name, own, value)
             if before is not None:
-                found, left = found + before, left + (bit_sum(own) if changed else before)
+                found.append(before)
+                left.append(bit_sum(own) if changed else before)
         copied.changed[name] = changed
         if footing is not None:
             if first == name:
-                copied.overwritten[name] = footing.has_moved(name, int(found))
-            footing.keep(name, int(left))
+                copied.overwritten[name] = footing.has_moved(name, _total(found))
+            footing.keep(name, _total(left))
     return copied
+
+
+def _total(sums: list[Tensor]) -> int:
+    """Of the chunks of a tensor, which wraps around as one sum would."""
+    if len(sums) == 1:
+        return int(sums[0])
+    return int(torch.stack(sums).sum()) if sums else 0
 
 
 def write(name: str, own: Tensor, value: Tensor) -> None:
