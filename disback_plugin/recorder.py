@@ -236,7 +236,7 @@ class Recorder:
         """The node in the background is on disk, and every rank has seen it, or all raise."""
         if self._writing is not None:
             index, self._writing = self._writing, None
-            self._write(path, path.check_own, f"writing node {index}")
+            self._write(path, lambda: None, f"writing node {index}")
 
     def _held(self, path: DegradationPath) -> WriterLock:
         self._lock = self._lock or WriterLock(path.folder)

@@ -62,14 +62,14 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 def bit_sum(value: Tensor) -> Tensor:
     """A checksum over a tensor's bytes, made on its device: one read, 8 bytes at a time (int64)."""
-    flat = bits(value).contiguous().view(-1)
-    per_word = 8 // flat.element_size()
-    end = flat.numel() - flat.numel() % per_word
-    words = flat[:end]
+    flat = value.detach().contiguous().view(-1)
+    per_word, length = max(8 // flat.element_size(), 1), flat.numel()
+    end = length - length % per_word
+    words = flat if end == length else flat[:end]
     if words.storage_offset() % per_word:
         words = words.clone()
     total = words.view(torch.int64).sum()
-    return total if end == flat.numel() else total + flat[end:].sum(dtype=torch.int64)
+    return total if end == length else total + bits(flat[end:]).sum(dtype=torch.int64)
 
 
 def tensor_hash(value: Tensor) -> str:

@@ -46,6 +46,18 @@ def bytes_read() -> int:
     return int(dict(line.split(": ") for line in lines)["rchar"])
 
 
+def cache(file: Path, *, drop: bool) -> None:
+    """Have the system's cache hold a file, or drop it, so that it is read from the disk."""
+    with file.open("rb", buffering=0) as stream:
+        if drop:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        else:
+            room = bytearray(1 << 20)
+            while stream.readinto(room):
+                pass
+
+
 class Peak:
     """The largest memory within the context, beyond what was there before; `own` and `mapped`."""
 

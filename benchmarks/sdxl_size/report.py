@@ -129,6 +129,7 @@ def _arithmetic(cases: Rows) -> str:
 def _case_table(cases: Rows) -> str:
     """Nanoseconds a parameter, so that sizes can be compared."""
     times = ("switch", "prefetched_switch", "naive", "copy", "record", "save", "stall", "snapshot")
+    times += ("cold_switch", "cold_naive")
     memory = ("kept", "prefetched_kept", "extra_at_switch", "extra_at_record")
     heads = ["network", "parameters", "teacher", *(f"{key}, ns" for key in times)]
     heads += [f"{key}, B" for key in memory]

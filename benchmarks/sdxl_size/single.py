@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.sdxl_size import networks
-from benchmarks.sdxl_size.process import kept_memory, peak, settle
+from benchmarks.sdxl_size.process import cache, kept_memory, peak, settle
 from disback_plugin import DisBack, DisBackConfig
 from disback_plugin.path import DegradationPath
 from disback_plugin.path.manifest import FILE_NAME
@@ -42,6 +42,8 @@ class Case:
         found: Figures = {"network": self.name, "teacher": str(self.dtype).removeprefix("torch.")}
         found |= {"parameters": self.num, "device": self.device.type, "repeats": self.repeats}
         found |= self.record() | self.walk(prefetch=False)
+        cold = self.walk(prefetch=False, cold=True)
+        found |= {f"cold_{key}": cold[key] for key in ("switch", "naive")}
         if CAN_PREFETCH:
             found |= {f"prefetched_{key}": value for key, value in self.walk(True).items()}
         return found
@@ -113,8 +115,12 @@ class Case:
         file.unlink()
 
     # -- walking --------------------------------------------------------------------------------
-    def walk(self, prefetch: bool) -> Figures:
-        """Switches beside `torch.load` + `load_state_dict` and `copy_`; memory kept and extra."""
+    def walk(self, prefetch: bool, cold: bool = False) -> Figures:
+        """Switches beside `torch.load` + `load_state_dict` and `copy_`; memory kept and extra.
+
+        Both read files that lie in the system's cache, or on the disk alone (cold): a path may be
+        larger than the memory, and what `torch.load` reads again and again is not.
+        """
         naive, file = copy.deepcopy(self.teacher), self.folder / "naive.pt"
         torch.save(naive.state_dict(), file)
         ready = {name: value.clone() for name, value in naive.state_dict().items()}
@@ -126,6 +132,9 @@ class Case:
         kept = kept_memory() - before
         found: dict[str, list[float]] = {key: [] for key in ("switch", "naive", "copy")}
         for step in range(1, self.repeats + 1):
+            node = self.folder / "path" / f"node_{self.num_nodes - 1 - step:04d}.safetensors"
+            for due in (file, node):
+                cache(due, drop=cold)
             found["naive"].append(self._timed(lambda: self._naive(naive, file)))
             found["copy"].append(self._timed(lambda: self._copy(naive, ready)))
             settle()

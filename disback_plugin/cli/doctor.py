@@ -11,7 +11,7 @@ from disback_plugin.cli.arguments import add_command
 from disback_plugin.errors import count
 from disback_plugin.reading import told
 
-REQUIRED = ("torch", "numpy", "filelock", "safetensors", "pydantic", "PyYAML")
+REQUIRED = ("torch", "numpy", "filelock", "safetensors", "pydantic", "PyYAML", "xxhash")
 OPTIONAL = {
     "accelerate": ("reference trainer", "train"),
     "scikit-learn": ("digits experiment and demo", "train"),

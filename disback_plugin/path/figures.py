@@ -38,6 +38,7 @@ class Figures:
         self._exact = self._cast = _Sums()
         rows = torch.empty(3, CHUNK, dtype=torch.float32, device="cpu")
         self._gap, self._node, self._teacher = rows.unbind()
+        self._gathered, self._num_gathered = torch.empty_like(rows[:2]).unbind(), 0
         self._half = torch.empty(CHUNK, dtype=torch.bfloat16, device="cpu")
         self._differs = np.empty(CHUNK, dtype=bool)
 
@@ -48,13 +49,34 @@ class Figures:
             return
         a, b = _flat(node), _flat(teacher)
         for begin in range(0, b.numel(), CHUNK):
-            own, base = (value[begin : begin + CHUNK].float() for value in (a, b))
-            self._exact = self._exact.plus(self._compare(own, base))
-            own, base = self._rounded(own, self._node), self._rounded(base, self._teacher)
-            self._cast = self._cast.plus(self._compare(own, base))
+            self._gather(a[begin : begin + CHUNK], b[begin : begin + CHUNK])
+
+    def _gather(self, own: Tensor, base: Tensor) -> None:
+        """What is no whole chunk, of small tensors or at a tensor's end, is looked at together."""
+        num = own.numel()
+        if num == CHUNK:
+            self._look(own.float(), base.float())
+            return
+        if self._num_gathered + num > CHUNK:
+            self._look_at_gathered()
+        here = slice(self._num_gathered, self._num_gathered + num)
+        for row, values in zip(self._gathered, (own, base), strict=True):
+            row[here].copy_(values)
+        self._num_gathered = here.stop
+
+    def _look_at_gathered(self) -> None:
+        if self._num_gathered:
+            self._look(*(row[: self._num_gathered] for row in self._gathered))
+        self._num_gathered = 0
+
+    def _look(self, own: Tensor, base: Tensor) -> None:
+        self._exact = self._exact.plus(self._compare(own, base))
+        own, base = self._rounded(own, self._node), self._rounded(base, self._teacher)
+        self._cast = self._cast.plus(self._compare(own, base))
 
     def result(self) -> NodePrecision:
         """Of all that was added."""
+        self._look_at_gathered()
         exact, cast = self._exact, self._cast
         return NodePrecision(
             distance=relative(exact.gap, exact.size or 1.0),

@@ -12,8 +12,8 @@ from disback_plugin.errors import ConfigError, PathError
 from disback_plugin.sealed import digest, read_sealed, write_sealed
 
 FILE_NAME = "path.json"
-FORMAT_VERSION: Literal[2] = 2
-READABLE = (1, 2)
+FORMAT_VERSION: Literal[3] = 3
+READABLE = (1, 2, 3)
 TEACHER_FILE: Literal["teacher.safetensors"] = "teacher.safetensors"
 AGAIN = "restore the folder from a copy, or record the path again"
 
@@ -63,7 +63,7 @@ class TeacherEntry(StrictModel):
 class Manifest(StrictModel):
     """Everything but the tensors. `method` names the adapter that recorded the path."""
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     method: str
     codec: str
     complete: bool
@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
     if version not in READABLE:
         raise PathError(
             f"{file} has format version {version!r}; this release reads versions "
-            f"{' and '.join(map(str, READABLE))}: use the release that wrote it, or record the "
+            f"{READABLE[0]} to {READABLE[-1]}: use the release that wrote it, or record the "
             "path again"
         )
     try:

@@ -22,7 +22,7 @@ from disback_plugin.real_score.pieces import Piece, memory
 from disback_plugin.tensors import bit_sum, misfit, same_bits
 
 Node = Mapping[str, Tensor] | StoredNode
-Read = Callable[[int, int, torch.device], Tensor]
+Fill = Callable[[int, Tensor], None]
 OF = 1 << 20  # values of a tensor, the first MEASURED of which count in a report's figures
 MEASURED = 1 << 13
 
@@ -110,23 +110,40 @@ class Casting:
         )
         return Copied(measured=measured)
 
-    def reader(self, name: str, first: str, dtype: torch.dtype, node: Node, copied: Copied) -> Read:
-        """Of one tensor: (from, to, device) -> its flat values as they are installed there."""
+    def filler(self, name: str, first: str, node: Node, copied: Copied) -> Fill:
+        """Of one tensor: (from, out) -> its flat values from there on, as installed, into `out`."""
         flat, seed = _flat(node, name), f"{self.seed}/{first}"
         teacher = _flat(self.teacher, name) if copied.measured and self.teacher else None
 
-        def read(begin: int, end: int, device: torch.device) -> Tensor:
-            exact = flat(begin, end).to(device)
-            value = cast(exact, dtype, self.rounding, seed, begin)
+        def fill(begin: int, out: Tensor) -> None:
+            end = begin + out.numel()
+            exact = value = flat(begin, end).to(out.device)
+            if self.rounding != "nearest":
+                value = cast(exact, out.dtype, self.rounding, seed, begin)
+            write(name, out, value.view(out.shape))
             if teacher is not None:
                 for start in range(begin - begin % OF, end, OF):
                     low, high = max(start, begin), min(start + MEASURED, end)
                     if low < high:
                         part, before = slice(low - begin, high - begin), teacher(low, high)
-                        copied.add(value[part], exact[part], before.to(device))
-            return value
+                        copied.add(out.reshape(-1)[part], exact[part], before.to(out.device))
 
-        return read
+        return fill
+
+
+class Scratch:
+    """Memory for one chunk of a kind, the same each time: new memory costs more than a cast."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, own: Tensor) -> Tensor:
+        """Of that shape; what it holds is gone at the next call."""
+        kind, length = (own.dtype, own.device), own.numel()
+        row = self._rows.get(kind)
+        if row is None or len(row) < length:
+            row = self._rows[kind] = own.new_empty(length)
+        return row[:length].view(own.shape)
 
 
 def _flat(node: Node, name: str) -> Callable[[int, int], Tensor]:
@@ -155,25 +172,35 @@ def copy_node(
     One chunk after the other, each touched once; a tensor that does not change is not written.
     With `footing`, what is found is compared with what it knows, what is left is noted there.
     """
-    copied = casting.begin(pieces, node)
+    copied, scratch = casting.begin(pieces, node), Scratch()
     for name, first in tied(pieces).items():
-        changed = False
-        found = left = torch.zeros((), dtype=torch.int64, device=pieces[name].own.device)
-        read = casting.reader(name, first, pieces[name].own.dtype, node, copied)
-        for begin, end, own in pieces[name].chunks():
-            value = read(begin, end, own.device).view(own.shape)
+        changed, found, left = False, list[Tensor](), list[Tensor]()
+        fill = casting.filler(name, first, node, copied)
+        for begin, _, own in pieces[name].chunks():
             before = None if footing is None else bit_sum(own)
-            changed = changed or not same_bits(own, value)
             if changed:
-                write(name, own, value)
+                fill(begin, own)
+            else:
+                value = scratch.like(own)
+                fill(begin, value)
+                if changed := not same_bits(own, value):
+                    write(name, own, value)
             if before is not None:
-                found, left = found + before, left + (bit_sum(value) if changed else before)
+                found.append(before)
+                left.append(bit_sum(own) if changed else before)
         copied.changed[name] = changed
         if footing is not None:
             if first == name:
-                copied.overwritten[name] = footing.has_moved(name, int(found))
-            footing.keep(name, int(left))
+                copied.overwritten[name] = footing.has_moved(name, _total(found))
+            footing.keep(name, _total(left))
     return copied
+
+
+def _total(sums: list[Tensor]) -> int:
+    """Of the chunks of a tensor, which wraps around as one sum would."""
+    if len(sums) == 1:
+        return int(sums[0])
+    return int(torch.stack(sums).sum()) if sums else 0
 
 
 def write(name: str, own: Tensor, value: Tensor) -> None:

@@ -39,11 +39,14 @@ class Piece:
         return self.first, self.first + self.own.numel()
 
     def chunks(self) -> Iterator[tuple[int, int, Tensor]]:
-        """(from, to) in the flat tensor, and the live values there: a view, chunk after chunk."""
+        """(from, to) in the flat tensor and the live values there, in any shape: chunk by chunk."""
         size = CHUNK if self.own.device.type == "cpu" else CHUNK_ON_DEVICE
         own = self.own.detach()
         if not own.is_contiguous():
             yield from _rows(own, size)
+            return
+        if 0 < own.numel() <= size:
+            yield *self.held, own
             return
         flat = own.view(-1)
         for low, high in spans(flat.numel(), size):

@@ -46,11 +46,10 @@ def stage_node(
     figures, sums, values = casting.begin(pieces, node), {}, _room(pieces)
     for name, first in tied(pieces).items():
         room, total = values[name], torch.zeros((), dtype=torch.int64, device=_CPU)
-        read = casting.reader(name, first, room.dtype, node, figures)
+        fill = casting.filler(name, first, node, figures)
         for low, high in spans(room.numel()):
             check_stop()
-            begin = pieces[name].first
-            room[low:high] = read(begin + low, begin + high, _CPU)
+            fill(pieces[name].first + low, room[low:high])
             total += bit_sum(room[low:high])
         sums[name] = int(total)
     return StagedNode(values, sums, figures)

@@ -1,5 +1,6 @@
 """A node's file: plain safetensors, sealed by its header, read and verified in parts."""
 
+import base64
 import hashlib
 import json
 import math
@@ -80,40 +81,61 @@ def test_a_flip_in_the_header_is_an_error_at_once(file):
         NodeFile(file, seal.header, seal.sha256)
 
 
-def test_a_path_of_version_1_is_read_verified_and_goes_on(tmp_path, codec, teacher, nodes):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_path_of_an_earlier_version_is_read_verified_and_goes_on(
+    tmp_path, codec, teacher, nodes, version
+):
     path = DegradationPath.create(tmp_path / "path", teacher, codec=codec)
     path.append(nodes[0], step=1)
     decoded = path.read(1)
-    _as_version_1(path.folder)
+    _as_version(version, path.folder)
     old = DegradationPath.open(path.folder, teacher)
-    assert old.manifest.format_version == 1
+    assert old.manifest.format_version == version
     assert same(old.read(1), decoded)
     assert old.verify() == []
     old.append(nodes[1], step=2)
     again = DegradationPath.open(path.folder, teacher)
-    assert (again.manifest.format_version, len(again), again.verify()) == (2, 2, [])
+    assert (again.manifest.format_version, len(again), again.verify()) == (3, 2, [])
     assert same(again.read(1), decoded)
     file = path.folder / "node_0001.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     assert "node_0001.safetensors is damaged" in again.verify()[0]
 
 
-def _as_version_1(folder):
+def _as_version(version, folder):
     file = folder / "node_0001.safetensors"
-    save_file(load_file(file), file)
-    whole = {
-        "bytes": file.stat().st_size,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-    }
+    if version == 1:
+        save_file(load_file(file), file)
+        sealed = file.read_bytes()
+    else:
+        sealed = _with_sha256_of_chunks(file)
+    whole = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(sealed).hexdigest()}
 
     def change(data):
-        data["format_version"] = 1
-        del data["teacher"]["header"]
-        del data["nodes"][0]["header"]
-        data["nodes"][0].update(whole)
+        data["format_version"] = version
+        data["nodes"][0].update(whole, header=len(sealed))
+        if version == 1:
+            del data["teacher"]["header"], data["nodes"][0]["header"]
 
     edit(folder, change)
-    assert "header" not in json.dumps(json.loads((folder / "path.json").read_text()))
+
+
+def _with_sha256_of_chunks(file):
+    """Write the file's tensors as version 2 did; returns the header, which seals the rest."""
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header, data, digests = json.loads(content[8:end]), content[end:], b""
+    del header["__metadata__"]
+    for row in sorted(header.values(), key=lambda row: row["data_offsets"]):
+        for begin in range(*row["data_offsets"], CHUNK):
+            chunk = data[begin : min(begin + CHUNK, row["data_offsets"][1])]
+            digests += hashlib.sha256(chunk).digest()
+    kept = {"sha256 of chunks": base64.b64encode(digests).decode(), "chunk": str(CHUNK)}
+    text = json.dumps({"__metadata__": kept, **header}).encode()
+    head = len(text).to_bytes(8, "little") + text
+    file.unlink()  # who reads the old one goes on
+    file.write_bytes(head + data)
+    return head
 
 
 def test_figures_are_those_of_float64_over_many_chunks():
