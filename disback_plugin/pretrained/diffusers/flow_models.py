@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from disback_plugin.diffusion import TextCondition
-from disback_plugin.errors import CheckpointError, DisBackError
+from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.reading import shown
 
 PACKED_SIDE = 128  # latents of the 1024 pixels that the pipelines make unless told otherwise
+FLUX_GUIDANCE = 3.5  # as FluxPipeline asks one that was distilled from a guided model
 
 
 class FlowNetwork(nn.Module):
@@ -95,14 +96,21 @@ class PackedNetwork(FlowNetwork):
 
 
 class FluxNetwork(PackedNetwork):
-    """`FluxTransformer2DModel`: each token is told its row and column."""
+    """`FluxTransformer2DModel`: each token is told its row and column.
 
-    others: ClassVar = {"guidance_embeds": False}
+    embedded_guidance: what one with guidance embeddings (FLUX.1-dev) is told of the guided model
+    that it was distilled from; None for one without (FLUX.1-schnell).
+    """
+
+    def __init__(self, transformer: Any, embedded_guidance: float | None = None) -> None:
+        super().__init__(transformer)
+        self.embedded_guidance = embedded_guidance
 
     def ask_packed(
         self, tokens: Tensor, t: Tensor, cond: TextCondition, size: tuple[int, int]
     ) -> Tensor:
         places = torch.cartesian_prod(*(torch.arange(extent) for extent in (1, *size)))
+        told = self.embedded_guidance
         return self.transformer(
             hidden_states=tokens,
             timestep=t,
@@ -110,11 +118,12 @@ class FluxNetwork(PackedNetwork):
             pooled_projections=cond.pooled,
             img_ids=places.to(tokens),
             txt_ids=tokens.new_zeros(cond.hidden.shape[1], 3),
+            guidance=None if told is None else t.new_full(t.shape, told),
         ).sample
 
 
 class QwenImageNetwork(PackedNetwork):
-    """`QwenImageTransformer2DModel`, of text alone; without a mask, so of prompts of one length."""
+    """`QwenImageTransformer2DModel`, of text alone, which has a mask where lengths differ."""
 
     needs_pooled = False
     others: ClassVar = {
@@ -133,6 +142,7 @@ class QwenImageNetwork(PackedNetwork):
             hidden_states=tokens,
             timestep=t,
             encoder_hidden_states=cond.hidden,
+            encoder_hidden_states_mask=cond.mask,
             img_shapes=[[(1, *size)]] * len(tokens),
         ).sample
 
@@ -157,8 +167,13 @@ FLOWS: dict[str, type[FlowNetwork]] = {
 }
 
 
-def make_flow_network(transformer: Any, location: str) -> FlowNetwork:
-    """The network around a transformer; CheckpointError for one that needs more than text."""
+def make_flow_network(
+    transformer: Any, location: str, embedded_guidance: float | None = None
+) -> FlowNetwork:
+    """The network around a transformer; CheckpointError for one that needs more than text.
+
+    Raises ConfigError for an embedded guidance that it does not take.
+    """
     kind, config = FLOWS[type(transformer).__name__], transformer.config
     for name, without in kind.others.items():
         if getattr(config, name) != without:
@@ -170,6 +185,12 @@ def make_flow_network(transformer: Any, location: str) -> FlowNetwork:
         raise CheckpointError(
             f"{location}: the transformer takes {config.in_channels} channels and makes "
             f"{kind.answers(config)}: it needs an image besides the text"
+        )
+    if kind is FluxNetwork and config.guidance_embeds:
+        return FluxNetwork(transformer, embedded_guidance or FLUX_GUIDANCE)
+    if embedded_guidance is not None:
+        raise ConfigError(
+            f"option 'embedded_guidance' is for a Flux with guidance_embeds, {location} has none"
         )
     return kind(transformer)
 
