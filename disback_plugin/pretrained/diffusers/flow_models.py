@@ -49,6 +49,7 @@ class FlowNetwork(nn.Module):
             raise DisBackError(f"this model needs encoded prompts, not {seen}: a TextCondition")
         if self.needs_pooled != (cond.pooled is not None):
             raise DisBackError("the prompts were encoded for another model: use its own encoder")
+        x = x.to(self.transformer.dtype)  # of which some, as Wan's, keep parts in float32
         return self.ask(x, timestep, cond.to(x.dtype))
 
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
@@ -68,6 +69,13 @@ class SD3Network(FlowNetwork):
         return self.transformer(hidden_states=x, timestep=timestep, **text).sample
 
 
+def packed(latents: Tensor) -> Tensor:
+    """Latents (B, C, H, W) as tokens (B, H/2 x W/2, 4 C), one a patch of 2x2, row by row."""
+    height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
+    patches = latents.unflatten(3, (width, 2)).unflatten(2, (height, 2)).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(len(latents), height * width, -1)
+
+
 class PackedNetwork(FlowNetwork):
     """One that takes 2x2 patches of latents as tokens."""
 
@@ -81,10 +89,8 @@ class PackedNetwork(FlowNetwork):
 
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
-        tokens = x.unflatten(3, (width, 2)).unflatten(2, (height, 2)).permute(0, 2, 4, 1, 3, 5)
-        tokens = tokens.reshape(len(x), height * width, -1)
         # they multiply by 1000 themselves
-        answer = self.ask_packed(tokens, timestep / 1000, cond, (height, width))
+        answer = self.ask_packed(packed(x), timestep / 1000, cond, (height, width))
         patches = answer.reshape(len(x), height, width, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
         return patches.reshape(x.shape)
 
