@@ -1,6 +1,7 @@
 """What a denoiser is told besides the noise level, labels or prompts; and guidance by prompts."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -14,24 +15,27 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class TextCondition:
-    """Encoded prompts: hidden states (B, L, C) and, for SDXL, pooled embeddings (B, P).
+    """Encoded prompts: hidden states (B, L, C), and what a family has besides.
 
-    Moves, splits and is indexed along the batch, as a tensor of labels does.
+    pooled: embeddings (B, P), of SDXL, SD3 and Flux. mask: (B, L) bool, where hidden states count,
+    of Qwen-Image, whose prompts differ in length; None: everywhere. Moves, splits and is indexed
+    along the batch, as a tensor of labels does.
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
+    mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
 
     def __getitem__(self, rows: slice | Tensor) -> "TextCondition":
-        return TextCondition(self.hidden[rows], None if self.pooled is None else self.pooled[rows])
+        return self._each(lambda part: part[rows])
 
     def to(self, target: torch.device | torch.dtype | Tensor) -> "TextCondition":
         """The same on a device, in a dtype, or as another tensor has both."""
-        pooled = None if self.pooled is None else self.pooled.to(target)
-        return TextCondition(self.hidden.to(target), pooled)
+        moved = self._each(lambda part: part.to(target))
+        return moved if moved.mask is None else replace(moved, mask=moved.mask.bool())
 
     def split(self, size: int) -> tuple["TextCondition", ...]:
         """Parts of `size` rows; the last may have fewer."""
@@ -43,11 +47,37 @@ class TextCondition:
 
     @staticmethod
     def cat(parts: list["TextCondition"]) -> "TextCondition":
-        """One batch of all parts; either all have pooled embeddings or none has."""
+        """One batch of all parts; either all have pooled embeddings or none has.
+
+        Parts of other lengths are filled up with zeros that do not count.
+        """
         pooled = [part.pooled for part in parts if part.pooled is not None]
         assert len(pooled) in (0, len(parts))
-        hidden = torch.cat([part.hidden for part in parts])
-        return TextCondition(hidden, torch.cat(pooled) if pooled else None)
+        longest = max(part.hidden.shape[1] for part in parts)
+        masks = None
+        if any(part.mask is not None or part.hidden.shape[1] < longest for part in parts):
+            masks = torch.cat([_filled(part._counted, longest) for part in parts])
+        hidden = torch.cat([_filled(part.hidden, longest) for part in parts])
+        return TextCondition(hidden, torch.cat(pooled) if pooled else None, masks)
+
+    @property
+    def _counted(self) -> Tensor:
+        """The mask, also where all counts."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(self.hidden.shape[:2], dtype=torch.bool, device=self.hidden.device)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "TextCondition":
+        pooled, mask = (None if part is None else change(part) for part in (self.pooled, self.mask))
+        return TextCondition(change(self.hidden), pooled, mask)
+
+
+def _filled(rows: Tensor, length: int) -> Tensor:
+    """rows (B, L, ...) -> (B, length, ...), zeros at the end."""
+    missing = length - rows.shape[1]
+    if not missing:
+        return rows
+    return torch.cat([rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])], dim=1)
 
 
 Condition = Tensor | TextCondition
@@ -108,6 +138,7 @@ class GuidedNetwork(nn.Module):
 
     negative_hidden: Tensor
     negative_pooled: Tensor | None
+    negative_mask: Tensor | None
 
     def __init__(self, network: nn.Module, negative: TextCondition, scale: float) -> None:
         super().__init__()
@@ -117,14 +148,14 @@ class GuidedNetwork(nn.Module):
         # no part of the weights: two models differ by what they learned, not by how they are asked
         self.register_buffer("negative_hidden", negative.hidden, persistent=False)
         self.register_buffer("negative_pooled", negative.pooled, persistent=False)
+        self.register_buffer("negative_mask", negative.mask, persistent=False)
 
     def forward(self, x: Tensor, c: Tensor, cond: TextCondition) -> Tensor:
         """x (B, *data), c (B,), cond of B prompts -> the guided prediction (B, *data)."""
         if self.scale == 1:
             return self.network(x, c, cond)
-        negative = TextCondition(self.negative_hidden, self.negative_pooled)[
-            torch.zeros(len(x), dtype=torch.long, device=x.device)
-        ]
+        negative = TextCondition(self.negative_hidden, self.negative_pooled, self.negative_mask)
+        negative = negative[torch.zeros(len(x), dtype=torch.long, device=x.device)]
         both = TextCondition.cat([negative, cond.to(self.negative_hidden)])
         away, towards = self.network(torch.cat([x, x]), torch.cat([c, c]), both).chunk(2)
         return away + self.scale * (towards - away)

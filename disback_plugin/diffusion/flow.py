@@ -44,6 +44,10 @@ class FlowDenoiser(PreconditionedDenoiser):
         """sigma where the network is told `timestep`, in [0, T)."""
         return sigma_of_t(timestep / self.num_timesteps)
 
+    def unit_noise(self, sigma: float) -> float:
+        """What standard normal noise is multiplied by so that the network is given it unchanged."""
+        return 1 + sigma
+
     def scalings(self, sigma: Tensor) -> Scalings:
         """c_skip = c_in = 1 - t, c_out = -t, c_noise = T t."""
         t, left = t_of_sigma(sigma), 1 / (1 + sigma)

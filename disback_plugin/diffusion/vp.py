@@ -113,6 +113,10 @@ class VPDenoiser(PreconditionedDenoiser):
         """sigma at a timestep of the schedule."""
         return self.schedule.sigma_of_t(timestep)
 
+    def unit_noise(self, sigma: float) -> float:
+        """What standard normal noise is multiplied by so that the network is given it unchanged."""
+        return math.sqrt(1 + sigma**2)
+
     def timestep(self, sigma: Tensor) -> Tensor:
         """The timestep (B,) given to the network at sigma (B,)."""
         t = self.schedule.t_of_sigma(sigma)

@@ -1,7 +1,6 @@
 """Settings of the one-step student: where it starts, and what it is asked. Chosen by `kind`."""
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -30,9 +29,9 @@ class DenoiserStudentConfig(StrictModel):
     """One-step student, asked at `sigma` or (VP, flow) at `timestep`.
 
     It starts as its teacher, or as the `checkpoint`, a spec of `load_denoiser` with its `options`.
-    noise: its input is noise of that level (`sigma`), or such that the network of a VP model is
-    given standard normal noise (`unit`), as DMD2 and diffusers' pipelines do: at the last timestep
-    nearly the same, at SDXL's 399 not.
+    noise: its input is noise of that level (`sigma`), or such that the network of a VP model or a
+    flow is given standard normal noise (`unit`), as DMD2 and diffusers' pipelines do: at the last
+    timestep nearly the same, at SDXL's 399 not.
     """
 
     kind: Literal["denoiser"] = "denoiser"
@@ -64,9 +63,11 @@ class DenoiserStudentConfig(StrictModel):
         sigma = self._sigma(denoiser)
         if self.noise == "sigma":
             return OneStepStudent(denoiser, sigma)
-        if not isinstance(denoiser, VPDenoiser):
-            raise ConfigError("student.noise=unit is for models with timesteps (eps, v, x0, LCM)")
-        return OneStepStudent(denoiser, sigma, math.sqrt(1 + sigma**2))
+        if not isinstance(denoiser, VPDenoiser | FlowDenoiser):
+            raise ConfigError(
+                "student.noise=unit is for models with timesteps (eps, v, x0, LCM, flow)"
+            )
+        return OneStepStudent(denoiser, sigma, denoiser.unit_noise(sigma))
 
     def _sigma(self, denoiser: Denoiser) -> float:
         if self.sigma is not None:

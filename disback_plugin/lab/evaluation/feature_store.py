@@ -10,7 +10,8 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from disback_plugin.lab.evaluation.samples import Images
 logger = logging.getLogger("disback")
 
 BLOCK, SHARD = 50, 500
-AHEAD = 3  # blocks read while the network works
+AHEAD = 3  # blocks made while the network works
 NUM_READERS = min(16, os.cpu_count() or 1)
 IDENTITY, PIXELS = "identity", "pixels"
 
@@ -104,47 +105,75 @@ def fill(
     """Make this process's missing shards (rank, of how many); yields how many images each had."""
     rank, num_ranks = share
     network.to(device)
-    with ThreadPoolExecutor(NUM_READERS) as readers:
-        # by number, not by place in what is missing: that changes while others write
-        for shard in [one for one in store.missing() if one % num_ranks == rank]:
-            rows = range(shard * SHARD, min((shard + 1) * SHARD, len(images)))
-            found: dict[str, list[Tensor]] = {name: [] for name in store.layers}
-            pixels = hashlib.sha256()
-            for block, raw in _blocks(images, rows, prepare, readers):
-                for image in raw:
-                    pixels.update(repr(image.shape).encode())
-                    pixels.update(np.ascontiguousarray(image).data)
-                answer = network.features(torch.from_numpy(block).to(device), store.layers)
-                for name in store.layers:
-                    found[name].append(answer[name].cpu())
-            store.write(shard, {k: torch.cat(v) for k, v in found.items()}, pixels.hexdigest())
-            yield len(rows)
+    # by number, not by place in what is missing: that changes while others write
+    shards = [one for one in store.missing() if one % num_ranks == rank]
+    with ThreadPoolExecutor(NUM_READERS) as readers, ThreadPoolExecutor(1) as clerk:
+        found: dict[str, list[Tensor]] = {name: [] for name in store.layers}
+        for block in _blocks(images, shards, prepare, readers, clerk):
+            answer = network.features(torch.from_numpy(block.images).to(device), store.layers)
+            for name in store.layers:
+                found[name].append(answer[name].cpu())
+            if block.pixels is not None:
+                rows = {name: torch.cat(parts) for name, parts in found.items()}
+                store.write(block.shard, rows, block.pixels)
+                found = {name: [] for name in store.layers}
+                yield len(_rows(images, block.shard))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """images: prepared, (n, 3, h, w). pixels: the digest of a shard's, with its last block."""
+
+    shard: int
+    images: np.ndarray
+    pixels: str | None
+
+
+def _rows(images: Images, shard: int) -> range:
+    return range(shard * SHARD, min((shard + 1) * SHARD, len(images)))
 
 
 def _blocks(
-    images: Images, rows: range, prepare: Prepare, readers: Executor
-) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Prepared images (n, 3, h, w) of each block, and the images as they were read."""
+    images: Images,
+    shards: Sequence[int],
+    prepare: Prepare,
+    readers: Executor,
+    clerk: Executor,
+) -> Iterator[_Block]:
+    """The blocks of all shards in order, of which the next AHEAD are made while one is looked at.
+
+    The readers decode and resize, each an image; the clerk, a single thread, puts their images
+    together and counts their bytes in order. So the network's thread has nothing else to do.
+    """
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         raw = images.load(number)
         return prepare(raw), raw
 
-    waiting: deque[Any] = deque()
-    for start in range(0, len(rows), BLOCK):
-        waiting.append([readers.submit(load, row) for row in rows[start : start + BLOCK]])
-        if len(waiting) > AHEAD:
-            yield _stacked(images, waiting.popleft())
+    waiting: deque[Future[_Block]] = deque()
+    for shard in shards:
+        rows, pixels = _rows(images, shard), hashlib.sha256()
+        for start in range(0, len(rows), BLOCK):
+            read = [readers.submit(load, row) for row in rows[start : start + BLOCK]]
+            is_last = start + BLOCK >= len(rows)
+            waiting.append(clerk.submit(_together, images, shard, read, pixels, is_last))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
     while waiting:
-        yield _stacked(images, waiting.popleft())
+        yield waiting.popleft().result()
 
 
-def _stacked(images: Images, block: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-    prepared, raw = zip(*(future.result() for future in block), strict=True)
+def _together(
+    images: Images, shard: int, read: Sequence[Future[Any]], pixels: Any, is_last: bool
+) -> _Block:
+    prepared, raw = zip(*(one.result() for one in read), strict=True)
     shapes = sorted({image.shape for image in prepared})
     if len(shapes) > 1:
         raise DataError(
             f"{images.path} has images of {shapes[0][1:]} and {shapes[1][1:]} pixels, which this "
             "protocol does not resize: give images of one size"
         )
-    return np.stack(prepared), list(raw)
+    for image in raw:
+        pixels.update(repr(image.shape).encode())
+        pixels.update(np.ascontiguousarray(image).data)
+    return _Block(shard, np.stack(prepared), pixels.hexdigest() if is_last else None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from disback_plugin.diffusion import VPDenoiser
+from disback_plugin.diffusion import FlowDenoiser, VPDenoiser
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.students import DenoiserStudentConfig
 from disback_plugin.lab.sampling import Student
@@ -68,4 +68,6 @@ def timestep_of(student: Student) -> int:
 
 def noise_factor(student: Student) -> float:
     """What standard normal noise is multiplied by before diffusers' network is given it."""
-    return student.generator.scale / (1 + student.generator.sigma**2) ** 0.5
+    denoiser, asked = student.denoiser, student.generator
+    assert isinstance(denoiser, VPDenoiser | FlowDenoiser)
+    return asked.scale / denoiser.unit_noise(asked.sigma)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from disback_plugin.aside import built_aside
-from disback_plugin.diffusion import ConsistencyDenoiser
+from disback_plugin.diffusion import ConsistencyDenoiser, FlowDenoiser
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.files import write_text
 from disback_plugin.foreign_weights import translated
@@ -21,6 +21,7 @@ from disback_plugin.lab.export.exporter import Exporter, Trial, round_weights
 from disback_plugin.lab.export.results import results_of
 from disback_plugin.lab.sampling import Sampler, Seeds, Student, make_sampler
 from disback_plugin.lab.sampling.student import STATEMENT, Statement
+from disback_plugin.pretrained import describe
 from disback_plugin.pretrained.image_unet import ImageUNet
 from disback_plugin.sealed import write_sealed
 
@@ -39,6 +40,8 @@ _EXPORTERS: Mapping[str, Mapping[Form, tuple[str, str]]] = {
         "safetensors": (f"{_HERE}.text", "TextSafetensors"),
         "lora": (f"{_HERE}.text", "TextLoRA"),
     },
+    "rectified flows": {"diffusers": (f"{_HERE}.flows", "FlowPipeline")},
+    "Wan": {"diffusers": (f"{_HERE}.flows", "WanFolder")},
     "consistency models": {"diffusers": (f"{_HERE}.images", "ConsistencyFolder")},
     "diffusers' image models": {"diffusers": (f"{_HERE}.images", "ImageFolder")},
     "EDM and our own networks": {"safetensors": (f"{_HERE}.own", "OwnFile")},
@@ -97,6 +100,9 @@ def make_exporter(student: Student, base: Base, form: Form, dtype: torch.dtype) 
 
 
 def _family(student: Student) -> str:
+    if student.takes_text and isinstance(student.denoiser, FlowDenoiser):
+        is_wan = describe(student.denoiser).architecture == "WanTransformer3DModel"
+        return "Wan" if is_wan else "rectified flows"
     if student.takes_text:
         return "Stable Diffusion"
     if isinstance(getattr(student.denoiser, "network", None), ImageUNet):

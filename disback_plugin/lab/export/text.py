@@ -8,7 +8,7 @@ import torch
 from diffusers import DiffusionPipeline, LCMScheduler
 from safetensors.torch import load_file
 
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.files import write_tensors
 from disback_plugin.lab.export.base import noise_factor, timestep_of
 from disback_plugin.lab.export.exporter import (
@@ -37,20 +37,32 @@ latents = {factor:.8f} * torch.randn({shape})"""
 
 
 class _OfPipeline(Exporter):
-    """Asks as DMD2's snippet does: LCMScheduler, one step, no guidance."""
+    """Asks as DMD2's snippet does: LCMScheduler, one step, no guidance.
+
+    part: of the pipeline, that is the student.
+    """
+
+    part: ClassVar = "unet"
 
     def pipeline(self, location: str, **parts: Any) -> Any:
         """The pipeline at a location, in float32, as its users open it."""
-        if self.module.config.addition_embed_type == "text_time":
+        if getattr(self.module.config, "addition_embed_type", None) == "text_time":
             parts["add_watermarker"] = False
         pipe = DiffusionPipeline.from_pretrained(location, torch_dtype=torch.float32, **parts)
-        pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+        pipe.scheduler = self.scheduler(pipe)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    def scheduler(self, pipe: Any) -> Any:
+        """What takes the pipeline's one step."""
+        return LCMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+
     def base_pipeline(self, **parts: Any) -> Any:
         """That of the base, of safetensors only, with `parts` in place of its own."""
-        return self.pipeline(self.base.location, use_safetensors=True, **self.base.hub, **parts)
+        pipe = self.pipeline(self.base.location, use_safetensors=True, **self.base.hub, **parts)
+        for name, part in parts.items():  # Wan's, whose parts are optional, has left them out
+            setattr(pipe, name, part)
+        return pipe
 
     def ask(self, pipe: Any, trial: Trial) -> Array:
         """The pipeline's images of this noise, one at a time."""
@@ -88,13 +100,17 @@ class TextPipeline(_OfPipeline):
     """A folder for `DiffusionPipeline.from_pretrained`, with the base's encoders and VAE."""
 
     def write(self, folder: Path) -> None:
-        pipe = self.base_pipeline(unet=self.module)
+        pipe = self.base_pipeline(**{self.part: self.module})
         pipe.to(self.dtype)
         pipe.save_pretrained(folder, safe_serialization=True)
         self.module.to(torch.float32)
 
     def images(self, folder: Path, trial: Trial) -> Array:
-        return self.ask(self.pipeline(str(folder)), trial)
+        pipe = self.pipeline(str(folder))
+        own, found = tensors_in(self.module, torch.float32), getattr(pipe, self.part).state_dict()
+        if other := [name for name in found if not torch.equal(found[name], own[name])]:
+            raise CheckpointError(f"its {self.part} has other weights, {len(other)} of {len(own)}")
+        return self.ask(pipe, trial)
 
     def usage(self) -> str:
         return (

@@ -19,6 +19,8 @@ PIXELS = "(x * 127.5 + 128).clip(0, 255)"  # the rule from [-1, 1] to bytes, of 
 MAX_SEED = (1 << 32) - 1  # EDM takes seeds modulo 2^32
 Form = Literal["png", "npz", "zip"]
 LabelRule = Literal["random", "balanced"] | int
+# options of a student that decide its images, and are no weights of it
+_TOLD = ("embedded_guidance", "max_sequence_length", "text_dtype")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -121,7 +123,8 @@ class Plan(StrictModel):
         prompts = self.prompts and self.prompts.model_dump(exclude={"file"})
         shared = set(Plan.model_fields) - {"student", "prompts"}
         rest = self.model_dump(mode="json", include=shared)
-        return {**rest, "student": student, "prompts": prompts}
+        told = {name: self.student.options.get(name) for name in _TOLD}
+        return {**rest, "student": student, "prompts": prompts, "told": told}
 
 
 class Samples(Plan):

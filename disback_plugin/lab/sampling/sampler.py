@@ -64,7 +64,7 @@ def make_sampler(
         raise ConfigError(f"{student.spec} {need}")
     if labels is not None and not found.num_classes:
         raise ConfigError(f"{student.spec} has no classes: leave --labels out")
-    if len(found.data_shape) != 3 or (found.data_shape[0] not in (1, 3) and not student.takes_text):
+    if not _is_image(found.data_shape, student.takes_text):
         raise CheckpointError(f"{student.spec} makes {found.data_shape}, no images")
     state = PartialState(cpu=device == "cpu")
     if device == "cuda" and state.device.type != "cuda":
@@ -108,8 +108,14 @@ def _rule(labels: LabelRule | None, num_classes: int) -> LabelRule | None:
     return "random" if labels is None else labels
 
 
+def _is_image(data_shape: tuple[int, ...], latents: bool) -> bool:
+    """(C, H, W), of a video model (C, 1, H, W); without a decoder C is 1 or 3."""
+    channels, *frames = data_shape[:-2] or (0,)
+    return frames in ([], [1]) and (latents or channels in (1, 3))
+
+
 def _image_shape(data_shape: tuple[int, ...], decoder: Any) -> tuple[int, int, int]:
-    channels, height, width = data_shape
+    channels, (height, width) = data_shape[0], data_shape[-2:]
     if decoder is None:
         return height, width, channels
     return height * decoder.factor, width * decoder.factor, decoder.channels

@@ -11,6 +11,7 @@ from disback_plugin.config_base import StrictModel, parse_settings
 from disback_plugin.diffusion import (
     ConsistencyDenoiser,
     Denoiser,
+    FlowDenoiser,
     LCMDenoiser,
     OneStepStudent,
     PreconditionedDenoiser,
@@ -29,7 +30,7 @@ STATEMENT = "student.json"  # beside exported weights: how the student in them i
 Precision = Literal["fp16", "bf16"]
 _USUAL = (
     "--sigma 80 (DMD2 on EDM, consistency models) or 1.0 (Diff-Instruct), --timestep 399 or 999 "
-    "(DMD2 on SDXL, on Stable Diffusion)"
+    "(DMD2 on SDXL, on Stable Diffusion and flows)"
 )
 
 
@@ -141,7 +142,7 @@ def _settings(
             raise ConfigError(
                 f"{spec} does not tell at which noise level its student is asked: give {_USUAL}"
             )
-    usual: InputNoise = "unit" if isinstance(denoiser, VPDenoiser) else "sigma"
+    usual: InputNoise = "unit" if isinstance(denoiser, VPDenoiser | FlowDenoiser) else "sigma"
     noise = asked.noise or (stated and stated.noise) or usual
     return DenoiserStudentConfig(**level, noise=noise)
 

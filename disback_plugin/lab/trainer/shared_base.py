@@ -180,7 +180,7 @@ def adaptable(denoiser: Denoiser) -> Any:
     """The network of diffusers inside, which takes adapters; ConfigError where there is none."""
     network = bare_module(denoiser)
     if not hasattr(network, "add_adapter"):
-        raise ConfigError("'lora' is for teachers that are text models of diffusers with a U-Net")
+        raise ConfigError("'lora' is for teachers that are text models of diffusers")
     return network
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import diffusers
 import torch
-import transformers
 from torch import Tensor, nn
 
 from disback_plugin.config_base import nearest
@@ -30,12 +29,13 @@ OPTIONS: dict[str, Any] = {
     "negative_prompt": None,  # default: the pipeline's own
     "sample_size": None,  # of latents, where a transformer's config does not say
     "dtype": "float32",  # of the denoiser's weights
+    "text_dtype": "float32",  # of the text encoders'
+    "max_sequence_length": None,  # of prompts, in tokens; default: the pipeline's own
+    "embedded_guidance": None,  # what a network with guidance embeddings is told; the pipeline's
 }
 TYPES = {"variant": str, "revision": str, "lcm": bool, "lora": str, "negative_prompt": str}
-TYPES |= {"sample_size": list, "dtype": str}
+TYPES |= {"sample_size": list, "dtype": str, "max_sequence_length": int, "embedded_guidance": float}
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-# what a pipeline's text parts may be: classes of transformers whose answers are asked as here
-_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,9 @@ class Repository:
         """
         return self._model(part, kinds, self.dtype)
 
-    def vae(self) -> nn.Module:
-        """The VAE of a latent model; CheckpointError where there is none."""
-        return self._model("vae", ("AutoencoderKL",))
+    def vae(self, kinds: Collection[str]) -> nn.Module:
+        """The VAE of a latent model; CheckpointError where there is none, or of another class."""
+        return self._model("vae", kinds)
 
     def _model(
         self, part: str, kinds: Collection[str], dtype: torch.dtype = torch.float32
@@ -82,7 +82,7 @@ class Repository:
             )
         check_model(self._named("config.json", folder), config)
         what = f"the {name} in {self.location} does not load"
-        self._check_files(what, folder, "diffusion_pytorch_model")
+        self.check_files(what, folder, "diffusion_pytorch_model")
         with translated(what):
             model, found = getattr(diffusers, name).from_pretrained(
                 self.location,
@@ -93,30 +93,8 @@ class Repository:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        self._refuse_misfits(name, found)
+        self.refuse_misfits(name, found)
         return model.eval()
-
-    def text_pipeline(self) -> Any:
-        """A Stable Diffusion pipeline that has nothing but its text encoders, frozen."""
-        index = self.read_json("model_index.json") or {}
-        names = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        classes = {name: kind for name in names if (kind := self._class_of(index, name))}
-        if "text_encoder" not in classes:
-            raise CheckpointError(f"{self.location} names no text_encoder in a model_index.json")
-        parts = {name: self._text_part(name, kind) for name, kind in classes.items()}
-        nothing = {"vae": None, "unet": None, "scheduler": None}
-        if "text_encoder_2" in parts:
-            zeros = bool(index.get("force_zeros_for_empty_prompt", True))
-            return diffusers.StableDiffusionXLPipeline(
-                **nothing, **parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False
-            )
-        return diffusers.StableDiffusionPipeline(
-            **nothing,
-            **parts,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
 
     def schedule(self) -> tuple[Tensor, dict[str, Any]]:
         """alphas_cumprod (T,) as the pipeline's own scheduler has it, and the scheduler's config.
@@ -146,7 +124,8 @@ class Repository:
         """A file of the repository, for messages."""
         return "/".join(part for part in (self.location, folder, file) if part)
 
-    def _check_files(self, what: str, folder: str, stem: str) -> None:
+    def check_files(self, what: str, folder: str, stem: str) -> None:
+        """Raise CheckpointError, which says `what`, unless a part's weights are all there."""
         try:
             weight_files(
                 partial(self._local, folder), partial(self._names, folder), stem, self.variant
@@ -166,45 +145,7 @@ class Repository:
         paths = [Path(name) for name in every]
         return [path.name for path in paths if path.parent == Path(folder)]
 
-    def _class_of(self, index: Mapping[str, Any], part: str) -> str | None:
-        """The class of a text part; CheckpointError for one that is not asked as here."""
-        match index.get(part):
-            case None | [None, None]:
-                return None
-            case ["transformers", str(kind)] if hasattr(transformers, kind):
-                if kind in _ENCODERS or part.startswith("tokenizer"):
-                    return kind
-        raise CheckpointError(
-            f"{self._named('model_index.json', '')} says that its {part} is "
-            f"{shown(index.get(part))}; text encoders that are read are {' and '.join(_ENCODERS)} "
-            "of transformers"
-        )
-
-    def _text_part(self, folder: str, kind: str) -> Any:
-        """A text encoder or tokenizer; the class is transformers' own."""
-        load = getattr(transformers, kind).from_pretrained
-        where = {"subfolder": folder, "revision": self.revision or "main"}
-        what = f"{folder} in {self.location} does not load"
-        if folder.startswith("tokenizer"):
-            with translated(what):
-                return load(self.location, **where)
-        if (self.read_json("config.json", folder) or {}).get("quantization_config"):
-            file = self._named("config.json", folder)
-            raise CheckpointError(f"{file}: quantization_config is not supported")
-        self._check_files(what, folder, "model")
-        with translated(what):
-            encoder, found = load(
-                self.location,
-                **where,
-                variant=self.variant,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        self._refuse_misfits(kind, found)
-        return encoder.eval().requires_grad_(False)
-
-    def _refuse_misfits(self, kind: str, found: dict[str, Any]) -> None:
+    def refuse_misfits(self, kind: str, found: dict[str, Any]) -> None:
         """The libraries only warn where weights are missing, left over or of another shape."""
         problems = {what: names for what, names in found.items() if names}
         if problems:
@@ -240,9 +181,14 @@ class Repository:
 def make_repository(location: str, options: Mapping[str, Any]) -> Repository:
     """The repository that location and options name."""
     given = take_options(options, "diffusers", OPTIONS, TYPES)
-    dtype = DTYPES.get(given["dtype"])
-    if dtype is None:
-        seen, hint = shown(given["dtype"]), nearest(given["dtype"], list(DTYPES))
-        raise ConfigError(f"option 'dtype' is {seen}; {hint}")
     named = {name: given[name] for name in ("variant", "revision")}
-    return Repository(location=location, dtype=dtype, **named)
+    return Repository(location=location, dtype=chosen_dtype(given, "dtype"), **named)
+
+
+def chosen_dtype(options: Mapping[str, Any], name: str) -> torch.dtype:
+    """What an option names; ConfigError for no dtype that is known."""
+    dtype = DTYPES.get(options[name])
+    if dtype is None:
+        seen, hint = shown(options[name]), nearest(options[name], list(DTYPES))
+        raise ConfigError(f"option {name!r} is {seen}; {hint}")
+    return dtype

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from disback_plugin.diffusion import TextCondition
-from disback_plugin.errors import CheckpointError, DisBackError
+from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.reading import shown
 
 PACKED_SIDE = 128  # latents of the 1024 pixels that the pipelines make unless told otherwise
+FLUX_GUIDANCE = 3.5  # as FluxPipeline asks one that was distilled from a guided model
 
 
 class FlowNetwork(nn.Module):
@@ -48,6 +49,7 @@ class FlowNetwork(nn.Module):
             raise DisBackError(f"this model needs encoded prompts, not {seen}: a TextCondition")
         if self.needs_pooled != (cond.pooled is not None):
             raise DisBackError("the prompts were encoded for another model: use its own encoder")
+        x = x.to(self.transformer.dtype)  # of which some, as Wan's, keep parts in float32
         return self.ask(x, timestep, cond.to(x.dtype))
 
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
@@ -67,6 +69,13 @@ class SD3Network(FlowNetwork):
         return self.transformer(hidden_states=x, timestep=timestep, **text).sample
 
 
+def packed(latents: Tensor) -> Tensor:
+    """Latents (B, C, H, W) as tokens (B, H/2 x W/2, 4 C), one a patch of 2x2, row by row."""
+    height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
+    patches = latents.unflatten(3, (width, 2)).unflatten(2, (height, 2)).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(len(latents), height * width, -1)
+
+
 class PackedNetwork(FlowNetwork):
     """One that takes 2x2 patches of latents as tokens."""
 
@@ -80,10 +89,8 @@ class PackedNetwork(FlowNetwork):
 
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
-        tokens = x.unflatten(3, (width, 2)).unflatten(2, (height, 2)).permute(0, 2, 4, 1, 3, 5)
-        tokens = tokens.reshape(len(x), height * width, -1)
         # they multiply by 1000 themselves
-        answer = self.ask_packed(tokens, timestep / 1000, cond, (height, width))
+        answer = self.ask_packed(packed(x), timestep / 1000, cond, (height, width))
         patches = answer.reshape(len(x), height, width, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
         return patches.reshape(x.shape)
 
@@ -95,14 +102,21 @@ class PackedNetwork(FlowNetwork):
 
 
 class FluxNetwork(PackedNetwork):
-    """`FluxTransformer2DModel`: each token is told its row and column."""
+    """`FluxTransformer2DModel`: each token is told its row and column.
 
-    others: ClassVar = {"guidance_embeds": False}
+    embedded_guidance: what one with guidance embeddings (FLUX.1-dev) is told of the guided model
+    that it was distilled from; None for one without (FLUX.1-schnell).
+    """
+
+    def __init__(self, transformer: Any, embedded_guidance: float | None = None) -> None:
+        super().__init__(transformer)
+        self.embedded_guidance = embedded_guidance
 
     def ask_packed(
         self, tokens: Tensor, t: Tensor, cond: TextCondition, size: tuple[int, int]
     ) -> Tensor:
         places = torch.cartesian_prod(*(torch.arange(extent) for extent in (1, *size)))
+        told = self.embedded_guidance
         return self.transformer(
             hidden_states=tokens,
             timestep=t,
@@ -110,11 +124,12 @@ class FluxNetwork(PackedNetwork):
             pooled_projections=cond.pooled,
             img_ids=places.to(tokens),
             txt_ids=tokens.new_zeros(cond.hidden.shape[1], 3),
+            guidance=None if told is None else t.new_full(t.shape, told),
         ).sample
 
 
 class QwenImageNetwork(PackedNetwork):
-    """`QwenImageTransformer2DModel`, of text alone; without a mask, so of prompts of one length."""
+    """`QwenImageTransformer2DModel`, of text alone, which has a mask where lengths differ."""
 
     needs_pooled = False
     others: ClassVar = {
@@ -133,6 +148,7 @@ class QwenImageNetwork(PackedNetwork):
             hidden_states=tokens,
             timestep=t,
             encoder_hidden_states=cond.hidden,
+            encoder_hidden_states_mask=cond.mask,
             img_shapes=[[(1, *size)]] * len(tokens),
         ).sample
 
@@ -157,8 +173,13 @@ FLOWS: dict[str, type[FlowNetwork]] = {
 }
 
 
-def make_flow_network(transformer: Any, location: str) -> FlowNetwork:
-    """The network around a transformer; CheckpointError for one that needs more than text."""
+def make_flow_network(
+    transformer: Any, location: str, embedded_guidance: float | None = None
+) -> FlowNetwork:
+    """The network around a transformer; CheckpointError for one that needs more than text.
+
+    Raises ConfigError for an embedded guidance that it does not take.
+    """
     kind, config = FLOWS[type(transformer).__name__], transformer.config
     for name, without in kind.others.items():
         if getattr(config, name) != without:
@@ -170,6 +191,12 @@ def make_flow_network(transformer: Any, location: str) -> FlowNetwork:
         raise CheckpointError(
             f"{location}: the transformer takes {config.in_channels} channels and makes "
             f"{kind.answers(config)}: it needs an image besides the text"
+        )
+    if kind is FluxNetwork and config.guidance_embeds:
+        return FluxNetwork(transformer, embedded_guidance or FLUX_GUIDANCE)
+    if embedded_guidance is not None:
+        raise ConfigError(
+            f"option 'embedded_guidance' is for a Flux with guidance_embeds, {location} has none"
         )
     return kind(transformer)
 

@@ -20,7 +20,7 @@ from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.pretrained.diffusers.files import OPTIONS, TYPES, Repository, make_repository
 from disback_plugin.pretrained.diffusers.latent_decoder import open_decoder
 from disback_plugin.pretrained.diffusers.settings import read_flow
-from disback_plugin.pretrained.diffusers.text_encoder import PipelineTextEncoder, open_text_encoder
+from disback_plugin.pretrained.diffusers.text_encoder import open_text_encoder
 from disback_plugin.pretrained.formats import register_format, take_options
 from disback_plugin.pretrained.image_unet import ImageUNet
 
@@ -30,7 +30,8 @@ _PREDICTIONS: dict[str, tuple[type[VPDenoiser], str]] = {
     "v_prediction": (VDenoiser, "v"),
     "sample": (X0Denoiser, "x0"),
 }
-_TEXT_OPTIONS = ("lcm", "lora", "guidance_scale", "negative_prompt")
+_TEXT_OPTIONS = ("lcm", "lora", "guidance_scale", "negative_prompt", "text_dtype")
+_FLOW_OPTIONS = ("sample_size", "max_sequence_length", "embedded_guidance")
 
 
 @register_format("diffusers", text_encoder=open_text_encoder, decoder=open_decoder)
@@ -40,8 +41,9 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
     repository = make_repository(location, options)
     if repository.has_transformer():
         return _open_flow(repository, options, given)
-    if "sample_size" in options:
-        raise ConfigError(f"option 'sample_size' is for transformers, {location} has a U-Net")
+    for name in _FLOW_OPTIONS:
+        if name in options:
+            raise ConfigError(f"option {name!r} is for transformers, {location} has a U-Net")
     unet = repository.unet()
     bars, scheduler = repository.schedule()
     of_text = type(unet).__name__ == "UNet2DConditionModel"
@@ -53,9 +55,8 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
     if of_text:
         from disback_plugin.pretrained.diffusers.text_models import make_text_network
 
-        network = make_text_network(
-            unet, repository, given["lora"], given["guidance_scale"], given["negative_prompt"]
-        )
+        network = make_text_network(unet, location, given["lora"])
+        network = _guided(network, location, options, given)
     else:
         network = _image_network(unet, location)
     try:
@@ -89,13 +90,9 @@ def _open_flow(
             raise ConfigError(f"option {name!r} is for U-Nets, {repository.location} has none")
     transformer = repository.unet(FLOWS, "transformer")
     number, shift = read_flow(*repository.scheduler())
-    network = make_flow_network(transformer, repository.location)
+    network = make_flow_network(transformer, repository.location, given["embedded_guidance"])
     shape = flow_data_shape(network, given["sample_size"], repository.location)
-    guided: nn.Module = network
-    if given["guidance_scale"] != 1:
-        encoder = PipelineTextEncoder(repository.text_pipeline())
-        negative = encoder.negative(given["negative_prompt"])
-        guided = GuidedNetwork(network, negative, given["guidance_scale"])
+    guided = _guided(network, repository.location, options, given)
     denoiser = FlowDenoiser(guided, shift, number)
     denoiser.description = Description.of(
         denoiser,
@@ -107,6 +104,16 @@ def _open_flow(
         text=True,
     )
     return denoiser
+
+
+def _guided(
+    network: nn.Module, location: str, options: Mapping[str, Any], given: Mapping[str, Any]
+) -> nn.Module:
+    """The network pushed away from its negative prompt, which is encoded here, if at all."""
+    if given["guidance_scale"] == 1:
+        return network
+    negative = open_text_encoder(location, options).negative(given["negative_prompt"])
+    return GuidedNetwork(network, negative, given["guidance_scale"])
 
 
 def _image_network(unet: Any, location: str) -> ImageUNet:

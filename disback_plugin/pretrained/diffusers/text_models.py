@@ -1,15 +1,13 @@
-"""Stable Diffusion 1.5, 2.1 and SDXL as networks on latents, guided, with or without a LoRA."""
+"""Stable Diffusion 1.5, 2.1 and SDXL as networks on latents, with or without a LoRA."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.diffusion import GuidedNetwork, TextCondition
+from disback_plugin.diffusion import TextCondition
 from disback_plugin.errors import CheckpointError, DisBackError
-from disback_plugin.pretrained.diffusers.files import Repository
 from disback_plugin.pretrained.diffusers.lora import fuse_lora
-from disback_plugin.pretrained.diffusers.text_encoder import PipelineTextEncoder
 
 VAE_FACTOR = 8  # pixels a latent, of all Stable Diffusion models: SDXL is told the size in pixels
 
@@ -48,15 +46,12 @@ class TextUNet(nn.Module):
         return self.unet(x, t, encoder_hidden_states=hidden, added_cond_kwargs=added).sample
 
 
-def make_text_network(
-    unet: Any,
-    repository: Repository,
-    lora: str | None,
-    guidance_scale: float,
-    negative_prompt: str | None,
-) -> nn.Module:
-    """The network of a text model; CheckpointError for a U-Net that needs more than text."""
-    config, where = unet.config, repository.location
+def make_text_network(unet: Any, where: str, lora: str | None) -> TextUNet:
+    """The network of a text model; CheckpointError for a U-Net that needs more than text.
+
+    where: it lies, for messages.
+    """
+    config = unet.config
     if config.in_channels != config.out_channels:
         raise CheckpointError(
             f"{where}: the U-Net takes {config.in_channels} channels and makes "
@@ -77,8 +72,4 @@ def make_text_network(
         )
     if lora is not None:
         fuse_lora(unet, lora)
-    network = TextUNet(unet)
-    if guidance_scale == 1:
-        return network
-    encoder = PipelineTextEncoder(repository.text_pipeline())
-    return GuidedNetwork(network, encoder.negative(negative_prompt), guidance_scale)
+    return TextUNet(unet)

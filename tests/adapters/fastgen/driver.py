@@ -18,15 +18,23 @@ from tests.adapters.driver import Job, preload
 
 
 def without_cuda() -> None:
-    """FastGen's DDP on the CPU, in the process group that `run` makes."""
+    """FastGen's DDP and FSDP2 on the CPU, in the process group that `run` makes."""
     import fastgen.trainer
     import fastgen.utils.distributed
-    from fastgen.utils.distributed import ddp
+    from fastgen.utils.distributed import ddp, fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import OffloadPolicy
 
     def model_to_ddp(model: Any) -> Any:
         return ddp.DDPWrapper(model, find_unused_parameters=model.config.ddp_find_unused_parameters)
 
     ddp.init, ddp.model_to_ddp = (lambda: None), model_to_ddp
+
+    def mesh_of_cpus(*of_cuda: Any) -> Any:  # without CUDA it takes the world to be one process
+        return init_device_mesh("cpu", (distributed.get_world_size(),))
+
+    fsdp.init_device_mesh = mesh_of_cpus
+    fsdp.CPUOffloadPolicy = OffloadPolicy  # they are on the CPU already
     fastgen.utils.distributed.clean_up = lambda: None
     barrier = distributed.barrier
     distributed.barrier = lambda *args, **kwargs: barrier()  # of no device

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.adapters.cases import Case
 from tests.adapters.checks import AT, INTERVAL, RECORD
+from tests.adapters.launching import ROOT
 from tests.adapters.runs import ADAPTERS, Host, Job, Run
 
 CALLBACK = "disback_plugin.adapters.fastgen.callback.DisBackCallback"
@@ -50,10 +51,12 @@ class FastGen(Host):
         every = [
             f"trainer.max_iter={run.num_steps + 1}",
             "trainer.save_ckpt_iter=3",
-            f"trainer.ddp={case.num_processes > 1}",
+            f"trainer.ddp={case.num_processes > 1 and not case.shard_from}",
             f"log_config.name=run-{own}",  # `off` alone would be a truth value
         ]
-        config = FOLDER / "real_config.py" if self.is_real else SMALL_HOST / "tiny_config.py"
+        config = SMALL_HOST / "tiny_config.py"
+        if self.is_real:  # as a module, so from where it is launched
+            config = (FOLDER / "real_config.py").relative_to(ROOT)
         return {
             "checkout": str(self.source),
             "is_real": self.is_real,

@@ -161,3 +161,22 @@ def test_settings_of_other_mapping_types_are_plain_ones() -> None:
     record = MappingProxyType({"num_steps": 3, "at": (1, 3)})
     callback = DisBackCallback("path", record=record)
     assert callback.settings == DisBackConfig(path=Path("path"), record=RECORD)
+
+
+def test_in_a_sharded_teacher_nodes_are_installed_in_place_unless_it_gives_features(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from disback_plugin.adapters import fastgen
+
+    model, config = make_model(), DisBackConfig(arm="fixed")
+    kinds = []
+    for sharded, discriminator in ((False, None), (False, nn.Linear(1, 1)), (True, None)):
+        monkeypatch.setattr(fastgen, "is_fully_sharded", lambda network, is_it=sharded: is_it)
+        model.discriminator, adapter = discriminator, fastgen.FastGenAdapter()
+        kinds.append(adapter.installation_kind(adapter.roles(model), config))
+    assert kinds == ["separate", "separate", "in-place"]
+    model.discriminator, adapter = nn.Linear(1, 1), fastgen.FastGenAdapter()
+    with pytest.raises(
+        AdapterError, match="a sharded network cannot be copied. Set model.gan_loss"
+    ):
+        adapter.installation_kind(adapter.roles(model), config)

@@ -1,12 +1,13 @@
 """What only FastGen has: turns, a teacher that gives features too, a last checkpoint's label."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.adapters import checks
 from tests.adapters.cases import Case, cases
-from tests.adapters.checks import AT, INTERVAL, RECORD, Notes
+from tests.adapters.checks import AT, INTERVAL, NUM_STEPS, RECORD, Notes
 from tests.adapters.fastgen.host import STUDENT_FREQ, FastGen
 from tests.adapters.launching import log
 from tests.adapters.runs import Run, Runs
@@ -87,6 +88,30 @@ def test_two_processes_walk_together(runs: Runs) -> None:
     first, second = runs.notes("on", 0), runs.notes("on", 1)
     for key in ("generator", "fake", "real"):
         assert [line[key] for line in first] == [line[key] for line in second], key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_under_fsdp2_without_a_gan_nodes_are_installed_in_the_sharded_teacher(
+    make_host, tmp_path: Path
+) -> None:
+    """FastGen's own sharding, on a mesh of CPUs in place of GPUs; with a GAN it is refused."""
+    host: FastGen = make_host("fastgen", True)
+    options = "trainer.fsdp=True trainer.fsdp_cpu_offload=True trainer.fsdp_min_num_params=1000 "
+    case = Case(name="fsdp2", host="fastgen", real=True, num_processes=2, shard_from=1000,
+                options=f"{options}model.gan_loss_weight_gen=0")  # fmt: skip
+    assert host.launch(case, [Run("on", "path", NUM_STEPS)], tmp_path / "runs") == [0, 0]
+    runs = Runs(case, host, tmp_path / "runs")
+    for rank in runs.ranks:
+        notes, path = runs.notes("on", rank), tmp_path / "runs" / "path"
+        checks.generator_is_held(notes)
+        checks.nodes_are_installed(notes, path)
+        checks.fake_score_is_the_node(notes, path)
+        for line in notes:
+            assert line["teacher"] == line["real"]  # it is the one that answers
+    with_gan = replace(case, options=f"{options}model.gan_loss_weight_gen=0.01")
+    assert host.launch(with_gan, [Run("on", "path")], tmp_path / "gan") == [1, 1]
+    assert "is sharded (trainer.fsdp) and gives the discriminator's" in log(tmp_path / "gan/launch")
 
 
 @pytest.mark.slow

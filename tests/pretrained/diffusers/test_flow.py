@@ -155,9 +155,9 @@ def test_what_would_make_another_model_is_refused(
 
 
 def test_what_needs_more_than_text_is_refused(tmp_path: Path) -> None:
-    save_flux(tmp_path / "dev", guidance_embeds=True)
+    save_qwen_image(tmp_path / "qwen", guidance_embeds=True)
     with pytest.raises(CheckpointError, match="with guidance_embeds=True is not supported, only"):
-        load_denoiser(f"diffusers:{tmp_path / 'dev'}")
+        load_denoiser(f"diffusers:{tmp_path / 'qwen'}")
     save_wan(tmp_path / "i2v", image_dim=8)
     with pytest.raises(CheckpointError, match="WanTransformer3DModel with image_dim=8 is not"):
         load_denoiser(f"diffusers:{tmp_path / 'i2v'}", sample_size=[1, 4, 4])

@@ -1,0 +1,130 @@
+"""SD3, Flux, Qwen-Image and Wan as teachers of prompts: recorded, walked, sampled, exported."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from disback_plugin.cli import main
+from disback_plugin.errors import ConfigError
+from disback_plugin.lab.sampling import Asked, open_student
+from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer.teacher_files import fingerprint
+from disback_plugin.path import DegradationPath
+from disback_plugin.pretrained.bare import bare_module
+from tests.lab.trainer.checkpoint_cases import CASES, PROMPTS, TEXT, settings
+from tests.lab.trainer.conftest import lines, same_bits, tensors
+from tests.pretrained.diffusers.flow_pipelines import save_flux, save_qwen_image, save_sd3, save_wan
+from tests.tiers import sample_of
+
+SAVED = {"sd3": save_sd3, "flux": save_flux, "qwen": save_qwen_image, "wan": save_wan}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sd3": {"shift": 3.0},
+    "flux": {"guidance_embeds": True, "use_dynamic_shifting": True},
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sd3": {"guidance_scale": 3.0},
+    "flux": {"sample_size": [8, 8], "embedded_guidance": 2.5, "max_sequence_length": 32},
+    "qwen": {"sample_size": [8, 8], "guidance_scale": 2.0, "text_dtype": "bf16"},
+    "wan": {"sample_size": [1, 8, 8], "guidance_scale": 2.0},
+}
+# one base with LoRAs, as on one GPU
+LORA = (
+    "lora={rank: 2, alpha: 1.0, targets: [to_q, to_k, to_v]}",
+    "gradient_checkpointing=true",
+    "problem.encode_ahead=true",
+)
+MORE = {"sd3": (), "flux": LORA, "qwen": (), "wan": LORA}
+CAT = "a photo of a cat"  # as the model card asks
+
+
+def done(name: str, root: Path) -> tuple[Path, Any]:
+    """A finished experiment's folder, and its settings."""
+    SAVED[name](root / name, text=True, **SETTINGS.get(name, {}))
+    (root / "prompts.txt").write_text("\n".join(PROMPTS))
+    teacher = {"checkpoint": f"diffusers:{{}}/{name}", "options": OPTIONS[name]}
+    CASES[name] = TEXT, teacher, {"timestep": 999, "noise": "unit"}
+    try:
+        config = settings(name, root, "distill.student_lr=1e-2", *MORE[name])
+    finally:
+        del CASES[name]
+    run_experiment(config, root / "out", ["disback"])
+    return root / "out", config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sample_of("sd3", "flux", rest=["qwen", "wan"]))
+def test_a_flow_is_distilled_and_its_own_pipeline_makes_the_image_of_disback_sample(
+    name: str, tmp_path: Path
+) -> None:
+    out, config = done(name, tmp_path)
+    run = out / "runs" / "disback-seed0"
+    told = lines(run / "metrics.jsonl")
+    switches = [(line["step"], line["node"]) for line in told if line["kind"] == "switch"]
+    assert switches == [(3, 2), (4, 1), (5, 0)]
+    path = DegradationPath.open(run / "path")
+    assert all(0 < node.distance < 1 for node in path.nodes)
+    assert all(".lora_" in key for key in path.read(1)) == (MORE[name] == LORA)
+    if name == "flux":
+        again = resumed(config, out, tmp_path / "again")
+        assert same_bits(tensors(again), tensors(run))
+
+    (tmp_path / "cat.txt").write_text(CAT)
+    spec, npz, exported = f"run:{run}", tmp_path / "s.npz", tmp_path / "exported"
+    sample = ["sample", spec, "--seeds", "0-1", "--grid", "0", "--batch", "1"]
+    assert main([*sample, "--prompts", str(tmp_path / "cat.txt"), "--out", str(npz)]) == 0
+    expected = np.load(npz)["arr_0"].astype(int)
+    assert expected.shape == (2, 64, 64, 3)
+    assert expected.std(axis=(1, 2)).min() > 1
+    assert np.abs(expected[0] - expected[1]).max() > 10
+    assert main(["export", spec, "--as", "diffusers", "--out", str(exported)]) == 0
+    own = {key: value for key, value in OPTIONS[name].items() if key != "guidance_scale"}
+    again_student = open_student(f"diffusers:{exported}", own)
+    assert again_student.asked == Asked(timestep=999, noise="unit")
+    own_student = open_student(spec, {})
+    assert fingerprint(bare_module(again_student.denoiser)) == fingerprint(
+        bare_module(own_student.denoiser)
+    )
+    for seed in (0, 1):
+        apart = np.abs(by_the_card(exported, seed) - expected[seed])
+        assert apart.max() <= 1
+        assert (apart > 0).mean() < 0.01
+
+
+def resumed(config: Any, done: Path, out: Path) -> Path:
+    """The run of a copy of `done`, gone on from its checkpoint in the middle of the walk."""
+    shutil.copytree(done, out)
+    run = out / "runs" / "disback-seed0"
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_000007")
+    run_experiment(config, out, ["disback"], resume=True)
+    return run
+
+
+def by_the_card(exported: Path, seed: int) -> Any:
+    """The image that the code on the model card makes, with the pipeline's own noise."""
+    code = (exported / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    load, ask = code.split("image = pipe(")
+    names: dict[str, Any] = {}
+    exec(load.replace("THIS_FOLDER", str(exported)), names)
+    assert CAT in ask
+    torch.manual_seed(seed)
+    exec(f"image = pipe({ask}".replace("cat.png", str(exported / "cat.png")), names)
+    answer = names["image"]
+    return np.asarray(answer.frames[0][0] if "frames" in answer else answer.images[0]).astype(int)
+
+
+def test_wans_pipeline_asks_at_one_timestep_alone(tmp_path: Path) -> None:
+    from disback_plugin.lab.export import export
+
+    save_wan(tmp_path / "wan", text=True)
+    student = open_student(
+        f"diffusers:{tmp_path}/wan", {"sample_size": [1, 8, 8]}, Asked(timestep=500)
+    )
+    assert student.noise == "unit"
+    with pytest.raises(ConfigError, match="asks for its one step at timestep 999 only"):
+        export(student, tmp_path / "out", "diffusers", device="cpu")
+    assert not (tmp_path / "out").exists()
