@@ -4,7 +4,8 @@
 
 A line a seed: the teacher's loss on the student's samples, the share of its pull that is common to
 them, what the two call for; the samples' mean and spread, and how far (rms) a first step of Adam at
-the student's rate moves them. The teacher is that of runs/<name>, or `teacher=run:OUT`.
+the student's rate moves them. Then a line a noise level: the teacher's loss on samples and on data.
+The teacher is that of runs/<name>, or `teacher=run:OUT`.
 """
 
 import sys
@@ -19,9 +20,10 @@ from disback_plugin.lab.trainer.batches import Batch
 from disback_plugin.lab.trainer.experiment import Experiment
 from disback_plugin.lab.trainer.residuals import noisy, residual, residual_batch
 from disback_plugin.lab.trainer.roles import make_accelerator, make_sampler
-from disback_plugin.measure import TeacherPull
+from disback_plugin.measure import TeacherPull, loss_of
 
 NUM_SEEDS = 8
+LEVELS, NUM_SAMPLES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2), 128
 
 
 def main() -> None:
@@ -44,6 +46,25 @@ def main() -> None:
             f"{pull.calls_for(AutoRecord())}; samples {x0.mean():.2f} +- {x0.std():.2f}, "
             f"moved by {moved:.3f}"
         )
+    by_level(config.student.make(teacher, problem.data_shape, seed=0), experiment)
+
+
+@torch.no_grad()
+def by_level(student: nn.Module, experiment: Experiment) -> None:
+    """Print the teacher's loss on samples and on images of the same classes, by noise level."""
+    problem, draws = experiment.problem, torch.Generator().manual_seed(0)
+    images, labels = problem.dataset.batch(NUM_SAMPLES, draws)
+    if not problem.num_classes:
+        labels = None
+    samples = student(torch.randn(images.shape, generator=draws), labels)
+    eps = torch.randn(images.shape, generator=draws)
+    for level in LEVELS:
+        sigma = torch.full((NUM_SAMPLES,), level)
+        own, data = (
+            loss_of(residual(experiment.teacher(x0 + level * eps, sigma, labels), x0, sigma))
+            for x0 in (samples, images)
+        )
+        print(f"sigma {level:g}: loss {own:.2f}, on data {data:.2f}")
 
 
 def first_step(student: nn.Module, draw: Batch, gradient: Tensor, lr: float) -> float:

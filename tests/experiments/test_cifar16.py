@@ -54,7 +54,16 @@ def test_a_teacher_is_trained_once_and_compared_with(
     assert [(row["arm"], row["num_nodes"]) for row in summary["arms"]] == [
         ("disback", 2.0), ("fixed", None),
     ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["pull.py", config, *teacher])
     capsys.readouterr()
-    runpy.run_path(str(EXPERIMENT / "pull.py"), run_name="__main__")
-    assert capsys.readouterr().out.count("common") >= 8
+
+    def script(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments, *teacher])
+        runpy.run_path(str(EXPERIMENT / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    told = script("pull.py", config)
+    assert (told.count("common"), told.count("on data")) == (8, 7)
+    table = script("trials.py", "node-low,away", config, "runs/c16", "2")
+    assert [row.split(" | ")[1] for row in table.splitlines()[2:6]] == [
+        "fixed", "disback", "away", "node-low",
+    ]  # fmt: skip

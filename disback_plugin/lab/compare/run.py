@@ -149,14 +149,19 @@ def _check(config: ExperimentConfig) -> None:
 
 
 def run_arm(
-    bench: Bench, plan: ArmPlan, student_lr: float, interrupt: Interrupt | None = None
+    bench: Bench,
+    plan: ArmPlan,
+    student_lr: float,
+    interrupt: Interrupt | None = None,
+    loop: type[BatchedDistillation] = BatchedDistillation,
 ) -> list[Curve]:
     """All seeds of one arm, evaluated at the start, at every so many steps and at the end.
 
-    Raises RunInterrupted within a step of being asked to stop: the arm starts over.
+    loop: what trains; an experiment may bring its own. Raises RunInterrupted within a step of being
+    asked to stop: the arm starts over.
     """
     config, num = bench.config, len(bench.drawers)
-    run = BatchedDistillation(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
+    run = loop(config, bench.problem, bench.teacher, bench.drawers, plan, student_lr)
     points: list[list[CurvePoint]] = [[] for _ in range(num)]
     seconds, num_steps = 0.0, config.distill.num_steps
 
