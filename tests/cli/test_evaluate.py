@@ -1,7 +1,5 @@
 """`disback eval` from the command line: one process, two, and what is wrong."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from disback_plugin.cli import main
 from disback_plugin.lab.results.evaluations import read_evaluation
 from tests.lab.evaluation.conftest import pixels, save_folder
+from tests.ranks import on_ranks
 
 BOTH = ("--protocol", "edm", "--features", "pixels", "--smoke", "--device", "cpu")
 
@@ -49,9 +48,7 @@ def test_two_processes_give_the_same_result(samples: Path, reference: Path, tmp_
     alone, together = tmp_path / "alone.json", tmp_path / "together.json"
     words = ["eval", str(samples), *BOTH, "--reference", str(reference), "--out"]
     assert main([*words, str(alone)]) == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc_per_node", "2", "-m", "disback_plugin"]
-    subprocess.run([*launcher, *words, str(together)], check=True, capture_output=True)
+    on_ranks(main, [*words, str(together)])
     assert read_evaluation(together) == read_evaluation(alone)
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from disback_plugin.cli import main
 from disback_plugin.errors import DataError, RunError
 from disback_plugin.lab.sampling import sample
 from disback_plugin.lab.trainer.run_folder import lock
 from tests.lab.sampling.conftest import Make
 from tests.lab.sampling.test_images import images_in
+from tests.ranks import on_ranks
 
 ROOT = Path(__file__).parents[3]
 # dies as the seventh image is to be written; images are written one after the other
@@ -34,13 +36,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def run(*words: str, script: str | None = None, processes: int = 1) -> int:
-    start = ["-m", "disback_plugin"] if script is None else ["-c", script]
-    if processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-        start = [*launcher, str(processes), "-m", "disback_plugin"]
+def killed(*words: str) -> int:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *start, "sample", *words]
+    command = [sys.executable, "-c", KILLED, "sample", *words]
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
@@ -51,7 +49,7 @@ def words(edm: Path, out: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_kill_repeats_no_finished_image(sampler: Make, edm: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(*words(edm, out), script=KILLED) == -9
+    assert killed(*words(edm, out)) == -9
     assert not out.exists()
     part = tmp_path / "out.part" / "images"
     before = {file.name: file.stat().st_mtime_ns for file in part.glob("0*.png")}
@@ -70,7 +68,7 @@ def test_a_kill_repeats_no_finished_image(sampler: Make, edm: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_two_processes_make_the_same_images(sampler: Make, edm: Path, tmp_path: Path) -> None:
-    assert run(*words(edm, tmp_path / "two"), processes=2) == 0
+    on_ranks(main, ["sample", *words(edm, tmp_path / "two")])
     sample(sampler(), tmp_path / "one", 2)
     one, two = images_in(tmp_path / "one"), images_in(tmp_path / "two")
     assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in two.items()}

@@ -1,6 +1,7 @@
 """Several processes: data-parallel training, runs side by side, and W&B's own."""
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from disback_plugin.lab.trainer.run_folder import lock
 from disback_plugin.lab.trainer.trackers import chosen_trackers
 from disback_plugin.path import DegradationPath
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
+from tests.ranks import on_ranks
 from tests.tiers import sample_of
 
 ROOT = Path(__file__).parents[3]
@@ -229,11 +231,7 @@ def test_two_processes_stop_at_the_same_step_and_resume(finished: Path, tmp_path
     script = _script(tmp_path, "['disback'], resume=True")
     signalled = tmp_path / "signalled.py"
     signalled.write_text(SIGNALLED.format(script=str(script)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(signalled)], env=_environment(), capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
+    on_ranks(runpy.run_path, str(signalled))
     run = tmp_path / "out" / "runs" / "disback-seed0"
     for name, value in tensors(finished / "runs" / "disback-seed0").items():
         torch.testing.assert_close(value, tensors(run)[name], rtol=1e-3, atol=1e-4)
