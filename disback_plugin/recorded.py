@@ -187,7 +187,7 @@ def _check_owner(path: DegradationPath, checksum: int | None, saved: Sequence[An
 def catch_up(path: DegradationPath, digest: str) -> None:
     """Read the path's manifest until it is the one of that digest, as rank 0 left it."""
     if is_main():
-        return
+        return  # it has written it
     end, seen = time.monotonic() + SEEN_WITHIN, ""
     while True:
         try:
