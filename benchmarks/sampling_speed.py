@@ -6,8 +6,8 @@ A DDPM++ of 64x64 images with random weights, on a GPU where there is one; the t
 whole, from the first draw to the last byte on disk. What counts is the median of the rounds'
 ratios: of wall time on a GPU; on a CPU of the process's CPU time, all threads together, which other
 work on the machine changes less, with wall time beside it. Rounds are short, for a machine is not
-equally fast for minutes. A round has as many batches as let all
-of them take about `--seconds` of CPU time (on a GPU: of wall time), at least two.
+equally fast for minutes: as many batches as let all of them take about `--seconds` of CPU time (on
+a GPU: of wall time), at least two.
 """
 
 import argparse
