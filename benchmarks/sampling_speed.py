@@ -1,12 +1,13 @@
 """Images a second of `disback sample` against a bare loop over the same network and batches.
 
-    python -m benchmarks.sampling_speed [--seconds 150] [--rounds 3] [--batch 16] [--channels 64]
+    python -m benchmarks.sampling_speed [--seconds 150] [--rounds 9] [--batch 16] [--channels 64]
 
 A DDPM++ of 64x64 images with random weights, on a GPU where there is one; the two take turns, each
 whole, from the first draw to the last byte on disk. What counts is the median of the rounds'
 ratios: of wall time on a GPU; on a CPU of the process's CPU time, all threads together, which other
-work on the machine changes less, with wall time beside it. A round has as many batches as let all
-of them take about `--seconds` of CPU time (on a GPU: of wall time), at least two.
+work on the machine changes less, with wall time beside it. Rounds are short, for a machine is not
+equally fast for minutes: as many batches as let all of them take about `--seconds` of CPU time (on
+a GPU: of wall time), at least two.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("seconds", 150), ("rounds", 3), ("batch", 16), ("channels", 64)):
+    for name, default in (("seconds", 150), ("rounds", 9), ("batch", 16), ("channels", 64)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -29,6 +29,12 @@ class TextCondition:
     def __len__(self) -> int:
         return len(self.hidden)
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes in memory."""
+        parts = (self.hidden, self.pooled, self.mask)
+        return sum(part.nbytes for part in parts if part is not None)
+
     def __getitem__(self, rows: slice | Tensor) -> "TextCondition":
         return self._each(lambda part: part[rows])
 

@@ -45,7 +45,10 @@ _CONVERT = (
     "make a folder of it, diffusers.{0}.from_single_file(FILE).save_pretrained(DIR), and give "
     "diffusers:DIR"
 )
-_NO_UNET = "its network is a transformer, and only U-Nets are read"
+_TRANSFORMER = (
+    "a transformer is read from a pipeline's folder: save diffusers.{0}.from_single_file(FILE) as "
+    "PIPELINE/transformer, and give diffusers:PIPELINE"
+)
 _SNAPSHOT = "give the network-snapshot-*.pkl that the training wrote beside it, as edm-pkl:FILE"
 _BASE = "give its base model, and this file as an option: diffusers:BASE lora=FILE"
 _WEIGHTS = (
@@ -55,8 +58,16 @@ _WEIGHTS = (
 # patterns that all begin a name in the file -> what the file is, what to do; the first counts
 _KNOWN = (
     (("optimizer_state$", "net$"), "a training state of NVlabs/edm", _SNAPSHOT),
-    (("(.*\\.)?double_blocks\\.",), "a single-file checkpoint of Flux", _NO_UNET),
-    (("(.*\\.)?joint_blocks\\.",), "a single-file checkpoint of Stable Diffusion 3", _NO_UNET),
+    (
+        ("(.*\\.)?double_blocks\\.",),
+        "a single-file checkpoint of Flux",
+        _TRANSFORMER.format("FluxTransformer2DModel"),
+    ),
+    (
+        ("(.*\\.)?joint_blocks\\.",),
+        "a single-file checkpoint of Stable Diffusion 3",
+        _TRANSFORMER.format("SD3Transformer2DModel"),
+    ),
     (
         ("model\\.diffusion_model\\.", "conditioner\\."),
         "a single-file checkpoint of SDXL",
@@ -71,7 +82,7 @@ _KNOWN = (
     (("conv_in\\.weight$", "down_blocks\\."), "the weights of a U-Net of diffusers", _WEIGHTS),
     (("(encoder|decoder)\\.conv_in\\.",), "a VAE", "give the pipeline that it belongs to"),
     (("(.*\\.)?text_model\\.",), "a text encoder", "give the pipeline that it belongs to"),
-    (("transformer_blocks\\.",), "a diffusion transformer", _NO_UNET),
+    (("transformer_blocks\\.",), "the weights of a transformer of diffusers", _WEIGHTS),
 )
 _OPENAI_NAMES = ("time_embed\\.0\\.weight$", "input_blocks\\.0\\.0\\.weight$")
 

@@ -58,13 +58,20 @@ STRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "sd.safetensors": (tensors(SD), f"{SINGLE}Stable Diffusion"),
     "sdxl.safetensors": (tensors(SD, SDXL), f"{SINGLE}SDXL.*StableDiffusionXLPipeline"),
-    "flux.safetensors": (tensors("double_blocks.0.img_attn.qkv"), f"{SINGLE}Flux; |{SINGLE}Flux,"),
+    "flux.safetensors": (
+        tensors("double_blocks.0.img_attn.qkv"),
+        f"{SINGLE}Flux.*FluxTransformer2DModel",
+    ),
     "sd3.safetensors": (tensors("model.diffusion_model.joint_blocks.0.x"), f"{SINGLE}.* 3"),
     "lora.safetensors": (tensors(LORA), "is a LoRA.*diffusers:BASE lora=FILE"),
     "peft.safetensors": (tensors("unet.a.lora_A.weight"), "is a LoRA"),
     "unet.safetensors": (
         tensors("conv_in.weight", "down_blocks.0.x"),
         "is the weights of a U-Net of diffusers.*give the folder with its config.json",
+    ),
+    "transformer.safetensors": (
+        tensors("transformer_blocks.0.attn.to_q.weight"),
+        "is the weights of a transformer of diffusers.*weights:FILE, with its base",
     ),
     "vae.safetensors": (tensors("encoder.conv_in.weight"), "is a VAE"),
     "pointer.pkl": (content(POINTER.encode()), "is a git-lfs pointer .*git lfs pull"),

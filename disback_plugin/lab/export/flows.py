@@ -9,7 +9,7 @@ from disback_plugin.diffusion import FlowDenoiser
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.export.base import noise_factor
 from disback_plugin.lab.export.exporter import Trial, diffusers_bytes
-from disback_plugin.lab.export.text import TextPipeline
+from disback_plugin.lab.export.text import OfPipeline, TextLoRA, TextPipeline
 from disback_plugin.lab.sampling.store import Array
 from disback_plugin.pretrained import describe
 from disback_plugin.pretrained.diffusers.flow_models import (
@@ -31,10 +31,11 @@ _PACKED = """
 latents = pipe._pack_latents(latents, *latents.shape)"""
 
 
-class FlowPipeline(TextPipeline):
+class _OfFlow(OfPipeline):
     """Asked for one Euler step from the student's t to 0, at the size that it was trained at."""
 
     part: ClassVar = "transformer"
+    schedule: ClassVar = "FlowMatchEulerDiscreteScheduler"
     first: ClassVar = "images[0]"  # of what the pipeline answers
 
     def scheduler(self, pipe: Any) -> Any:
@@ -42,10 +43,20 @@ class FlowPipeline(TextPipeline):
 
         A shift by resolution is left out: one step has no schedule that it could change.
         """
-        settings = {"shift": self._flow.shift, "use_dynamic_shifting": False}
-        return FlowMatchEulerDiscreteScheduler.from_config(
-            pipe.scheduler.config, **settings, shift_terminal=None
-        )
+        config = pipe.scheduler.config
+        return FlowMatchEulerDiscreteScheduler.from_config(config, **self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "shift": self._flow.shift,
+            "use_dynamic_shifting": False,
+            "shift_terminal": None,
+        }
+
+    def schedule_call(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self._settings.items())
+        return f".from_config(\n    pipe.scheduler.config, {told}\n)"
 
     def told(self) -> dict[str, Any]:
         """What the call is told besides prompt and latents."""
@@ -112,9 +123,10 @@ class FlowPipeline(TextPipeline):
         return isinstance(self._network, PackedNetwork)
 
 
-class WanFolder(FlowPipeline):
+class _OfWan(_OfFlow):
     """Asked for a video of one frame; its pipeline's call is told no noise levels."""
 
+    schedule: ClassVar = "DPMSolverMultistepScheduler"
     first: ClassVar = "frames[0][0]"
 
     def scheduler(self, pipe: Any) -> Any:
@@ -125,13 +137,21 @@ class WanFolder(FlowPipeline):
                 f"the student is asked at sigma {self.student.generator.sigma}, and WanPipeline "
                 f"asks for its one step at timestep {last} only"
             )
-        return DPMSolverMultistepScheduler(
-            num_train_timesteps=self._flow.num_timesteps,
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            flow_shift=1.0,
-            final_sigmas_type="zero",
-        )
+        return DPMSolverMultistepScheduler(**self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "num_train_timesteps": self._flow.num_timesteps,
+            "prediction_type": "flow_prediction",
+            "use_flow_sigmas": True,
+            "flow_shift": 1.0,
+            "final_sigmas_type": "zero",
+        }
+
+    def schedule_call(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self._settings.items())
+        return f"(\n    {told}\n)"
 
     def told(self) -> dict[str, Any]:
         return {**self._size_and_guidance(), "num_frames": 1}
@@ -141,3 +161,19 @@ class WanFolder(FlowPipeline):
 
     def call(self) -> str:
         return super().call().replace("num_frames=1", 'num_frames=1, output_type="pil"')
+
+
+class FlowPipeline(_OfFlow, TextPipeline):
+    """A folder with the base's encoders and VAE."""
+
+
+class FlowLoRA(_OfFlow, TextLoRA):
+    """What a LoRA student adds to its base's transformer."""
+
+
+class WanPipeline(_OfWan, TextPipeline):
+    """A folder with the base's encoder and VAE."""
+
+
+class WanLoRA(_OfWan, TextLoRA):
+    """What a LoRA student adds to its base's transformer."""

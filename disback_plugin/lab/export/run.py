@@ -40,8 +40,14 @@ _EXPORTERS: Mapping[str, Mapping[Form, tuple[str, str]]] = {
         "safetensors": (f"{_HERE}.text", "TextSafetensors"),
         "lora": (f"{_HERE}.text", "TextLoRA"),
     },
-    "rectified flows": {"diffusers": (f"{_HERE}.flows", "FlowPipeline")},
-    "Wan": {"diffusers": (f"{_HERE}.flows", "WanFolder")},
+    "rectified flows": {
+        "diffusers": (f"{_HERE}.flows", "FlowPipeline"),
+        "lora": (f"{_HERE}.flows", "FlowLoRA"),
+    },
+    "Wan": {
+        "diffusers": (f"{_HERE}.flows", "WanPipeline"),
+        "lora": (f"{_HERE}.flows", "WanLoRA"),
+    },
     "consistency models": {"diffusers": (f"{_HERE}.images", "ConsistencyFolder")},
     "diffusers' image models": {"diffusers": (f"{_HERE}.images", "ImageFolder")},
     "EDM and our own networks": {"safetensors": (f"{_HERE}.own", "OwnFile")},

@@ -36,13 +36,14 @@ _LATENTS = """
 latents = {factor:.8f} * torch.randn({shape})"""
 
 
-class _OfPipeline(Exporter):
+class OfPipeline(Exporter):
     """Asks as DMD2's snippet does: LCMScheduler, one step, no guidance.
 
-    part: of the pipeline, that is the student.
+    part: of the pipeline, that is the student. schedule: the scheduler's class, for snippets.
     """
 
     part: ClassVar = "unet"
+    schedule: ClassVar = "LCMScheduler"
 
     def pipeline(self, location: str, **parts: Any) -> Any:
         """The pipeline at a location, in float32, as its users open it."""
@@ -56,6 +57,10 @@ class _OfPipeline(Exporter):
     def scheduler(self, pipe: Any) -> Any:
         """What takes the pipeline's one step."""
         return LCMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+
+    def schedule_call(self) -> str:
+        """How a user makes it."""
+        return ".from_config(pipe.scheduler.config)"
 
     def base_pipeline(self, **parts: Any) -> Any:
         """That of the base, of safetensors only, with `parts` in place of its own."""
@@ -96,7 +101,7 @@ class _OfPipeline(Exporter):
         return Path(self.base.location).name if here else self.base.location
 
 
-class TextPipeline(_OfPipeline):
+class TextPipeline(OfPipeline):
     """A folder for `DiffusionPipeline.from_pretrained`, with the base's encoders and VAE."""
 
     def write(self, folder: Path) -> None:
@@ -119,7 +124,7 @@ class TextPipeline(_OfPipeline):
         )
 
 
-class TextWeights(_OfPipeline):
+class TextWeights(OfPipeline):
     """The U-Net's state dict alone, as `dmd2_sdxl_1step_unet_fp16.bin` is."""
 
     files: ClassVar = ("student_unet.bin",)
@@ -164,7 +169,7 @@ class TextSafetensors(TextWeights):
         return load_file(file)
 
 
-class TextLoRA(_OfPipeline):
+class TextLoRA(OfPipeline):
     """What a LoRA student adds to its base, with its scale in the header."""
 
     files: ClassVar = (LORA_FILE,)
@@ -173,11 +178,10 @@ class TextLoRA(_OfPipeline):
         lora = self.lora()
         pipeline = self.base_pipeline().__class__
         settings = peft_config(lora).to_dict()
-        pipeline.save_lora_weights(
-            folder,
-            unet_lora_layers={k: v.to("cpu", self.dtype) for k, v in lora.factors.items()},
-            unet_lora_adapter_metadata={k: _plain(v) for k, v in settings.items()},
-        )
+        layers = {name: value.to("cpu", self.dtype) for name, value in lora.factors.items()}
+        told = {name: _plain(value) for name, value in settings.items()}
+        named = {f"{self.part}_lora_layers": layers, f"{self.part}_lora_adapter_metadata": told}
+        pipeline.save_lora_weights(folder, **named)
 
     def lora(self) -> TrainedLoRA:
         """That of the student's file or run; ConfigError where it is no LoRA."""
@@ -192,16 +196,16 @@ class TextLoRA(_OfPipeline):
 
     def images(self, folder: Path, trial: Trial) -> Array:
         pipe = self.base_pipeline()
-        round_weights(pipe.unet, DTYPES[self.base.options.get("dtype", "float32")])
+        round_weights(getattr(pipe, self.part), DTYPES[self.base.options.get("dtype", "float32")])
         pipe.load_lora_weights(folder, weight_name=LORA_FILE)
         return self.ask(pipe, trial)
 
     def usage(self) -> str:
         return (
-            "import torch\nfrom diffusers import DiffusionPipeline, LCMScheduler\n\n"
+            f"import torch\nfrom diffusers import DiffusionPipeline, {self.schedule}\n\n"
             f'pipe = DiffusionPipeline.from_pretrained("{self.base_name}")\n'
             'pipe.load_lora_weights("THIS_FOLDER")\n'
-            f"pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config){self.call()}"
+            f"pipe.scheduler = {self.schedule}{self.schedule_call()}{self.call()}"
         )
 
 

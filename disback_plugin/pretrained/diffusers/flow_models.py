@@ -115,7 +115,8 @@ class FluxNetwork(PackedNetwork):
     def ask_packed(
         self, tokens: Tensor, t: Tensor, cond: TextCondition, size: tuple[int, int]
     ) -> Tensor:
-        places = torch.cartesian_prod(*(torch.arange(extent) for extent in (1, *size)))
+        extents = (torch.arange(extent, device=tokens.device) for extent in (1, *size))
+        places = torch.cartesian_prod(*extents)
         told = self.embedded_guidance
         return self.transformer(
             hidden_states=tokens,

@@ -88,6 +88,12 @@ def _open_flow(
     for name in ("lcm", "lora", "nearest_t"):
         if name in options:
             raise ConfigError(f"option {name!r} is for U-Nets, {repository.location} has none")
+    index = repository.read_json("model_index.json") or {}
+    if index.get("transformer_2") not in (None, [None, None]):
+        raise CheckpointError(
+            f"{repository.location} has two transformers, one for high noise and one for low (as "
+            "Wan 2.2): a teacher that is one network is needed"
+        )
     transformer = repository.unet(FLOWS, "transformer")
     number, shift = read_flow(*repository.scheduler())
     network = make_flow_network(transformer, repository.location, given["embedded_guidance"])

@@ -9,7 +9,8 @@ import pytest
 
 from disback_plugin.cli import main
 from disback_plugin.errors import DataError, RunError
-from disback_plugin.lab.sampling import sample
+from disback_plugin.lab.sampling import Plan, Seeds, sample
+from disback_plugin.lab.sampling.plan import SampledStudent, difference
 from disback_plugin.lab.trainer.run_folder import lock
 from tests.lab.sampling.conftest import Make
 from tests.lab.sampling.test_images import images_in
@@ -138,3 +139,18 @@ def test_two_commands_do_not_write_one_place(sampler: Make, tmp_path: Path) -> N
     with pytest.raises(RunError, match="is being written by another process"):
         sample(sampler("0-3"), tmp_path / "out", 2)
     held.lock.release()
+
+
+def test_options_that_change_images_without_being_weights_are_part_of_a_plan() -> None:
+    """FLUX.1-dev told of another guidance is the same network, and another student."""
+
+    def plan(**options: object) -> Plan:
+        level = {"sigma": 999.0, "noise": "unit"}
+        said = {"spec": "diffusers:flux", "description": "", "sha256": "0" * 64, **level}
+        student = SampledStudent(**said, options=options)
+        return Plan(student=student, seeds=Seeds(first=0, last=1), shape=(8, 8, 3))
+
+    told = plan(embedded_guidance=2.5, variant="fp16")
+    assert difference(told, plan(embedded_guidance=2.5, variant=None)) is None
+    assert "'embedded_guidance': 2.5" in str(difference(told, plan(embedded_guidance=3.5)))
+    assert "now {'embedded_guidance': None" in str(difference(told, plan()))

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from disback_plugin.diffusion import TextCondition, VPDenoiser, without_guidance
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import parse_config
+from disback_plugin.lab.problems import prompts
 from disback_plugin.lab.problems.prompts import PromptEncoder, PromptsProblem
 from disback_plugin.lab.trainer.roles import make_networks
 from disback_plugin.lab.trainer.teacher_files import load_source
@@ -57,17 +58,23 @@ def test_guidance_is_the_teachers_alone(files: Path, accelerator: Accelerator) -
     assert not torch.equal(networks.teacher(x, sigma, cond), plain)
 
 
-def test_a_prompt_is_encoded_once_and_the_same_whatever_the_cache_held(files: Path) -> None:
-    encoder = PromptEncoder(PROMPTS, f"diffusers:{files}/sd", {}, cache_size=2)
+@pytest.mark.parametrize("limit", ["prompts", "bytes"])
+def test_a_prompt_is_encoded_once_and_the_same_whatever_the_cache_held(
+    limit: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = 77 * 16 * 4  # bytes of a prompt
+    monkeypatch.setattr(prompts, "CACHE_BYTES", 2 * one + (one - 1 if limit == "bytes" else one))
+    size = 2 if limit == "prompts" else 9
+    encoder = PromptEncoder(PROMPTS, f"diffusers:{files}/sd", {}, cache_size=size)
     asked: list[str] = []
     cpu = torch.device("cpu")
     first = encoder(torch.tensor([0, 1, 0]), cpu)
     assert encoder._encoder is not None
     inner = encoder._encoder
 
-    def counted(prompts: Sequence[str]) -> TextCondition:
-        asked.extend(prompts)
-        return inner(prompts)
+    def counted(texts: Sequence[str]) -> TextCondition:
+        asked.extend(texts)
+        return inner(texts)
 
     encoder._encoder = counted  # type: ignore[assignment]
     assert torch.equal(encoder(torch.tensor([1, 0, 0]), cpu).hidden[0], first.hidden[1])
@@ -76,6 +83,7 @@ def test_a_prompt_is_encoded_once_and_the_same_whatever_the_cache_held(files: Pa
     again = encoder(torch.tensor([0, 1]), cpu)
     assert asked == [PROMPTS[2], PROMPTS[1]]
     assert torch.equal(again.hidden, first.hidden[:2])
+    assert encoder._held == 2 * one
 
 
 def test_a_spec_alone_is_short_for_a_checkpoint(files: Path) -> None:

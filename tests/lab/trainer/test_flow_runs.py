@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 from disback_plugin.cli import main
 from disback_plugin.errors import ConfigError
@@ -88,10 +89,31 @@ def test_a_flow_is_distilled_and_its_own_pipeline_makes_the_image_of_disback_sam
     assert fingerprint(bare_module(again_student.denoiser)) == fingerprint(
         bare_module(own_student.denoiser)
     )
+    if MORE[name] == LORA:
+        adds_what_was_trained(spec, exported, tmp_path / name, tmp_path / "lora")
     for seed in (0, 1):
         apart = np.abs(by_the_card(exported, seed) - expected[seed])
         assert apart.max() <= 1
         assert (apart > 0).mean() < 0.01
+
+
+def adds_what_was_trained(spec: str, whole: Path, base: Path, out: Path) -> None:
+    """`--as lora` holds the student's difference to its base, for the pipeline's own loader."""
+    assert main(["export", spec, "--as", "lora", "--out", str(out)]) == 0
+    held = {file.name for file in out.iterdir()}
+    assert held == {"README.md", "student.json", "pytorch_lora_weights.safetensors"}
+    student = DiffusionPipeline.from_pretrained(whole).transformer
+    pipe = DiffusionPipeline.from_pretrained(base)
+    plain = {name: value.clone() for name, value in pipe.transformer.named_parameters()}
+    pipe.load_lora_weights(out)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    changed = 0
+    for name, value in pipe.transformer.named_parameters():
+        due = student.get_parameter(name)
+        torch.testing.assert_close(value, due, rtol=0, atol=1e-6)
+        changed += not torch.equal(due, plain[name])
+    assert changed > 3
 
 
 def resumed(config: Any, done: Path, out: Path) -> Path:

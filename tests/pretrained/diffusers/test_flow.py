@@ -161,6 +161,11 @@ def test_what_needs_more_than_text_is_refused(tmp_path: Path) -> None:
     save_wan(tmp_path / "i2v", image_dim=8)
     with pytest.raises(CheckpointError, match="WanTransformer3DModel with image_dim=8 is not"):
         load_denoiser(f"diffusers:{tmp_path / 'i2v'}", sample_size=[1, 4, 4])
+    two = {"transformer_2": ["diffusers", "WanTransformer3DModel"]}
+    (tmp_path / "i2v" / "model_index.json").write_text(json.dumps(two))
+    with pytest.raises(CheckpointError, match="has two transformers, one for high noise and one"):
+        load_denoiser(f"diffusers:{tmp_path / 'i2v'}", sample_size=[1, 4, 4])
+    (tmp_path / "i2v" / "model_index.json").unlink()
     scheduler = tmp_path / "i2v" / SCHEDULER
     assert json.loads(scheduler.read_text())["use_flow_sigmas"] is True
     change(scheduler, use_flow_sigmas=False)

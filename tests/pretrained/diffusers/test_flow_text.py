@@ -11,6 +11,7 @@ from disback_plugin.diffusion import TextCondition
 from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.lab.smoke.pipelines import save_sd
 from disback_plugin.pretrained import load_decoder, load_denoiser, load_text_encoder
+from disback_plugin.pretrained.bare import bare_module
 from tests.pretrained.diffusers.flow_pipelines import save_flux, save_qwen_image, save_sd3, save_wan
 from tests.pretrained.diffusers.test_settings import change
 
@@ -151,6 +152,22 @@ def test_the_decoder_is_the_pipelines(name: str, pipelines: dict[str, tuple[Path
     given = latents if name == "sd3" else latents[:, :, None]
     torch.testing.assert_close(decoder(given), due, rtol=1e-4, atol=1e-5)
     assert (decoder.factor, decoder.channels) == (8, 3)
+
+
+def test_a_transformers_weights_alone_are_laid_over_its_base(
+    pipelines: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    folder, pipeline = pipelines["flux"]
+    state = {name: value + 1 for name, value in pipeline.transformer.state_dict().items()}
+    torch.save(state, tmp_path / "student.bin")
+    options = {"sample_size": [8, 8], "embedded_guidance": 2.0}
+    base = f"diffusers:{folder}"
+    found = load_denoiser(f"weights:{tmp_path}/student.bin", base=base, **options)
+    own = bare_module(found).state_dict()
+    assert own.keys() == state.keys()
+    assert all(torch.equal(own[name], state[name]) for name in own)
+    text = load_text_encoder(f"weights:{tmp_path}/student.bin", base=base, **options)(PROMPTS)
+    assert torch.equal(text.hidden, load_text_encoder(base)(PROMPTS).hidden)
 
 
 def test_text_parts_of_another_kind_are_refused(tmp_path: Path) -> None:
