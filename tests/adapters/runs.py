@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from tests.adapters import launching
 from tests.adapters.cases import Case
@@ -18,9 +19,8 @@ from tests.upstreams import find_checkout
 ADAPTERS = Path(__file__).parent
 Job = dict[str, Any]
 # few steps, of which all but the first give a node, and a walk that always stays for its cap
-AUTOMATIC = ("--disback_record", "auto", "--disback_record_iters", "8", "--disback_record_settings")
-AUTOMATIC += ('{"common": 1, "noise": 1}', "--disback_schedule_settings")
-AUTOMATIC += ('{"cap": 2, "every": 1, "known": 0}',)
+AUTOMATIC = ("--disback_record", "auto", "--disback_record_iters", "8")
+AUTOMATIC += ("--disback_schedule_settings", '{"cap": 2, "every": 1, "known": 0}')
 AUTOMATIC_STEPS = 16
 ANY_IS_KNOWN = ("--disback_record_settings", '{"min_loss": 9}')
 
@@ -141,7 +141,9 @@ class PatchedHost(Host):
         """Also: by default with a student that the teacher knows; automatic with one unknown."""
         runs = super().plan(case)
         if case.automatic:
-            known, options = self.known(case), (*AUTOMATIC, *self.unknown(case))
+            noise = 1 if case.dtype == torch.float32 else 0.999  # of a teacher that was rounded
+            rules = ("--disback_record_settings", f'{{"common": 1, "noise": {noise}}}')
+            known, options = self.known(case), (*AUTOMATIC, *rules, *self.unknown(case))
             auto = {"num_steps": AUTOMATIC_STEPS, "automatic": True, "options": options}
             runs += [Run("known", options=known)]
             declined = (*known, *(() if self.has_knowing(case) else ANY_IS_KNOWN))

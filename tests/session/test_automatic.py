@@ -40,6 +40,26 @@ def test_recording_leaves_noise_out_and_ends_when_near_enough(host, tmp_path, ca
     assert "recording step 2: no node is kept, it would be noise" in caplog.text
 
 
+def test_a_warm_up_from_a_rate_of_0_costs_the_first_node(host, tmp_path, caplog):
+    disback = attach(host, tmp_path, Script(host, 10.0, fake=[10.0, 8.0, 1.9], nodes=[1.0] * 20))
+    host.run(disback, range(5))
+    assert disback.path is not None
+    assert [node.step for node in disback.path] == [2, 4]
+    assert "recording step 1: no node is kept, it would be noise" in caplog.text
+
+
+def test_what_measuring_costs_is_told_once_it_has_decided_and_at_the_end(host, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "disback")
+    disback = attach(host, tmp_path, Script(host, 10.0, fake=[8.0, 1.9], nodes=[1.0] * 20))
+    host.run(disback, range(3))
+    disback.close()
+    told = [r.message for r in caplog.records if r.message.startswith("measured ")]
+    assert [line.partition(", in ")[0] for line in told] == [
+        "measured 1 time, 16 samples of this rank in all",
+        "measured 4 times, 64 samples of this rank in all",
+    ]
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"schedule": {"name": "fixed", "interval": 3}}, {"arm": "warm"}]
 )

@@ -15,6 +15,7 @@ from torch import nn
 
 from tests.adapters.digests import digest_tensors
 from tests.adapters.dmd2.inputs import EDM_CHANNELS, UNET_CHANNELS, edm_config
+from tests.adapters.dmd2.measured import both_ways
 from tests.adapters.driver import Job, Notebook, preload
 
 SCRIPTS = {"sd": "main.train_sd", "edm": "main.edm.train_edm"}
@@ -192,10 +193,15 @@ def prepare(job: Job) -> None:
 
 def run(job: Job) -> None:
     """One training run. A job: script (sd, edm), checkout, is_real, args; optional resume ([flag,
-    folder]: its newest checkpoint), kill_in_save (a step, once its weights are written).
+    folder]: its newest checkpoint), kill_in_save (a step, once its weights are written), measured
+    (no training: what the plugin measures, and the same by DMD2's own functions).
     """
     script = load_script(job["script"], job["checkout"])
     probe = Probe(script, job)
     sys.argv = [SCRIPTS[job["script"]], *job["args"], *_resumed(job)]
-    script.Trainer(script.parse_args()).train()
+    trainer = script.Trainer(script.parse_args())
+    if job.get("measured"):
+        probe.write(both_ways(trainer))
+        return
+    trainer.train()
     probe.flush()

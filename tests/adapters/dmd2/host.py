@@ -55,6 +55,8 @@ class DMD2(PatchedHost):
             other = ("killed-in-save-path", self.num_steps)
             runs += [Run("killed-in-save", *other)]
             runs += [Run("resumed-in-save", *other, resume="killed-in-save")]
+        if case.automatic and case.num_processes == 1:
+            runs += [Run("measured", "no-path", options=self.unknown(case), automatic=True)]
         return runs
 
     def known(self, case: Case) -> tuple[str, ...]:
@@ -80,6 +82,8 @@ class DMD2(PatchedHost):
         tree = self.plain if run.name == "plain" else self.patched
         script = "edm" if case.kind == "edm" else "sd"
         job: Job = {"script": script, "checkout": str(tree), "is_real": self.is_real, "args": args}
+        if run.name == "measured":
+            job["measured"] = True
         if run.name == "killed-in-save":
             job["kill_in_save"] = 8
         if run.resume:

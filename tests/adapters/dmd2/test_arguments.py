@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from disback_plugin import DegradationPath
+from disback_plugin import DegradationPath, RecordConfig
 from disback_plugin.adapters.dmd2.overlay import add_arguments, check_arguments
-from disback_plugin.adapters.overlay.flags import config_from
+from disback_plugin.adapters.overlay.flags import config_from, left_open
+from disback_plugin.config import AutoRecord
 from disback_plugin.path import TeacherReference
+from disback_plugin.schedule import FixedInterval, make_schedule
 
 ON = ["--disback", "--disback_path", "p"]
 RECORD = ["--disback_record_iters", "20", "--disback_record_every", "5"]
@@ -86,6 +88,52 @@ def test_the_hosts_arguments_go_with_the_path_but_not_those_that_it_does_not_han
     }
 
 
+def test_alone_it_records_by_itself_and_walks_as_far_as_is_needed() -> None:
+    config = config_from(parse(*ON))
+    assert config.record == RecordConfig(num_steps=200, auto=AutoRecord())
+    assert (
+        config.schedule.settings()
+        == make_schedule({"name": "adaptive", "cap": 1000, "every": 50}).settings()
+    )
+    assert left_open(parse(*ON)) == ("record", "schedule")
+    assert config_from(parse(*ON, "--disback_record", "auto")) == config
+    off = config_from(parse("--disback", "--disback_arm", "fixed"))
+    assert (off.record, off.schedule) == (None, FixedInterval(interval=1000))
+
+
+def test_automatic_recording_has_settings_of_its_own() -> None:
+    args = parse(
+        *(*ON, "--disback_record_iters", "8", "--disback_record_settings", '{"common": 1}'),
+        *("--disback_schedule_settings", '{"cap": 5}'),
+    )
+    config = config_from(args)
+    assert config.record == RecordConfig(num_steps=8, auto=AutoRecord(common=1))
+    assert config.schedule == make_schedule({"name": "adaptive", "cap": 5})  # its own `every`
+    assert left_open(args) == ()
+    fixed = config_from(parse(*ON, "--disback_interval", "7"))
+    assert fixed.record == RecordConfig(num_steps=200, auto=AutoRecord())
+    assert fixed.schedule == FixedInterval(interval=7)
+
+
+@pytest.mark.parametrize("automatic", [False, True])
+def test_a_path_that_lies_there_is_reused_as_before(tmp_path: Path, automatic: bool) -> None:
+    recording: dict = {"num_steps": 2, "at": [1, 2]} | ({"auto": {}} if automatic else {})
+    path = DegradationPath.create(tmp_path, {"weight": torch.ones(3)}, recording=recording)
+    path.append({"weight": torch.ones(3) + 1}, 1)
+    given = ("--disback", "--disback_path", str(tmp_path))
+    with pytest.raises(SystemExit):  # not whole
+        parse(*given)
+    resumed = config_from(parse(*given, "--checkpoint_path", "c"))
+    assert resumed.record == RecordConfig(num_steps=200, auto=AutoRecord())
+    path.append({"weight": torch.ones(3) + 2}, 2)
+    path.finish()
+    config = config_from(parse(*given))
+    assert config.record is None
+    assert config.schedule.name == ("adaptive" if automatic else "fixed")
+    assert config_from(parse(*given, "--disback_record", "reuse")) == config
+    assert config_from(parse(*given, "--disback_record", "auto")).record is not None
+
+
 def test_a_path_to_reuse_is_looked_at_before_anything_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,12 +167,23 @@ def test_without_the_flag_nothing_is_asked_for() -> None:
         (["--disback_interval", "5"], "--disback_interval has no effect without --disback"),
         (["--disback"], "--disback needs --disback_path"),
         ([*ON[:2], ""], "--disback_path is empty"),
-        (["--disback", "--disback_path", "nowhere"], "nowhere holds no path to reuse"),
+        (
+            ["--disback", "--disback_path", "nowhere", "--disback_record", "reuse"],
+            "nowhere holds no path to reuse: leave --disback_record reuse out",
+        ),
+        ([*ON, *RECORD, "--disback_record", "auto"], "automatic recording says itself which nodes"),
+        ([*ON, *RECORD, "--disback_record_settings", "{}"], "automatic recording says itself"),
+        (
+            [*ON, "--disback_record_iters", "5", "--disback_record", "reuse"],
+            "reuse records nothing",
+        ),
+        ([*ON, "--disback_record_settings", '{"min_los": 2}'], "did you mean 'min_loss'"),
+        ([*ON, "--disback_intervals", "5,6"], "are of a known number of nodes: say which"),
         ([*ON, "--disback_record_every", "5"], "record_every needs --disback_record_iters"),
         ([*ON, "--disback_record_at", "5"], "record_at needs --disback_record_iters"),
         (
             [*ON, "--disback_record_iters", "5"],
-            "record_iters needs --disback_record_every .* or --disback_record_at",
+            "record_iters needs --disback_record_every .* or --disback_record_at .* auto",
         ),
         ([*ON, *RECORD, "--disback_record_at", "5"], "--disback_record_at .*, not both"),
         ([*ON, *RECORD[:3], "50"], "--disback_record_every 50 is more than 20"),
@@ -210,6 +269,7 @@ def test_a_node_after_the_first_step_of_a_warm_up_is_refused(
 ) -> None:
     first = [*ON, "--disback_record_iters", "20", "--disback_record_at", "1,5,20"]
     parse(*first)
+    parse(*ON, "--warmup_step", "500")  # automatic recording keeps none that did not move
     parse(*ON, *RECORD, "--warmup_step", "500")
     parse(*first, "--warmup_step", "500", "--checkpoint_path", "c")  # past its warm-up
     with pytest.raises(SystemExit):

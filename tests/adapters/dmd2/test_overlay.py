@@ -1,15 +1,22 @@
 """What the patched scripts call, in one process, on two linear layers in DMD2's places."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from disback_plugin import DegradationPath, DisBack, DisBackConfig
+from disback_plugin import DegradationPath, DisBack, DisBackConfig, RecordConfig
 from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
-from disback_plugin.adapters.dmd2.overlay import Overlay
-from disback_plugin.errors import AdapterError, InstallError, PathError, SessionError
+from disback_plugin.adapters.dmd2.overlay import Overlay, add_arguments
+from disback_plugin.errors import (
+    AdapterError,
+    ConfigError,
+    InstallError,
+    PathError,
+    SessionError,
+)
 from tests.adapters.dmd2.linear_host import arguments, make_model, network, started, train
 from tests.toy import same, tensors_of
 
@@ -194,3 +201,41 @@ def test_the_published_key_layout_is_refused_never_loaded_as_a_no_op(
     with pytest.raises(PathError, match="tensors do not match: missing"):
         DegradationPath.create(tmp_path / "other", host.teacher).append(node, 1)
     assert same(before, tensors_of(model))
+
+
+def bare(path: Path, *more: str) -> argparse.Namespace:
+    """Nothing but the folder is said."""
+    parser = argparse.ArgumentParser()
+    for name in ("ckpt_only_path", "checkpoint_path"):
+        parser.add_argument(f"--{name}")
+    add_arguments(parser)
+    return parser.parse_args(["--disback", "--disback_path", str(path), *more])
+
+
+def test_a_resumed_run_goes_on_as_it_was_saved_where_no_flag_says(tmp_path: Path) -> None:
+    """Also where that was by another default: a listed recording, the schedule `fixed`."""
+    overlay, model = started(tmp_path / "path")
+    train(overlay, model, range(4))
+    overlay.save(str(tmp_path))
+    resumed: Any = make_model()
+    teacher = tensors_of(resumed.guidance_model.real_unet)
+    again = Overlay(bare(tmp_path / "path"), resumed, "dmd2-sd")
+    assert again.config is not None
+    assert (again.config.record, again.config.schedule.num_steps(2)) == (None, 1000)
+    resumed.load_state_dict(tensors_of(model))  # as the host does: a node in the teacher's place
+    again.attach(resumed)
+    again.load(str(tmp_path))
+    assert again.config.record == RecordConfig(num_steps=3, at=(1, 3))
+    train(again, resumed, range(4, 6))
+    assert again.metrics(5)["disback/stage"] == 2  # after 2 steps on node 1, not 1,000
+    assert same(teacher, tensors_of(resumed.guidance_model.real_unet))
+    other_model = make_model()
+    other = Overlay(bare(tmp_path / "path", "--disback_interval", "9"), other_model, "dmd2-sd")
+    other.attach(other_model)
+    with pytest.raises(SessionError, match="made with other settings"):
+        other.load(str(tmp_path))
+
+
+def test_a_script_that_gives_no_measure_is_told_to_be_patched_again(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Apply them again.*or say what to record"):
+        Overlay(bare(tmp_path / "path"), make_model(), "dmd2-sd").attach(make_model())

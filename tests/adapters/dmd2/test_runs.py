@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.adapters import checks
 from tests.adapters.cases import cases
@@ -31,6 +32,16 @@ def test_a_run_killed_inside_a_save_goes_on_as_if_it_was_not(runs: Runs) -> None
     checks.nodes_are_installed(
         runs.notes("on"), runs.folder / "killed-in-save-path", runs.case.dtype
     )
+
+
+@cases("dmd2", automatic=True, num_processes=1)
+def test_residuals_are_those_of_the_hosts_own_functions(runs: Runs) -> None:
+    """Its samples, noise levels, conditions and predictions, of the same draws."""
+    (seen,) = runs.notes("measured")
+    for ours, theirs in zip(seen["ours"], seen["theirs"], strict=True):
+        first, second = torch.tensor(ours), torch.tensor(theirs)
+        assert len(first) >= 16 * 3
+        assert (first - second).norm() < 1e-4 * second.norm()
 
 
 @cases("dmd2")
