@@ -60,6 +60,14 @@ class ClassifierSettings(StrictModel):
     seed: int = 0
     file: Path | None = None
 
+    def check(self, num_images: int) -> None:
+        """Raise ConfigError where so many images make no batch of training."""
+        if num_images - _num_held_out(num_images) < self.batch_size:
+            raise ConfigError(
+                f"problem.classifier.batch_size={self.batch_size} is more than nine tenths of the "
+                f"{num_images} images"
+            )
+
 
 class ImageClassifier(Classifier):
     """Images (n, C, H, W) in [-1, 1] -> logits (n, num_classes); three levels, 4 x channels wide.
@@ -129,7 +137,7 @@ def train_image_classifier(
     """Fit on nine tenths, flipped and shifted; AdamW, one cycle; the global RNG is untouched."""
     rows = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(images), generator=rows)
-    held_out, fitted = order.split([num := _num_held_out(images), len(images) - num])
+    held_out, fitted = order.split([num := _num_held_out(len(images)), len(images) - num])
     images, labels = images.to(device), labels.to(device)
     classifier = _untrained(images, labels, settings).to(device).train()
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=settings.lr, weight_decay=0.05)
@@ -174,16 +182,12 @@ def _convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())
 
 
-def _num_held_out(images: Tensor) -> int:
-    return max(1, int(HELD_OUT_SHARE * len(images)))
+def _num_held_out(num_images: int) -> int:
+    return max(1, int(HELD_OUT_SHARE * num_images))
 
 
 def _untrained(images: Tensor, labels: Tensor, settings: ClassifierSettings) -> ImageClassifier:
-    if len(images) - _num_held_out(images) < settings.batch_size:
-        raise ConfigError(
-            f"problem.classifier.batch_size={settings.batch_size} is more than nine tenths of the "
-            f"{len(images)} images"
-        )
+    settings.check(len(images))
     with seeded(settings.seed):
         num_classes = int(labels.max()) + 1
         return ImageClassifier(images.shape[1], settings.channels, num_classes)

@@ -61,6 +61,8 @@ class ImagesConfig(ProblemSettings):
             num_classes = images.num_classes if self.conditional else 0
         if self.classifier is not None and images.labels is None:
             raise ConfigError(f"problem.classifier needs labels, which {self.lmdb} does not have")
+        if self.classifier is not None:
+            self.classifier.check(len(images))
         return ImagesProblem(
             data_shape=images.data_shape,
             num_classes=num_classes,

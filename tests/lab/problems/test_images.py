@@ -53,6 +53,14 @@ def test_a_classifier_needs_labels_and_images_in_memory(lmdb: Path, tmp_path: Pa
         config.load()
 
 
+def test_a_classifier_that_has_no_batch_is_refused_before_any_training(tmp_path: Path) -> None:
+    images = np.zeros((16, 3, 8, 8), np.uint8)
+    write_image_lmdb(tmp_path / "few", ((image, 0) for image in images))
+    config = ImagesConfig(lmdb=tmp_path / "few", in_memory=True, classifier=CLASSIFIER)
+    with pytest.raises(ConfigError, match=r"batch_size=16 is more than nine tenths of the 16"):
+        config.load()
+
+
 def test_its_distance_is_a_metric_only_with_a_classifier(lmdb: Path) -> None:
     assert ImagesConfig(lmdb=lmdb).metric_names == ("fd_pixel",)
     both = ImagesConfig(lmdb=lmdb, in_memory=True, classifier=CLASSIFIER)
