@@ -281,9 +281,9 @@ class DegradationPath:
         write_manifest(self.folder, manifest)
         self.manifest = manifest
 
-    def _teacher_tensors(self, needed_for: str) -> dict[str, Tensor]:
+    def _teacher_tensors(self, needed_for: str) -> Mapping[str, Tensor]:
         if self._teacher is None:
-            kept = inspection.read_teacher(self.folder, self.manifest)
+            kept = inspection.open_teacher(self.folder, self.manifest)
             if kept is None:
                 raise PathError(
                     f"{needed_for} of {self.folder} needs the teacher's tensors: open the path "

@@ -272,6 +272,7 @@ def test_what_a_rank_does_not_read_is_not_its_error(path, codec):
     stored = path.open_node(1)
     last = max(stored, key=lambda name: (-stored.file.mapped[name].element_size(), name))
     stored.verify({name: (0, math.prod(stored.shapes[name])) for name in stored if name != last})
+    assert last in stored
     with pytest.raises(PathError, match="is damaged"):
         stored.verify()
     with pytest.raises(PathError, match="is damaged"):
