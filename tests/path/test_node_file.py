@@ -99,6 +99,8 @@ def test_a_path_of_an_earlier_version_is_read_verified_and_goes_on(
     assert old.manifest.format_version == version
     assert same(old.read(1), decoded)
     assert old.verify() == []
+    with pytest.raises(PathError, match="equals node 1: the fake score is not being trained"):
+        old.append(nodes[0], step=2)
     old.append(nodes[1], step=2)
     again = DegradationPath.open(path.folder, teacher)
     assert (again.manifest.format_version, len(again), again.verify()) == (3, 2, [])
