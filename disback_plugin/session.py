@@ -217,7 +217,7 @@ class DisBack:
 
     def restore_teacher(self) -> None:
         """Bring the teacher's exact bytes back now, whatever the schedule says."""
-        self.installation.install(0, self.installation.reference.tensors)
+        self.installation.install(0, self.installation.verified_teacher())
         self._strategy.forget()
 
     def close(self) -> None:

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from disback_plugin import files
 from disback_plugin.distributed import same_on_every
 from disback_plugin.errors import PathError
-from disback_plugin.path import inspection
+from disback_plugin.path import encoding, inspection
 from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import get_codec
-from disback_plugin.path.encoding import PrecisionOf, refuse_untrained, write_node
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -191,7 +190,7 @@ class DegradationPath:
         self,
         tensors: Mapping[str, Tensor],
         step: int,
-        precision_of: PrecisionOf | None = None,
+        precision_of: encoding.PrecisionOf | None = None,
         check_stop: CheckStop = lambda: None,
     ) -> NodeEntry:
         """Keep `tensors` as the next node, after `step` recording steps.
@@ -212,11 +211,18 @@ class DegradationPath:
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
         name = f"node_{index:04d}.safetensors"
+        codec = inspection.codec_of(self.folder, self.manifest)
+
+        def is_still(last: NodeEntry) -> bool:
+            file = inspection.open_node(self.folder, self.manifest, last)
+            return encoding.is_another_form_of(file, tensors, teacher, codec)
+
         with writing(self.folder / name, tensors) as writer:
-            codec = inspection.codec_of(self.folder, self.manifest)
-            precision = write_node(writer, tensors, teacher, codec, precision_of, check_stop)
+            precision = encoding.write_node(
+                writer, tensors, teacher, codec, precision_of, check_stop
+            )
             seal = writer.finish()
-            refuse_untrained(name, precision, seal, self.nodes)
+            encoding.refuse_untrained(name, precision, seal, self.nodes, is_still)
         found = {**seal._asdict(), **vars(precision)}
         entry = NodeEntry(index=index, step=step, file=name, **found)
         self._replace(nodes=(*self.nodes, entry))
@@ -281,9 +287,9 @@ class DegradationPath:
         write_manifest(self.folder, manifest)
         self.manifest = manifest
 
-    def _teacher_tensors(self, needed_for: str) -> dict[str, Tensor]:
+    def _teacher_tensors(self, needed_for: str) -> Mapping[str, Tensor]:
         if self._teacher is None:
-            kept = inspection.read_teacher(self.folder, self.manifest)
+            kept = inspection.open_teacher(self.folder, self.manifest)
             if kept is None:
                 raise PathError(
                     f"{needed_for} of {self.folder} needs the teacher's tensors: open the path "

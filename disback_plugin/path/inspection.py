@@ -87,7 +87,7 @@ def share_teacher(folder: Path, manifest: Manifest, teacher: "TeacherReference")
         return
     try:
         found = open_teacher(folder, manifest)
-        seen = "" if found and teacher.share(found.mapped) else f"{folder / kept} is damaged"
+        seen = "" if found and teacher.share(found) else f"{folder / kept} is damaged"
     except PathError as error:
         seen = str(error)
     if seen:

@@ -5,16 +5,21 @@ while they are written, and who reads a part verifies the chunks of that part al
 XXH3 of 128 bits: no damage passes it by chance, and it is read as fast as memory is. It is no proof
 against who means to deceive; who could write the node could write the manifest too.
 
-Files of earlier format versions: 2 has a SHA-256 a chunk, 1 one of the whole, which is verified
-before anything is read.
+A chunk has 128 KiB: beyond 64 KiB xxhash lets other threads run meanwhile, a training loop's too,
+and a rank that reads its part alone looks at two chunks more than that at most.
+
+Files of earlier format versions: 2 has a SHA-256 of every 64 KiB, 1 one of the whole, which is
+verified before anything is read.
 """
 
 import base64
+import copy
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -30,13 +35,15 @@ from disback_plugin.errors import PathError
 from disback_plugin.path.behind import Helper
 from disback_plugin.tensors import raw_bytes
 
-CHUNK = 1 << 16  # bytes of a tensor under one digest; a tensor's first chunk begins with it
+CHUNK = 1 << 17  # bytes of a tensor under one digest; a tensor's first chunk begins with it
+CHUNKS = 1 << 12, 1 << 24  # what a file may have, at least and at most
 DIGESTS = "xxh3_128 of chunks"  # in the header: base64 of all, in the order of the data
 _DIGEST_OF: dict[str, Callable[[memoryview], bytes]] = {
     DIGESTS: xxhash.xxh3_128_digest,
     "sha256 of chunks": lambda chunk: hashlib.sha256(chunk).digest(),  # format version 2
 }
 _SIZE = xxhash.xxh3_128().digest_size
+_Digests = dict[str, list[bytes]]
 _SMALL = 1 << 18  # bytes that are sooner written than handed over
 
 
@@ -81,7 +88,8 @@ class NodeWriter:
         self._stream.write(data)
         if hasattr(os, "posix_fadvise"):  # the disk begins now, so the last `fsync` is short
             where = self._stream.fileno(), begin, len(data)
-            os.posix_fadvise(*where, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # a file system that takes no advice
+                os.posix_fadvise(*where, os.POSIX_FADV_DONTNEED)
 
     def finish(self) -> Seal:
         """Write the header, into the room before the data."""
@@ -165,12 +173,22 @@ class NodeFile:
         self.file, self.verified = file, 0
         if header is None and files.sha256(file) != sha256:
             raise self._damage()
-        self._digest_of, self._digests = _DIGEST_OF[DIGESTS], dict[str, list[bytes]]()
+        self._digest_of, self._chunk, self._digests = _DIGEST_OF[DIGESTS], CHUNK, _Digests()
         if header is not None:
             self._read_digests(header, sha256)
+        self.is_current = header is not None and (
+            (self._digest_of, self._chunk) == (_DIGEST_OF[DIGESTS], CHUNK)
+        )  # written as a file is today: its header is the same where its tensors are
         self.mapped = files.map_tensors(file, PathError)
         self._seen: dict[str, set[int]] = {}  # chunks that are verified, of tensors
-        self._whole = set(self.mapped) - self._digests.keys()  # tensors that are
+        self._known = set(self.mapped) if header is None else set[str]()
+        self._whole = {*self._known}  # tensors that are verified
+
+    def afresh(self) -> "NodeFile":
+        """The same file, of which nothing was looked at yet but what was before it was opened."""
+        again = copy.copy(self)
+        again.verified, again._seen, again._whole = 0, {}, {*self._known}
+        return again
 
     def read(self, name: str) -> Tensor:
         """A whole tensor."""
@@ -194,13 +212,14 @@ class NodeFile:
         value, digests = self.mapped[name], self._digests[name]
         data, width, digest_of = raw_bytes(value), value.element_size(), self._digest_of
         seen = self._seen.setdefault(name, set())
-        for number in range(begin * width // CHUNK, -(-end * width // CHUNK)):
+        size = self._chunk
+        for number in range(begin * width // size, -(-end * width // size)):
             if number in seen:
                 continue
-            chunk = data[number * CHUNK : (number + 1) * CHUNK]
+            chunk = data[number * size : (number + 1) * size]
             self.verified += len(chunk)
             if digest_of(chunk) != digests[number]:
-                raise self._damage(f" ({name!r}, bytes from {number * CHUNK:,})")
+                raise self._damage(f" ({name!r}, bytes from {number * size:,})")
             seen.add(number)
         if len(seen) == len(digests):
             self._whole.add(name)
@@ -212,14 +231,35 @@ class NodeFile:
         if hashlib.sha256(head).hexdigest() != sha256:
             raise self._damage(" (its header)")
         rows = _header(head)
-        kept = rows.pop("__metadata__")
-        kind = next(kind for kind in _DIGEST_OF if kind in kept)
-        self._digest_of, digests = _DIGEST_OF[kind], base64.b64decode(kept[kind])
+        kept = rows.pop("__metadata__", {})
+        kind = next((kind for kind in _DIGEST_OF if kind in kept), None)
+        if kind is None:
+            raise self._unknown(f"checksums of a kind that is not known, of {sorted(kept)}")
+        self._digest_of, self._chunk = _DIGEST_OF[kind], self._chunk_size(kept.get("chunk"))
+        digests = base64.b64decode(kept[kind])
         length = len(self._digest_of(memoryview(b"")))
         each = (digests[place : place + length] for place in range(0, len(digests), length))
+        num = 0
         for name, row in sorted(rows.items(), key=lambda item: item[1]["data_offsets"]):
             begin, end = row["data_offsets"]
-            self._digests[name] = list(islice(each, -(-(end - begin) // CHUNK)))
+            due = -(-(end - begin) // self._chunk)
+            self._digests[name], num = list(islice(each, due)), num + due
+        if num * length != len(digests):
+            raise self._unknown(f"{len(digests)} bytes of checksums for {num} chunks")
+
+    def _chunk_size(self, text: object) -> int:
+        size = int(text) if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) else 0
+        if size & (size - 1) or not CHUNKS[0] <= size <= CHUNKS[1]:
+            raise self._unknown(
+                f"a chunk of {text!r} bytes, where a power of two from {CHUNKS[0]:,} to "
+                f"{CHUNKS[1]:,} is due"
+            )
+        return size
+
+    def _unknown(self, what: str) -> PathError:
+        return PathError(
+            f"{self.file} has {what}: a later release, or something else, has written it"
+        )
 
     def _damage(self, where: str = "") -> PathError:
         return PathError(

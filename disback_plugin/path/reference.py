@@ -2,27 +2,29 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from disback_plugin.errors import PathError
+from disback_plugin.path.codecs import FullCodec
 from disback_plugin.path.manifest import TEACHER_FILE, TeacherEntry
-from disback_plugin.path.node_file import Seal
+from disback_plugin.path.node_file import NodeFile, Seal
+from disback_plugin.path.stored_node import StoredNode
 from disback_plugin.tensors import misfit, same_bits, snapshot, tensor_hash, weights
 
 
-@dataclass(frozen=True)
 class TeacherReference:
     """Node 0 of a path.
 
-    tensors: what every node has too: same names, same shapes (CPU). A `delta` is relative to them.
-        Private copies, until `share` finds the same in a file.
+    held: its tensors, private copies until `share` finds the same in a file; or that file.
     hashes: per tensor of the teacher; of its base weights where nodes are LoRA states.
     """
 
-    tensors: dict[str, Tensor]
-    hashes: dict[str, str]
+    def __init__(self, held: Mapping[str, Tensor] | NodeFile, hashes: dict[str, str]) -> None:
+        self.hashes = hashes
+        self._file = held if isinstance(held, NodeFile) else None
+        self._own = {} if isinstance(held, NodeFile) else dict(held)
+        self._shapes = {name: tuple(value.shape) for name, value in self._held.items()}
 
     @classmethod
     def of(
@@ -33,17 +35,34 @@ class TeacherReference:
         hashed = own if identity is None else identity
         return cls(own, {name: tensor_hash(value) for name, value in hashed.items()})
 
-    def share(self, mapped: Mapping[str, Tensor]) -> bool:
-        """Give up the copies for `mapped`, which is the same bit for bit; False where it is not.
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What every node has too: same names, same shapes (CPU). A `delta` is relative to them.
+
+        Of a file each time a look of its own, which verifies what it comes to once: what is mapped
+        is whatever lies on the disk when memory is short.
+        """
+        if self._file is None:
+            return self._own
+        return StoredNode(self._file.afresh(), self._shapes, FullCodec(), {})
+
+    def share(self, file: NodeFile) -> bool:
+        """Give up the copies for `file`, which is the same bit for bit; False where it is not.
 
         A mapped file is in memory once a machine, however many ranks look at it.
         """
-        if mapped.keys() != self.tensors.keys():
+        mapped, held = file.mapped, self._held
+        if mapped.keys() != held.keys():
             return False
-        if not all(same_bits(value, mapped[name]) for name, value in self.tensors.items()):
+        if not all(same_bits(value, mapped[name]) for name, value in held.items()):
             return False
-        self.tensors.update(mapped)
+        self._own.update(mapped)  # for whoever looks at them now
+        self._file = file
         return True
+
+    @property
+    def _held(self) -> Mapping[str, Tensor]:
+        return self._own if self._file is None else self._file.mapped
 
     @property
     def fingerprint(self) -> str:
@@ -62,7 +81,7 @@ class TeacherReference:
         """Name -> dtype and shape, as the manifest keeps it."""
         return {
             name: {"dtype": _dtype(value), "shape": list(value.shape)}
-            for name, value in self.tensors.items()
+            for name, value in self._held.items()
         }
 
 

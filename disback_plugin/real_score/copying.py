@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from disback_plugin.real_score.pieces import Piece, memory
 from disback_plugin.tensors import bit_sum, misfit, same_bits
 
 Node = Mapping[str, Tensor] | StoredNode
-Fill = Callable[[int, Tensor], None]
+Put = Callable[[str, Tensor, Tensor], None]
 OF = 1 << 20  # values of a tensor, the first MEASURED of which count in a report's figures
 MEASURED = 1 << 13
 
@@ -110,17 +111,20 @@ class Casting:
         )
         return Copied(measured=measured)
 
-    def filler(self, name: str, first: str, node: Node, copied: Copied) -> Fill:
-        """Of one tensor: (from, out) -> its flat values from there on, as installed, into `out`."""
+    def filler(self, name: str, first: str, node: Node, copied: Copied) -> "Fill":
+        """Of one tensor: (from, out) -> its flat values from there on, as installed, into `out`.
+
+        Into memory of ours: what goes into the network is given `write`.
+        """
         flat, seed = _flat(node, name), f"{self.seed}/{first}"
         teacher = _flat(self.teacher, name) if copied.measured and self.teacher else None
 
-        def fill(begin: int, out: Tensor) -> None:
+        def fill(begin: int, out: Tensor, put: Put = _put) -> None:
             end = begin + out.numel()
             exact = value = flat(begin, end).to(out.device)
             if self.rounding != "nearest":
                 value = cast(exact, out.dtype, self.rounding, seed, begin)
-            write(name, out, value.view(out.shape))
+            put(name, out, value.view(out.shape))
             if teacher is not None:
                 for start in range(begin - begin % OF, end, OF):
                     low, high = max(start, begin), min(start + MEASURED, end)
@@ -129,6 +133,16 @@ class Casting:
                         copied.add(out.reshape(-1)[part], exact[part], before.to(out.device))
 
         return fill
+
+
+class Fill(Protocol):
+    """What `Casting.filler` gives."""
+
+    def __call__(self, begin: int, out: Tensor, put: Put = ..., /) -> None: ...
+
+
+def _put(name: str, out: Tensor, value: Tensor) -> None:
+    out.copy_(value, non_blocking=True)
 
 
 class Scratch:
@@ -179,7 +193,7 @@ def copy_node(
         for begin, _, own in pieces[name].chunks():
             before = None if footing is None else bit_sum(own)
             if changed:
-                fill(begin, own)
+                fill(begin, own, write)
             else:
                 value = scratch.like(own)
                 fill(begin, value)

@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 
 from disback_plugin.path import NodePrecision, TeacherReference, measure_precision
 from disback_plugin.path.behind import CheckStop
-from disback_plugin.path.stored_node import Parts
+from disback_plugin.path.stored_node import Parts, verified
 from disback_plugin.real_score.copying import InstallReport, Node
 from disback_plugin.real_score.staging import StagedNode
 
@@ -63,6 +63,10 @@ class Installation(ABC):
     @abstractmethod
     def evaluate(self) -> AbstractContextManager[nn.Module]:
         """The network to call as the real score, within the context."""
+
+    def verified_teacher(self) -> Node:
+        """Node 0, to install now."""
+        return verified(self.reference.tensors, self.parts())
 
     def overwritten(self) -> list[str]:
         """Tensors of this rank's real score and teacher that DisBack has not left so: one pass."""

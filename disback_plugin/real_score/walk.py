@@ -146,7 +146,7 @@ class FixedTeacher(RealScore):
 
     def install(self, node: int) -> Switch:
         assert node == 0, "a fixed teacher has no other node"
-        report = self.installation.install(0, self.installation.reference.tensors)
+        report = self.installation.install(0, self.installation.verified_teacher())
         self._installed = 0
         return Switch(0, 0, report.changed_tensors, report.num_tensors, 0.0, 0.0, 0.0)
 
@@ -241,10 +241,8 @@ class PathNodeScheduler(RealScore):
     def _make_ready(self, node: int) -> None:
         if self._ahead is None or (stage := self.installation.staging(node)) is None:
             return
-        path, parts = self.path, self.installation.parts()  # not self, which its end would wait for
-        self._ahead.begin(
-            node, lambda stop: stage(verified(path.open_node(node), parts, stop), stop)
-        )
+        path = self.path  # not self, which its end would wait for
+        self._ahead.begin(node, lambda stop: stage(path.open_node(node), stop))
 
     def _loss_of(self, node: int) -> float:
         assert self.loss is not None

@@ -5,7 +5,8 @@ from safetensors.torch import load_file, save_file
 
 from disback_plugin import DegradationPath
 from disback_plugin.errors import PathError
-from tests.path.folders import edit, names
+from tests.path.folders import damage_in_place, edit, names
+from tests.toy import same
 
 
 def test_a_flipped_byte_is_noticed(path, teacher):
@@ -18,6 +19,30 @@ def test_a_flipped_byte_is_noticed(path, teacher):
         again.read(2)
     assert len(again.verify()) == 1
     assert "node_0002" in again.verify()[0]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_damage_to_the_kept_teacher_after_it_was_opened_is_noticed(
+    tmp_path, teacher, nodes, codec, given
+):
+    folder = tmp_path / "path"
+    made = DegradationPath.create(folder, teacher, codec=codec, keep_teacher=True)
+    made.append(nodes[0], step=1)
+    path = DegradationPath.open(folder, teacher if given else None)
+    assert same(path.read(0), teacher)
+    decoded = path.read(1)
+    damage_in_place(folder / "teacher.safetensors")  # in "3.weight"
+    with pytest.raises(PathError, match="teacher.safetensors is damaged.*'3.weight'"):
+        path.read(0)
+    node = path.open_node(1)
+    assert same({"0.weight": node["0.weight"]}, {"0.weight": decoded["0.weight"]})
+    if codec == "full":
+        assert same(path.read(1), decoded)
+        return
+    for look in (node.verify, lambda: node["3.weight"], lambda: path.append(nodes[1], step=2)):
+        with pytest.raises(PathError, match="teacher.safetensors is damaged.*'3.weight'"):
+            look()
+    assert names(folder) == ["node_0001.safetensors", "path.json", "teacher.safetensors"]
 
 
 def test_a_torn_node_is_noticed(path, teacher):

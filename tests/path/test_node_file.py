@@ -4,16 +4,20 @@ import base64
 import hashlib
 import json
 import math
+import os
+import sys
+import threading
 
 import pytest
 import torch
+import xxhash
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from disback_plugin import DegradationPath
 from disback_plugin.errors import PathError
-from disback_plugin.path import measure_precision
-from disback_plugin.path.node_file import CHUNK, NodeFile, write_whole
+from disback_plugin.path import measure_precision, node_file
+from disback_plugin.path.node_file import CHUNK, DIGESTS, NodeFile, write_whole
 from tests.path.folders import edit
 from tests.toy import same
 
@@ -95,6 +99,8 @@ def test_a_path_of_an_earlier_version_is_read_verified_and_goes_on(
     assert old.manifest.format_version == version
     assert same(old.read(1), decoded)
     assert old.verify() == []
+    with pytest.raises(PathError, match="equals node 1: the fake score is not being trained"):
+        old.append(nodes[0], step=2)
     old.append(nodes[1], step=2)
     again = DegradationPath.open(path.folder, teacher)
     assert (again.manifest.format_version, len(again), again.verify()) == (3, 2, [])
@@ -124,20 +130,97 @@ def _as_version(version, folder):
 
 def _with_sha256_of_chunks(file):
     """Write the file's tensors as version 2 did; returns the header, which seals the rest."""
+    return _rewritten(
+        file, "sha256 of chunks", lambda chunk: hashlib.sha256(chunk).digest(), 1 << 16
+    )
+
+
+def _rewritten(file, kind, digest_of, size, **changes):
     content = file.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
     header, data, digests = json.loads(content[8:end]), content[end:], b""
     del header["__metadata__"]
     for row in sorted(header.values(), key=lambda row: row["data_offsets"]):
-        for begin in range(*row["data_offsets"], CHUNK):
-            chunk = data[begin : min(begin + CHUNK, row["data_offsets"][1])]
-            digests += hashlib.sha256(chunk).digest()
-    kept = {"sha256 of chunks": base64.b64encode(digests).decode(), "chunk": str(CHUNK)}
+        begin, stop = row["data_offsets"]
+        for low in range(begin, stop, size):
+            digests += digest_of(data[low : min(low + size, stop)])
+    kept = {kind: base64.b64encode(digests).decode(), "chunk": str(size), **changes}
     text = json.dumps({"__metadata__": kept, **header}).encode()
     head = len(text).to_bytes(8, "little") + text
     file.unlink()  # who reads the old one goes on
     file.write_bytes(head + data)
     return head
+
+
+def _opened(file, head):
+    return NodeFile(file, len(head), hashlib.sha256(head).hexdigest())
+
+
+@pytest.mark.parametrize("size", [1 << 12, 1 << 16, 1 << 24])
+def test_the_size_of_a_chunk_is_the_headers(file, size):
+    tensors = table()
+    write_whole(file, tensors)
+    node = _opened(file, _rewritten(file, DIGESTS, xxhash.xxh3_128_digest, size))
+    assert not node.is_current
+    before = node.verified
+    node.part("b", 0, 1)
+    assert node.verified - before == min(size, 4 * tensors["b"].numel())
+    assert same({name: node.read(name) for name in tensors}, tensors)
+
+
+@pytest.mark.parametrize("chunk", ["0", "2048", "65537", "33554432", "-65536", "64k", "9" * 5000])
+def test_a_size_that_no_chunk_has_is_an_error(file, chunk):
+    write_whole(file, table())
+    head = _rewritten(file, DIGESTS, xxhash.xxh3_128_digest, CHUNK, chunk=chunk)
+    with pytest.raises(PathError, match=rf"{file.name} has a chunk of '{chunk}' bytes, where"):
+        _opened(file, head)
+
+
+def test_checksums_of_another_kind_or_number_are_an_error(file):
+    write_whole(file, table())
+    head = _rewritten(file, "blake3 of chunks", xxhash.xxh3_128_digest, CHUNK)
+    with pytest.raises(PathError, match=r"not known, of \['blake3 of chunks', 'chunk'\]"):
+        _opened(file, head)
+    head = _rewritten(file, DIGESTS, xxhash.xxh3_128_digest, CHUNK, chunk=str(CHUNK // 2))
+    with pytest.raises(PathError, match="has 112 bytes of checksums for 10 chunks"):
+        _opened(file, head)
+
+
+def test_other_threads_run_while_a_chunk_is_hashed():
+    hash_of, chunk = node_file._DIGEST_OF[DIGESTS], memoryview(bytes(CHUNK))
+    started, seen = threading.Event(), threading.Event()
+    before = sys.getswitchinterval()
+
+    def work():
+        started.set()
+        for _ in range(20_000):
+            hash_of(chunk)
+            if seen.is_set():
+                return
+        missed.append(True)
+
+    missed: list[bool] = []
+    thread = threading.Thread(target=work)
+    sys.setswitchinterval(1000)  # no thread has to make way for another
+    try:
+        thread.start()
+        started.wait()
+        seen.set()
+        thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not missed
+
+
+def test_a_file_system_that_takes_no_advice_is_written_to(file, monkeypatch):
+    def refuse(*args):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    monkeypatch.setattr(node_file, "_SMALL", 0)
+    write_whole(file, table())
+    assert same(load_file(file), table())
 
 
 def test_figures_are_those_of_float64_over_many_chunks():
@@ -191,6 +274,7 @@ def test_what_a_rank_does_not_read_is_not_its_error(path, codec):
     stored = path.open_node(1)
     last = max(stored, key=lambda name: (-stored.file.mapped[name].element_size(), name))
     stored.verify({name: (0, math.prod(stored.shapes[name])) for name in stored if name != last})
+    assert last in stored
     with pytest.raises(PathError, match="is damaged"):
         stored.verify()
     with pytest.raises(PathError, match="is damaged"):

@@ -18,6 +18,7 @@ from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.pieces import whole_pieces
 from disback_plugin.real_score.staging import install_node, stage_node
 from disback_plugin.schedule import FixedInterval
+from tests.path.folders import damage_in_place
 from tests.real_score.test_installation import make_path
 from tests.toy import ToyHost, same, tensors_of
 
@@ -84,6 +85,22 @@ def test_damage_is_an_error_at_the_next_step_and_nothing_of_it_is_installed(tmp_
         strategy.begin_step(2)
     assert same(tensors_of(host.teacher), before)
     assert threads() == []
+
+
+def test_what_becomes_damaged_while_a_node_is_made_ready_is_an_error(tmp_path, monkeypatch):
+    host = ToyHost()
+    path = make_path(tmp_path, host)
+    strategy = walk(host, path, prefetch=True)
+
+    def late(pieces, node, *more):
+        damage_in_place(node.file.file)
+        return stage_node(pieces, node, *more)
+
+    monkeypatch.setattr("disback_plugin.real_score.whole.stage_node", late)
+    strategy.begin_step(0)
+    strategy._ahead._task.join()
+    with pytest.raises(PathError, match="node_0001.safetensors is damaged"):
+        strategy.begin_step(1)
 
 
 def test_what_was_staged_is_counted_and_watched_as_any_node():

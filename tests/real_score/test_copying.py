@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from disback_plugin.errors import InstallError
 from disback_plugin.path import cast, measure_precision
 from disback_plugin.path.rounding import _table
-from disback_plugin.real_score.copying import Casting, Copied, copy_node
+from disback_plugin.real_score.copying import Casting, Copied, Scratch, copy_node
 from disback_plugin.real_score.footing import Footing
 from disback_plugin.real_score.pieces import CHUNK, Piece, whole_pieces
 
@@ -143,3 +143,12 @@ def test_a_switch_makes_nothing_that_is_larger_than_a_chunk(dtype):
     assert copied.report().changed_tensors == 1
     assert len(new.sizes) > 20
     assert max(new.sizes) <= 4 * CHUNK
+
+
+def test_only_what_the_network_refuses_is_said_of_it(monkeypatch):
+    own = {"w": torch.zeros(1).expand(3)}  # one value that stands three times
+    with pytest.raises(InstallError, match="'w' of the network cannot be written in place"):
+        copy_node(whole_pieces(own), {"w": torch.ones(3)})
+    monkeypatch.setattr(Scratch, "like", lambda self, value: torch.zeros(1).expand(value.shape))
+    with pytest.raises(RuntimeError, match="single memory location"):
+        copy_node(whole_pieces({"w": torch.zeros(3)}), {"w": torch.ones(3)})

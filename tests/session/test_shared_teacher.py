@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from disback_plugin import DegradationPath, DisBack
+from disback_plugin.errors import PathError
 from disback_plugin.path import TeacherReference
+from tests.path.folders import damage_in_place
 from tests.session.common import attach, settings
 from tests.toy import ToyHost, network, same, tensors_of
 
@@ -94,6 +96,22 @@ def test_a_read_only_folder_is_reused(tmp_path):
     finally:
         folder.chmod(0o700)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("codec", ["full", "delta"])
+def test_damage_between_two_switches_is_an_error_before_anything_is_installed(tmp_path, codec):
+    host = ToyHost()
+    disback = attach(host, settings(tmp_path, codec=codec, prefetch=False))
+    host.run(disback, range(7))
+    before = tensors_of(host.teacher)
+    damage_in_place(tmp_path / "path" / "teacher.safetensors")
+    with pytest.raises(PathError, match="teacher.safetensors is damaged"):
+        disback.restore_teacher()
+    assert same(tensors_of(host.teacher), before)
+    if codec == "delta":  # node 3 is relative to it
+        with pytest.raises(PathError, match="teacher.safetensors is damaged"):
+            disback.begin_step(8)
+        assert same(tensors_of(host.teacher), before)
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing"])
