@@ -101,7 +101,7 @@ def open_student(spec: str, options: Mapping[str, Any], asked: Asked | None = No
     if stated is not None:
         options = {**stated.options.model_dump(mode="json", exclude_none=True), **options}
     denoiser = load_denoiser(f"{kind}:{location}", **options)
-    config = _settings(denoiser, asked, stated and stated.asked, spec)
+    config = _settings(denoiser, asked, None if stated is None else stated.asked, spec)
     generator = config.ask(denoiser).eval().requires_grad_(False)
     return Student(f"{kind}:{location}", options, generator, config.timestep, config.noise)
 
