@@ -10,17 +10,19 @@ import torch
 from diffusers import DiffusionPipeline
 
 from disback_plugin.cli import main
-from disback_plugin.errors import ConfigError
+from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.files import write_text
 from disback_plugin.lab.data import PromptSet
 from disback_plugin.lab.export import export
 from disback_plugin.lab.sampling import Asked, Seeds, make_sampler, open_student
+from disback_plugin.lab.sampling.student import STATEMENT
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer.run_folder import CONFIG
 from disback_plugin.lab.trainer.teacher_files import fingerprint
 from disback_plugin.path import DegradationPath
 from disback_plugin.pretrained import load_text_encoder
 from disback_plugin.pretrained.bare import bare_module
+from disback_plugin.sealed import read_sealed, write_sealed
 from tests.lab.trainer.checkpoint_cases import CASES, PROMPTS, TEXT, settings
 from tests.lab.trainer.conftest import lines, same_bits, tensors
 from tests.pretrained.diffusers.flow_pipelines import save_flux, save_qwen_image, save_sd3, save_wan
@@ -175,6 +177,12 @@ def test_what_a_student_is_told_is_exported_with_it(tmp_path: Path) -> None:
     )
     assert np.array_equal(found, due)
     assert not np.array_equal(changed, due)
+    file = tmp_path / "out" / STATEMENT
+    earlier = {
+        key: value for key, value in read_sealed(file, CheckpointError).items() if key != "options"
+    }
+    write_sealed(file, earlier)
+    assert open_student(f"diffusers:{tmp_path}/out", own).asked == again.asked
 
 
 def test_a_runs_prompts_are_encoded_in_another_dtype_where_that_is_asked_for(
