@@ -10,6 +10,7 @@ from disback_plugin.diffusion.condition import (
     TextCondition,
     class_ids,
     one_hot_labels,
+    refuse_mask,
     without_guidance,
 )
 from disback_plugin.diffusion.conversions import (

@@ -89,6 +89,15 @@ def _filled(rows: Tensor, length: int) -> Tensor:
 Condition = Tensor | TextCondition
 
 
+def refuse_mask(cond: TextCondition) -> None:
+    """DisBackError for prompts with a mask, of a model that would attend to what fills them up."""
+    if cond.mask is not None:
+        raise DisBackError(
+            "this model takes no mask, and these prompts have one: they were encoded for another "
+            "model, or differ in length (its own encoder makes all of one length)"
+        )
+
+
 def class_ids(labels: Tensor, num_classes: int) -> Tensor:
     """Ids (B,) or one-hot rows (B, num_classes) -> ids (B,) int64.
 

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def fill(
     network.to(device)
     # by number, not by place in what is missing: that changes while others write
     shards = [one for one in store.missing() if one % num_ranks == rank]
-    with ThreadPoolExecutor(NUM_READERS) as readers, ThreadPoolExecutor(1) as clerk:
+    # the readers end first: the clerk waits for them
+    with _threads(1) as clerk, _threads(NUM_READERS) as readers:
         found: dict[str, list[Tensor]] = {name: [] for name in store.layers}
         for block in _blocks(images, shards, prepare, readers, clerk):
             answer = network.features(torch.from_numpy(block.images).to(device), store.layers)
@@ -118,6 +120,18 @@ def fill(
                 store.write(block.shard, rows, block.pixels)
                 found = {name: [] for name in store.layers}
                 yield len(_rows(images, block.shard))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[Executor]:
+    """So many; where the block ends early, what they have not begun is dropped."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from disback_plugin.lab.export.base import Base
 from disback_plugin.lab.sampling import Student
 from disback_plugin.lab.sampling.store import Array
+from disback_plugin.lab.sampling.student import StatedOptions
 from disback_plugin.pretrained.bare import bare_module
 
 
@@ -40,6 +41,11 @@ class Exporter(ABC):
     def module(self) -> Any:
         """The network whose tensors are written."""
         return bare_module(self.student.denoiser)
+
+    @property
+    def options(self) -> StatedOptions:
+        """What the student is told that its files do not say."""
+        return StatedOptions()
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ from disback_plugin.lab.export.base import noise_factor
 from disback_plugin.lab.export.exporter import Trial, diffusers_bytes
 from disback_plugin.lab.export.text import OfPipeline, TextLoRA, TextPipeline
 from disback_plugin.lab.sampling.store import Array
+from disback_plugin.lab.sampling.student import StatedOptions
 from disback_plugin.pretrained import describe
 from disback_plugin.pretrained.diffusers.flow_models import (
     FluxNetwork,
@@ -37,6 +38,14 @@ class _OfFlow(OfPipeline):
     part: ClassVar = "transformer"
     schedule: ClassVar = "FlowMatchEulerDiscreteScheduler"
     first: ClassVar = "images[0]"  # of what the pipeline answers
+
+    @property
+    def options(self) -> StatedOptions:
+        return StatedOptions(
+            embedded_guidance=getattr(self._network, "embedded_guidance", None),
+            max_sequence_length=self.base.options.get("max_sequence_length"),
+            sample_size=describe(self.student.denoiser).data_shape[1:],
+        )
 
     def scheduler(self, pipe: Any) -> Any:
         """FlowMatchEuler, whose shift `told` undoes.
@@ -92,12 +101,12 @@ class _OfFlow(OfPipeline):
         height, width = (VAE_FACTOR * size for size in shape[-2:])
         told: dict[str, Any] = {"num_inference_steps": 1, "height": height, "width": width}
         if isinstance(self._network, FluxNetwork):
-            embedded = self._network.embedded_guidance
+            embedded = self.options.embedded_guidance
             told |= {} if embedded is None else {"guidance_scale": embedded}
         else:
             is_qwen = isinstance(self._network, QwenImageNetwork)
             told["true_cfg_scale" if is_qwen else "guidance_scale"] = 1.0
-        if length := self.base.options.get("max_sequence_length"):
+        if length := self.options.max_sequence_length:
             told["max_sequence_length"] = length
         return told
 

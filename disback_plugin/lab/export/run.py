@@ -30,6 +30,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 DTYPES = {"float32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SEEDS = Seeds(first=0, last=1)  # of the images that are compared
 PROMPTS = ("a photo of a cat", "a house in the snow")
+TEXT_DTYPE = "float32"  # in which the pipelines encode the prompts that are compared
 TOLERANCE = 1  # levels of 255: rounding halves up or to even
 _HERE = "disback_plugin.lab.export"
 # family of students -> form -> module and class; diffusers is imported where it is used
@@ -76,10 +77,12 @@ def export(
         round_weights(student.denoiser, exporter.dtype)
         with translated(f"{student.spec} cannot be exported as {form}"):
             exporter.write(build)
-        statement = Statement(files=exporter.files, asked=student.asked)
+        statement = Statement(files=exporter.files, asked=student.asked, options=exporter.options)
         write_sealed(build / STATEMENT, statement.model_dump(mode="json"))
         prompts = PromptSet("export", PROMPTS) if student.takes_text else None
-        sampler = make_sampler(student, SEEDS, prompts=prompts, device=device)
+        sampler = make_sampler(
+            student, SEEDS, prompts=prompts, device=device, text_dtype=TEXT_DTYPE
+        )
         with translated(f"the export of {student.spec} does not load again"):
             apart = _difference(exporter, sampler, build)
         if apart > TOLERANCE:
@@ -87,7 +90,7 @@ def export(
                 f"the export of {student.spec} as {form} makes other images than `disback sample` "
                 f"(they differ by {apart} of 255 levels): nothing was written"
             )
-        checked = _said(student, apart)
+        checked = _said(exporter, apart)
         card = model_card(out.resolve().name, exporter, sampler.plan.student, numbers, checked)
         write_text(build / "README.md", card)
     return apart
@@ -130,11 +133,13 @@ def _difference(exporter: Exporter, sampler: Sampler, build: Path) -> int:
     return int(np.abs(found.astype(np.int16) - expected.astype(np.int16)).max())
 
 
-def _said(student: Student, apart: int) -> str:
-    library = "disback_plugin"
+def _said(exporter: Exporter, apart: int) -> str:
+    student, library = exporter.student, "disback_plugin"
     if student.takes_text or isinstance(getattr(student.denoiser, "network", None), ImageUNet):
         library = f"diffusers {version('diffusers')}"
+    trained = exporter.base.options.get("text_dtype", TEXT_DTYPE)
+    encoded = f", with prompts encoded in {TEXT_DTYPE} by both, not in {trained}"
     return (
         f"Loaded again by {library}, the images of seeds {SEEDS} are those of `disback sample` "
-        f"(they differ by {apart} of 255 levels at most)."
+        f"(they differ by {apart} of 255 levels at most{encoded if trained != TEXT_DTYPE else ''})."
     )

@@ -20,7 +20,10 @@ MAX_SEED = (1 << 32) - 1  # EDM takes seeds modulo 2^32
 Form = Literal["png", "npz", "zip"]
 LabelRule = Literal["random", "balanced"] | int
 # options of a student that decide its images, and are no weights of it
-_TOLD = ("embedded_guidance", "max_sequence_length", "text_dtype")
+_TOLD = (
+    *("guidance_scale", "negative_prompt", "embedded_guidance"),
+    *("max_sequence_length", "text_dtype", "lcm", "nearest_t"),
+)
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 

@@ -56,8 +56,12 @@ def make_sampler(
     prompts: PromptSet | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Precision | None = None,
+    text_dtype: str | None = None,
 ) -> Sampler:
-    """The student on its device, and the plan; ConfigError where they do not fit each other."""
+    """The student on its device, and the plan; ConfigError where they do not fit each other.
+
+    text_dtype: prompts are encoded in it, whatever the student's options say.
+    """
     found = describe(student.denoiser)
     if student.takes_text != (prompts is not None):
         need = "takes prompts: give --prompts" if student.takes_text else "takes no prompts"
@@ -84,7 +88,8 @@ def make_sampler(
         decoder.to(state.device)
     condition: Conditioner = as_they_are
     if prompts is not None:
-        condition = PromptEncoder(prompts, student.spec, student.options)
+        told = {} if text_dtype is None else {"text_dtype": text_dtype}
+        condition = PromptEncoder(prompts, student.spec, {**student.options, **told})
     return Sampler(student, plan, condition, decoder, state.device, state.num_processes)
 
 

@@ -42,12 +42,21 @@ class Asked(StrictModel):
     noise: InputNoise | None = None
 
 
+class StatedOptions(StrictModel):
+    """Options that decide images and that neither weights nor their config say; None: not said."""
+
+    embedded_guidance: float | None = None
+    max_sequence_length: int | None = None
+    sample_size: tuple[int, ...] | None = None
+
+
 class Statement(StrictModel):
     """student.json. files: those beside it that it speaks of."""
 
     format: Literal["disback student"] = "disback student"
     files: tuple[str, ...]
     asked: Asked
+    options: StatedOptions = StatedOptions()
 
 
 @dataclass(frozen=True)
@@ -81,14 +90,18 @@ def open_student(spec: str, options: Mapping[str, Any], asked: Asked | None = No
     """The student of `kind:LOCATION` with its options, in eval mode, on the CPU.
 
     A run, a consistency model, an LCM and an exported student say how they are asked; of others
-    `asked` must. Raises ConfigError where nobody says it, or a run is to be asked otherwise.
+    `asked` must. What an export says of its options counts where they are not given. Raises
+    ConfigError where nobody says the noise level, or a run is to be asked otherwise.
     """
     asked = asked or Asked()
     kind, location = split_spec(_without_suffix(spec))
     if kind == "run":
         return _of_run(location, options, asked)
+    stated = _stated(Path(location))
+    if stated is not None:
+        options = {**stated.options.model_dump(mode="json", exclude_none=True), **options}
     denoiser = load_denoiser(f"{kind}:{location}", **options)
-    config = _settings(denoiser, asked, _stated(Path(location)), spec)
+    config = _settings(denoiser, asked, None if stated is None else stated.asked, spec)
     generator = config.ask(denoiser).eval().requires_grad_(False)
     return Student(f"{kind}:{location}", options, generator, config.timestep, config.noise)
 
@@ -116,14 +129,14 @@ def _of_run(location: str, options: Mapping[str, Any], asked: Asked) -> Student:
     return Student(f"run:{location}", options, generator, settings.timestep, settings.noise)
 
 
-def _stated(location: Path) -> Asked | None:
+def _stated(location: Path) -> Statement | None:
     """What an export says of itself; None where nothing is said."""
     folder = location if location.is_dir() else location.parent
     file = folder / STATEMENT
     if not file.is_file():
         return None
     said = parse_settings(Statement, read_sealed(file, CheckpointError), str(file))
-    return said.asked if folder == location or location.name in said.files else None
+    return said if folder == location or location.name in said.files else None
 
 
 def _settings(

@@ -48,10 +48,12 @@ def open_safetensors(location: str, options: Mapping[str, Any]) -> Denoiser:
 def open_text_encoder(location: str, options: Mapping[str, Any]) -> TextEncoder:
     """That of the checkpoint which the teacher of an experiment, or of one of its runs, came from.
 
-    The experiment has the options of that checkpoint; those of the run do not matter to it.
+    The experiment has the options of that checkpoint; of those of the run only `text_dtype` matters
+    to it, which counts before the experiment's.
     """
-    checkpoint, options = _teachers_checkpoint(location, "text encoder")
-    return load_text_encoder(checkpoint, **options)
+    checkpoint, own = _teachers_checkpoint(location, "text encoder")
+    told = {name: value for name, value in options.items() if name == "text_dtype"}
+    return load_text_encoder(checkpoint, **{**own, **told})
 
 
 def open_decoder(location: str, options: Mapping[str, Any]) -> nn.Module:

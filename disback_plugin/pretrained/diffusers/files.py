@@ -52,12 +52,12 @@ class Repository:
     revision: str | None = None
     dtype: torch.dtype = torch.float32
 
-    def has_transformer(self) -> bool:
-        """Whether the denoiser is a transformer: in `transformer/`, or at the top."""
-        if self.read_json("config.json", "transformer") is not None:
-            return True
-        own = self.read_json("config.json") or {}
-        return "Transformer" in str(own.get("_class_name"))
+    def transformer(self) -> str | None:
+        """The class of a denoiser that is a transformer: in `transformer/`, or at the top."""
+        part = self.read_json("config.json", "transformer")
+        own = part if part is not None else self.read_json("config.json") or {}
+        name = str(own.get("_class_name"))
+        return name if part is not None or "Transformer" in name else None
 
     def unet(self, kinds: Collection[str] = UNETS, part: str = "unet") -> nn.Module:
         """The U-Net; CheckpointError for another class, missing weights or weights left over.

@@ -1,12 +1,13 @@
 """Transformers of rectified flows as networks on latents: SD3, Flux, Qwen-Image, Wan."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.diffusion import TextCondition
+from disback_plugin.diffusion import TextCondition, refuse_mask
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
 from disback_plugin.reading import shown
 
@@ -18,6 +19,7 @@ class FlowNetwork(nn.Module):
     """A diffusers transformer as a network(x_t, timestep, cond), cond a TextCondition."""
 
     needs_pooled: ClassVar[bool] = True
+    takes_mask: ClassVar[bool] = False
     others: ClassVar[Mapping[str, Any]] = {}  # settings that need more than text -> without them
 
     def __init__(self, transformer: Any) -> None:
@@ -28,6 +30,11 @@ class FlowNetwork(nn.Module):
     def default_size(cls, config: Any) -> tuple[int, ...] | None:
         """A sample's extent (H, W) or (F, H, W), as far as the config says."""
         return None
+
+    @classmethod
+    def patch(cls, config: Any) -> tuple[int, ...]:
+        """The latents in one token, (h, w) or (f, h, w): a sample is whole patches."""
+        raise NotImplementedError
 
     @classmethod
     def channels(cls, config: Any) -> int:
@@ -49,6 +56,8 @@ class FlowNetwork(nn.Module):
             raise DisBackError(f"this model needs encoded prompts, not {seen}: a TextCondition")
         if self.needs_pooled != (cond.pooled is not None):
             raise DisBackError("the prompts were encoded for another model: use its own encoder")
+        if not self.takes_mask:
+            refuse_mask(cond)
         x = x.to(self.transformer.dtype)  # of which some, as Wan's, keep parts in float32
         return self.ask(x, timestep, cond.to(x.dtype))
 
@@ -63,6 +72,10 @@ class SD3Network(FlowNetwork):
     @classmethod
     def default_size(cls, config: Any) -> tuple[int, ...] | None:
         return config.sample_size, config.sample_size
+
+    @classmethod
+    def patch(cls, config: Any) -> tuple[int, ...]:
+        return config.patch_size, config.patch_size
 
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
         text = {"encoder_hidden_states": cond.hidden, "pooled_projections": cond.pooled}
@@ -82,6 +95,10 @@ class PackedNetwork(FlowNetwork):
     @classmethod
     def default_size(cls, config: Any) -> tuple[int, ...] | None:
         return PACKED_SIDE, PACKED_SIDE
+
+    @classmethod
+    def patch(cls, config: Any) -> tuple[int, ...]:
+        return 2, 2
 
     @classmethod
     def channels(cls, config: Any) -> int:
@@ -133,6 +150,7 @@ class QwenImageNetwork(PackedNetwork):
     """`QwenImageTransformer2DModel`, of text alone, which has a mask where lengths differ."""
 
     needs_pooled = False
+    takes_mask = True
     others: ClassVar = {
         **{"guidance_embeds": False, "zero_cond_t": False},
         **{"use_additional_t_cond": False, "use_layer3d_rope": False},
@@ -159,6 +177,10 @@ class WanNetwork(FlowNetwork):
 
     needs_pooled = False
     others: ClassVar = {"image_dim": None, "added_kv_proj_dim": None}
+
+    @classmethod
+    def patch(cls, config: Any) -> tuple[int, ...]:
+        return tuple(config.patch_size)
 
     def ask(self, x: Tensor, timestep: Tensor, cond: TextCondition) -> Tensor:
         return self.transformer(
@@ -194,7 +216,10 @@ def make_flow_network(
             f"{kind.answers(config)}: it needs an image besides the text"
         )
     if kind is FluxNetwork and config.guidance_embeds:
-        return FluxNetwork(transformer, embedded_guidance or FLUX_GUIDANCE)
+        told = FLUX_GUIDANCE if embedded_guidance is None else embedded_guidance
+        if not 0 <= told < math.inf:
+            raise ConfigError(f"option 'embedded_guidance' must be a number from 0 up, not {told}")
+        return FluxNetwork(transformer, told)
     if embedded_guidance is not None:
         raise ConfigError(
             f"option 'embedded_guidance' is for a Flux with guidance_embeds, {location} has none"
@@ -203,12 +228,26 @@ def make_flow_network(
 
 
 def flow_data_shape(network: FlowNetwork, size: Any, location: str) -> tuple[int, ...]:
-    """(C, H, W), of Wan (C, F, H, W): by the option `sample_size` where the config is silent."""
+    """(C, H, W), of Wan (C, F, H, W): by the option `sample_size` where the config is silent.
+
+    Raises ConfigError for an option that is no such extent, in whole patches.
+    """
     kind, config = type(network), network.transformer.config
-    found = tuple(size) if size is not None else kind.default_size(config)
+    found, patch = kind.default_size(config) if size is None else tuple(size), kind.patch(config)
     if found is None:
         raise CheckpointError(
             f"{location}: the config does not say how large a sample is: give the option "
             "sample_size, of latents: [frames, height, width]"
+        )
+    fits = len(found) == len(patch) and all(
+        type(extent) is int and extent > 0 and extent % side == 0
+        for extent, side in zip(found, patch, strict=True)
+    )
+    if not fits:
+        where = f"{location}: " if size is None else "option "
+        names = ["frames", "height", "width"][-len(patch) :]
+        raise (CheckpointError if size is None else ConfigError)(
+            f"{where}sample_size must be [{', '.join(names)}] of latents, positive whole multiples "
+            f"of {list(patch)}, not {shown(list(found))}"
         )
     return kind.channels(config), *found

@@ -21,6 +21,7 @@ from disback_plugin.pretrained.diffusers.files import OPTIONS, TYPES, Repository
 from disback_plugin.pretrained.diffusers.latent_decoder import open_decoder
 from disback_plugin.pretrained.diffusers.settings import read_flow
 from disback_plugin.pretrained.diffusers.text_encoder import open_text_encoder
+from disback_plugin.pretrained.diffusers.text_parts import FLOWS as TEXT_FAMILIES
 from disback_plugin.pretrained.formats import register_format, take_options
 from disback_plugin.pretrained.image_unet import ImageUNet
 
@@ -39,8 +40,8 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
     """A pipeline folder or hub id; D is not clipped, as a sampler with clip_sample would do."""
     given = take_options(options, "diffusers", OPTIONS, TYPES)
     repository = make_repository(location, options)
-    if repository.has_transformer():
-        return _open_flow(repository, options, given)
+    if (kind := repository.transformer()) is not None:
+        return _open_flow(repository, kind, options, given)
     for name in _FLOW_OPTIONS:
         if name in options:
             raise ConfigError(f"option {name!r} is for transformers, {location} has a U-Net")
@@ -76,7 +77,7 @@ def open_diffusers(location: str, options: Mapping[str, Any]) -> Denoiser:
 
 
 def _open_flow(
-    repository: Repository, options: Mapping[str, Any], given: Mapping[str, Any]
+    repository: Repository, kind: str, options: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Denoiser:
     """A rectified flow's transformer, asked at every t."""
     from disback_plugin.pretrained.diffusers.flow_models import (
@@ -94,6 +95,9 @@ def _open_flow(
             f"{repository.location} has two transformers, one for high noise and one for low (as "
             "Wan 2.2): a teacher that is one network is needed"
         )
+    if kind in TEXT_FAMILIES:
+        TEXT_FAMILIES[kind].check(index, repository.location)
+        TEXT_FAMILIES[kind].prompt_length(given["max_sequence_length"])
     transformer = repository.unet(FLOWS, "transformer")
     number, shift = read_flow(*repository.scheduler())
     network = make_flow_network(transformer, repository.location, given["embedded_guidance"])

@@ -1,6 +1,5 @@
 """The frozen text encoders of a pipeline, asked as the pipeline itself asks them."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from disback_plugin.pretrained.diffusers.files import (
     chosen_dtype,
     make_repository,
 )
-from disback_plugin.pretrained.diffusers.text_parts import text_pipeline
+from disback_plugin.pretrained.diffusers.text_parts import FLOWS, text_pipeline
 from disback_plugin.pretrained.formats import take_options
 
 
@@ -95,8 +94,8 @@ class FlowTextEncoder(PipelineTextEncoder):
 
     def __init__(self, pipeline: Any, length: int | None = None) -> None:
         super().__init__(pipeline)
-        usual = inspect.signature(type(pipeline).__call__).parameters["max_sequence_length"].default
-        self.length = length or usual
+        (family,) = (one for one in FLOWS.values() if one.pipeline == type(pipeline).__name__)
+        self.length = family.prompt_length(length)
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> TextCondition:

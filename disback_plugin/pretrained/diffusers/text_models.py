@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.diffusion import TextCondition
+from disback_plugin.diffusion import TextCondition, refuse_mask
 from disback_plugin.errors import CheckpointError, DisBackError
 from disback_plugin.pretrained.diffusers.lora import fuse_lora
 
@@ -35,6 +35,7 @@ class TextUNet(nn.Module):
             )
         if self.is_sdxl != (cond.pooled is not None):
             raise DisBackError("the prompts were encoded for another model: use its own encoder")
+        refuse_mask(cond)
         hidden, added = cond.hidden.to(x.dtype), None
         if cond.pooled is not None:
             height, width = (VAE_FACTOR * size for size in x.shape[-2:])

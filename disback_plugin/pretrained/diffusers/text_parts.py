@@ -1,5 +1,6 @@
 """The text encoders and tokenizers of a pipeline, in a pipeline that has nothing else."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import diffusers
 import torch
 import transformers
 
-from disback_plugin.errors import CheckpointError
+from disback_plugin.errors import CheckpointError, ConfigError
 from disback_plugin.foreign_weights import translated
 from disback_plugin.pretrained.diffusers.files import Repository
 from disback_plugin.reading import shown
@@ -21,12 +22,33 @@ class TextFamily:
     """pipeline: of diffusers, asked to encode. encoders: part -> the classes that it may have.
 
     Each has its tokenizer beside it: `text_encoder_2` has `tokenizer_2`. Parts may be left out,
-    the first not. nothing: what the pipeline is made without.
+    the first not. nothing: what the pipeline is made without. most_tokens: of a flow's prompts.
     """
 
     pipeline: str
     encoders: Mapping[str, tuple[str, ...]]
     nothing: tuple[str, ...] = ("vae", "transformer", "scheduler")
+    most_tokens: int = 512
+
+    def check(self, index: Mapping[str, Any], location: str) -> None:
+        """Raise CheckpointError where model_index.json names another pipeline: for editing, say."""
+        if index and (seen := index.get("_class_name")) != self.pipeline:
+            raise CheckpointError(
+                f"{location}/model_index.json is of a {shown(seen)}; such a transformer is asked "
+                f"as {self.pipeline} does, from text alone: give one of that pipeline"
+            )
+
+    def prompt_length(self, length: int | None) -> int:
+        """The option `max_sequence_length`, by default the pipeline's own; ConfigError."""
+        if length is None:
+            call = getattr(diffusers, self.pipeline).__call__
+            return inspect.signature(call).parameters["max_sequence_length"].default
+        if not 1 <= length <= self.most_tokens:
+            raise ConfigError(
+                f"option 'max_sequence_length' is 1 to {self.most_tokens} tokens of "
+                f"{self.pipeline}, not {length}"
+            )
+        return length
 
 
 STABLE_DIFFUSION = TextFamily(
@@ -49,7 +71,9 @@ FLOWS: dict[str, TextFamily] = {
         "FluxPipeline", {"text_encoder": _CLIP, "text_encoder_2": ("T5EncoderModel",)}
     ),
     "QwenImageTransformer2DModel": TextFamily(
-        "QwenImagePipeline", {"text_encoder": ("Qwen2_5_VLForConditionalGeneration",)}
+        "QwenImagePipeline",
+        {"text_encoder": ("Qwen2_5_VLForConditionalGeneration",)},
+        most_tokens=1024,
     ),
     "WanTransformer3DModel": TextFamily("WanPipeline", {"text_encoder": ("UMT5EncoderModel",)}),
 }
@@ -62,6 +86,8 @@ def text_pipeline(repository: Repository, dtype: torch.dtype = torch.float32) ->
     """
     index = repository.read_json("model_index.json") or {}
     family = _family(index)
+    if family in FLOWS.values():
+        family.check(index, repository.location)
     parts = {
         name: _part(repository, name, kind, dtype)
         for encoder, classes in family.encoders.items()

@@ -1,6 +1,7 @@
 """Images are read ahead of the network by threads, whose number and speed change nothing."""
 
 import hashlib
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,31 @@ from disback_plugin.lab.evaluation.samples import Images
 from tests.lab.evaluation.conftest import pixels
 
 NUM = 29  # with SHARD 8 and BLOCK 3: the last shard and the last blocks have fewer
+
+
+def test_a_stop_drops_what_was_to_be_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "NUM_READERS", 1)
+    stopped = threading.Event()
+    after: list[int] = []
+
+    def load(number: int) -> np.ndarray:
+        if stopped.is_set():
+            after.append(number)
+        time.sleep(0.01)
+        return np.zeros((3, 2, 2), np.uint8)
+
+    def features(_: Tensor) -> Tensor:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    images = Images(path=tmp_path, num=NUM, load=load, identity="x", seeds=np.arange(NUM))
+    store = FeatureStore(tmp_path / "store", NUM, "x", ["pool"])
+    network = Given("none", None, features)
+    with pytest.raises(KeyboardInterrupt):
+        list(fill(store, images, network, lambda image: image, torch.device("cpu")))
+    assert len(after) <= 2
 
 
 @pytest.mark.parametrize("num_readers", [1, 2, 7])

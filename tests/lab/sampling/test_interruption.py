@@ -153,4 +153,7 @@ def test_options_that_change_images_without_being_weights_are_part_of_a_plan() -
     told = plan(embedded_guidance=2.5, variant="fp16")
     assert difference(told, plan(embedded_guidance=2.5, variant=None)) is None
     assert "'embedded_guidance': 2.5" in str(difference(told, plan(embedded_guidance=3.5)))
-    assert "now {'embedded_guidance': None" in str(difference(told, plan()))
+    assert "'embedded_guidance': None" in str(difference(told, plan())).partition("now")[2]
+    others = {"guidance_scale": 3.0, "negative_prompt": "ugly", "lcm": True, "nearest_t": False}
+    for name, value in others.items():
+        assert f"'{name}': {value!r}" in str(difference(plan(), plan(**{name: value})))

@@ -10,12 +10,19 @@ import torch
 from diffusers import DiffusionPipeline
 
 from disback_plugin.cli import main
-from disback_plugin.errors import ConfigError
-from disback_plugin.lab.sampling import Asked, open_student
+from disback_plugin.errors import CheckpointError, ConfigError
+from disback_plugin.files import write_text
+from disback_plugin.lab.data import PromptSet
+from disback_plugin.lab.export import export
+from disback_plugin.lab.sampling import Asked, Seeds, make_sampler, open_student
+from disback_plugin.lab.sampling.student import STATEMENT
 from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.trainer.run_folder import CONFIG
 from disback_plugin.lab.trainer.teacher_files import fingerprint
 from disback_plugin.path import DegradationPath
+from disback_plugin.pretrained import load_text_encoder
 from disback_plugin.pretrained.bare import bare_module
+from disback_plugin.sealed import read_sealed, write_sealed
 from tests.lab.trainer.checkpoint_cases import CASES, PROMPTS, TEXT, settings
 from tests.lab.trainer.conftest import lines, same_bits, tensors
 from tests.pretrained.diffusers.flow_pipelines import save_flux, save_qwen_image, save_sd3, save_wan
@@ -42,16 +49,21 @@ MORE = {"sd3": (), "flux": LORA, "qwen": (), "wan": LORA}
 CAT = "a photo of a cat"  # as the model card asks
 
 
-def done(name: str, root: Path) -> tuple[Path, Any]:
-    """A finished experiment's folder, and its settings."""
+def configured(name: str, root: Path) -> Any:
+    """The settings of an experiment, whose teacher lies in root/name."""
     SAVED[name](root / name, text=True, **SETTINGS.get(name, {}))
     (root / "prompts.txt").write_text("\n".join(PROMPTS))
     teacher = {"checkpoint": f"diffusers:{{}}/{name}", "options": OPTIONS[name]}
     CASES[name] = TEXT, teacher, {"timestep": 999, "noise": "unit"}
     try:
-        config = settings(name, root, "distill.student_lr=1e-2", *MORE[name])
+        return settings(name, root, "distill.student_lr=1e-2", *MORE[name])
     finally:
         del CASES[name]
+
+
+def done(name: str, root: Path) -> tuple[Path, Any]:
+    """A finished experiment's folder, and its settings."""
+    config = configured(name, root)
     run_experiment(config, root / "out", ["disback"])
     return root / "out", config
 
@@ -82,13 +94,16 @@ def test_a_flow_is_distilled_and_its_own_pipeline_makes_the_image_of_disback_sam
     assert expected.std(axis=(1, 2)).min() > 1
     assert np.abs(expected[0] - expected[1]).max() > 10
     assert main(["export", spec, "--as", "diffusers", "--out", str(exported)]) == 0
-    own = {key: value for key, value in OPTIONS[name].items() if key != "guidance_scale"}
-    again_student = open_student(f"diffusers:{exported}", own)
+    again_student = open_student(f"diffusers:{exported}", {})
     assert again_student.asked == Asked(timestep=999, noise="unit")
     own_student = open_student(spec, {})
     assert fingerprint(bare_module(again_student.denoiser)) == fingerprint(
         bare_module(own_student.denoiser)
     )
+    sample[1], npz = f"diffusers:{exported}", tmp_path / "again.npz"
+    assert main([*sample, "--prompts", str(tmp_path / "cat.txt"), "--out", str(npz)]) == 0
+    found = np.load(npz)["arr_0"].astype(int)
+    assert np.abs(found - expected).max() <= 1
     if MORE[name] == LORA:
         adds_what_was_trained(spec, exported, tmp_path / name, tmp_path / "lora")
     for seed in (0, 1):
@@ -139,9 +154,49 @@ def by_the_card(exported: Path, seed: int) -> Any:
     return np.asarray(answer.frames[0][0] if "frames" in answer else answer.images[0]).astype(int)
 
 
-def test_wans_pipeline_asks_at_one_timestep_alone(tmp_path: Path) -> None:
-    from disback_plugin.lab.export import export
+def test_what_a_student_is_told_is_exported_with_it(tmp_path: Path) -> None:
+    """Flux's guidance, the prompts' length and the images' size; the trial encodes as pipelines."""
+    save_flux(tmp_path / "flux", text=True, guidance_embeds=True)
+    own = {"sample_size": [4, 8], "embedded_guidance": 1.5, "max_sequence_length": 16}
+    student = open_student(
+        f"diffusers:{tmp_path}/flux", {**own, "text_dtype": "bf16"}, Asked(timestep=999)
+    )
+    assert export(student, tmp_path / "out", "diffusers", device="cpu") <= 1
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "with prompts encoded in float32 by both, not in bf16)." in card
+    again = open_student(f"diffusers:{tmp_path}/out", {})
+    assert again.options == own
+    other = open_student(f"diffusers:{tmp_path}/out", {"embedded_guidance": 3.0})
+    assert other.options == {**own, "embedded_guidance": 3.0}
+    prompts, like = PromptSet("two", PROMPTS[:2]), {"text_dtype": "float32"}
+    due, found, changed = (
+        next(
+            make_sampler(one, Seeds(first=0, last=1), None, prompts, "cpu", **told).images([[0]], 1)
+        )[1]
+        for one, told in ((student, like), (again, {}), (other, {}))
+    )
+    assert np.array_equal(found, due)
+    assert not np.array_equal(changed, due)
+    file = tmp_path / "out" / STATEMENT
+    earlier = {
+        key: value for key, value in read_sealed(file, CheckpointError).items() if key != "options"
+    }
+    write_sealed(file, earlier)
+    assert open_student(f"diffusers:{tmp_path}/out", own).asked == again.asked
 
+
+def test_a_runs_prompts_are_encoded_in_another_dtype_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """As an export's trial does, whatever the experiment's teacher was told."""
+    (tmp_path / "out").mkdir()
+    write_text(tmp_path / "out" / CONFIG, configured("qwen", tmp_path).to_yaml())
+    spec = f"run:{tmp_path}/out"
+    assert load_text_encoder(spec)(["a"]).hidden.dtype == torch.bfloat16
+    assert load_text_encoder(spec, text_dtype="float32")(["a"]).hidden.dtype == torch.float32
+
+
+def test_wans_pipeline_asks_at_one_timestep_alone(tmp_path: Path) -> None:
     save_wan(tmp_path / "wan", text=True)
     student = open_student(
         f"diffusers:{tmp_path}/wan", {"sample_size": [1, 8, 8]}, Asked(timestep=500)

@@ -1,6 +1,7 @@
 """SD3, Flux, Qwen-Image and Wan: D is what diffusers' own pipelines make of the same latents."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from disback_plugin.diffusion import FlowDenoiser, TextCondition
 from disback_plugin.errors import CheckpointError, ConfigError, DisBackError
-from disback_plugin.pretrained import describe, load_denoiser
+from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from tests.pretrained.diffusers.flow_pipelines import (
     save_flux,
     save_qwen_image,
@@ -183,3 +184,40 @@ def test_options_and_prompts_of_other_models_are_refused(tmp_path: Path) -> None
         denoiser(x, sigma)
     with pytest.raises(DisBackError, match="encoded for another model"):
         denoiser(x, sigma, prompts(pooled=False))
+    filled_up = replace(prompts(), mask=torch.ones(2, prompts().hidden.shape[1], dtype=torch.bool))
+    with pytest.raises(DisBackError, match="takes no mask, and these prompts have one"):
+        denoiser(x, sigma, filled_up)
+
+
+@pytest.mark.parametrize("size", [[8], [1, 8, 8], [8, 0], [8, -8], [8, 7], [8, 8.0], [8, True]])
+def test_a_size_that_is_none_is_refused(size: list[Any], tmp_path: Path) -> None:
+    save_flux(tmp_path)
+    message = r"option sample_size must be \[height, width\] of latents, .* multiples of \[2, 2\]"
+    with pytest.raises(ConfigError, match=message):
+        load_denoiser(f"diffusers:{tmp_path}", sample_size=size)
+
+
+def test_wans_size_has_frames(tmp_path: Path) -> None:
+    save_wan(tmp_path)
+    with pytest.raises(ConfigError, match=r"must be \[frames, height, width\] of latents"):
+        load_denoiser(f"diffusers:{tmp_path}", sample_size=[8, 8])
+
+
+def test_guidance_that_is_embedded_may_be_zero_and_must_be_a_number(tmp_path: Path) -> None:
+    save_flux(tmp_path, guidance_embeds=True)
+    spec = f"diffusers:{tmp_path}"
+    told = [None, 0.0, 0, 1.5]
+    found = [load_denoiser(spec, embedded_guidance=one).network.embedded_guidance for one in told]
+    assert found == [3.5, 0, 0, 1.5]
+    for value in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="'embedded_guidance' must be a number from 0 up"):
+            load_denoiser(spec, embedded_guidance=value)
+
+
+def test_a_pipeline_that_needs_an_image_is_no_teacher(tmp_path: Path) -> None:
+    """Its transformer is of the same class as the one from text alone."""
+    save_flux(tmp_path)
+    change(tmp_path / "model_index.json", _class_name="FluxKontextPipeline")
+    for load in (load_denoiser, load_text_encoder):
+        with pytest.raises(CheckpointError, match="of a 'FluxKontextPipeline'; .* as FluxPipeline"):
+            load(f"diffusers:{tmp_path}")

@@ -1,10 +1,12 @@
 """Prompts of SD3, Flux, Qwen-Image and Wan: encoded, and asked with, as their pipelines do."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler, WanPipeline
 from torch import Tensor
 
 from disback_plugin.diffusion import TextCondition
@@ -17,7 +19,7 @@ from tests.pretrained.diffusers.test_settings import change
 
 PROMPTS = ["a cat", "two dogs in a row"]
 SAVED = {"sd3": save_sd3, "flux": save_flux, "qwen": save_qwen_image, "wan": save_wan}
-SIZES = {"flux": [8, 8], "qwen": [8, 8], "wan": [1, 8, 8]}
+SIZES = {"sd3": [8, 8], "flux": [8, 8], "qwen": [8, 8], "wan": [1, 8, 8]}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,9 @@ def test_a_prompts_embedding_is_the_pipelines(
     assert (half - ours.hidden).abs().mean() < 0.05
 
 
+ONE_STEP = DPMSolverMultistepScheduler(  # Wan's own begins between two timesteps
+    prediction_type="flow_prediction", use_flow_sigmas=True, final_sigmas_type="zero"
+)
 ASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the pipeline, and load_denoiser
     "sd3": (
         {"guidance_scale": 4.0, "negative_prompt": ["ugly", "ugly"]},
@@ -75,6 +80,10 @@ ASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the pipeline, and
         {"embedded_guidance": 2.5, "guidance_scale": 4.0},
     ),
     "qwen": ({"true_cfg_scale": 1.0}, {}),
+    "wan": (
+        {"guidance_scale": 3.0, "negative_prompt": ["ugly", "ugly"], "num_frames": 1},
+        {"guidance_scale": 3.0, "negative_prompt": "ugly"},
+    ),
 }
 
 
@@ -83,18 +92,21 @@ def test_d_with_prompts_and_guidance_is_the_pipelines_x0(
     name: str, pipelines: dict[str, tuple[Path, Any]]
 ) -> None:
     (folder, pipeline), (theirs, ours) = pipelines[name], ASKED[name]
-    x_t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(7))
-    given = x_t if name == "sd3" else pipeline._pack_latents(x_t, *x_t.shape)
-    due = pipeline(
-        PROMPTS,
-        **{"height": 64, "width": 64, "num_inference_steps": 1, "sigmas": [0.6]},
-        latents=given,
-        output_type="latent",
-        **theirs,
-    ).images
-    due = due if name == "sd3" else pipeline._unpack_latents(due, 64, 64, 8).reshape(x_t.shape)
+    shape = (2, 4, *SIZES[name])
+    x_t = given = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    if name == "wan":
+        pipeline = WanPipeline(**{**pipeline.components, "scheduler": ONE_STEP})
+    else:
+        theirs = {"sigmas": [0.6], **theirs}
+    if name in ("flux", "qwen"):
+        given = pipeline._pack_latents(x_t, *shape)
+    told = {"height": 64, "width": 64, "num_inference_steps": 1, **theirs}
+    due = pipeline(PROMPTS, latents=given, output_type="latent", return_dict=False, **told)[0]
+    if name in ("flux", "qwen"):
+        due = pipeline._unpack_latents(due, 64, 64, 8).reshape(shape)
     t = pipeline.scheduler.sigmas[0].item()
-    found = asked(folder, x_t, t, **ours, **({"sample_size": SIZES[name]} if name != "sd3" else {}))
+    size = {} if name == "sd3" else {"sample_size": SIZES[name]}
+    found = asked(folder, x_t, t, **ours, **size)
     torch.testing.assert_close(found, due, rtol=1e-4, atol=1e-4)
 
 
@@ -136,7 +148,7 @@ def test_sd3_without_its_t5_has_zeros_there(tmp_path: Path) -> None:
     assert ours.hidden[:, 77:].abs().max() == 0
 
 
-@pytest.mark.parametrize("name", ["sd3", "wan"])
+@pytest.mark.parametrize("name", ["sd3", "wan", "qwen"])
 def test_the_decoder_is_the_pipelines(name: str, pipelines: dict[str, tuple[Path, Any]]) -> None:
     """Latents are shifted, or scaled by channel; a video of one frame is an image."""
     folder, pipeline = pipelines[name]
@@ -149,7 +161,7 @@ def test_the_decoder_is_the_pipelines(name: str, pipelines: dict[str, tuple[Path
             mean, std = (torch.tensor(v) for v in (config.latents_mean, config.latents_std))
             scaled = latents * std[:, None, None] + mean[:, None, None]
             due = pipeline.vae.decode(scaled[:, :, None]).sample[:, :, 0]
-    given = latents if name == "sd3" else latents[:, :, None]
+    given = latents[:, :, None] if name == "wan" else latents
     torch.testing.assert_close(decoder(given), due, rtol=1e-4, atol=1e-5)
     assert (decoder.factor, decoder.channels) == (8, 3)
 
@@ -173,11 +185,18 @@ def test_a_transformers_weights_alone_are_laid_over_its_base(
 def test_text_parts_of_another_kind_are_refused(tmp_path: Path) -> None:
     save_flux(tmp_path / "flux", text=True)
     other = ["transformers", "BertModel"]
-    change(tmp_path / "flux/model_index.json", text_encoder_2=other)
+    index = tmp_path / "flux/model_index.json"
+    before = json.loads(index.read_text())["text_encoder_2"]
+    change(index, text_encoder_2=other)
     with pytest.raises(CheckpointError, match="its text_encoder_2 is .*are read are T5EncoderM"):
         load_text_encoder(f"diffusers:{tmp_path}/flux")
+    change(index, text_encoder_2=before)
     with pytest.raises(ConfigError, match="'embedded_guidance' is for a Flux with guidance_embeds"):
         load_denoiser(f"diffusers:{tmp_path}/flux", embedded_guidance=2.0)
+    for length in (0, -3, 513):
+        for load in (load_denoiser, load_text_encoder):
+            with pytest.raises(ConfigError, match=f"is 1 to 512 tokens of FluxP.*, not {length}"):
+                load(f"diffusers:{tmp_path}/flux", max_sequence_length=length)
     save_sd(tmp_path / "sd")
     for load in (load_denoiser, load_text_encoder):
         with pytest.raises(ConfigError, match="'max_sequence_length' is for transformers"):

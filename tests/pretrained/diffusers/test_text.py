@@ -11,6 +11,7 @@ from torch import Tensor
 
 from disback_plugin.diffusion import (
     OneStepStudent,
+    TextCondition,
     VPDenoiser,
     without_guidance,
 )
@@ -117,6 +118,11 @@ def test_prompts_must_be_encoded_and_for_this_model(
     other = load_text_encoder(f"diffusers:{sdxl[0]}")(["a cat"])
     with pytest.raises(DisBackError, match="encoded for another model"):
         denoiser(x, sigma, other)
+    encoder = load_text_encoder(f"diffusers:{sd[0]}")
+    short = TextCondition(encoder(["a cat"]).hidden[:, :5])
+    filled_up = TextCondition.cat([short, encoder(["a dog"])])
+    with pytest.raises(DisBackError, match="takes no mask, and these prompts have one"):
+        denoiser(x.expand(2, -1, -1, -1), sigma.expand(2), filled_up)
 
 
 @pytest.fixture(scope="module")
