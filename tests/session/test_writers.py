@@ -51,9 +51,11 @@ def test_what_another_run_has_written_is_not_replaced(tmp_path):
     host = ToyHost()
     disback = attach(host, settings(tmp_path))
     host.run(disback, range(2))
+    disback.state_dict()  # waits for node 2
     DegradationPath.open(tmp_path / "path").truncate(1)  # by somebody who asks for no lock
     with pytest.raises(PathError, match=r"another run or command has written into"):
         host.run(disback, range(2, 5))
+        disback.state_dict()  # should the node still be on its way
     assert len(DegradationPath.open(tmp_path / "path")) == 1
 
 
