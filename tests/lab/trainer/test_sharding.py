@@ -23,7 +23,10 @@ RUN = Path("runs") / "disback-seed0"
 KEEP = ("checkpoint.keep=9", "checkpoint.keep_students=8")
 
 SCRIPT = """
+import os
 import sys
+from pathlib import Path
+from torch.nn.modules.module import register_module_forward_pre_hook
 from disback_plugin.lab.config.experiment import load_config
 from disback_plugin.lab.trainer import run_experiment
 from disback_plugin.lab.trainer import loop, sharding
@@ -33,18 +36,28 @@ allow_fsdp_on_cpu()
 sharding.MIN_UNIT = 50  # of a few hundred
 config, out = sys.argv[1:]
 original, held = loop.Distillation.train_step, []
+layers, most = [], 0  # called in a step, and in the longest one
+register_module_forward_pre_hook(
+    lambda module, _: None if next(module.children(), None) else layers.append(id(module))
+)
 
 
 def looked_at(self, step):
     roles = self.networks.teacher, self.networks.fake_score.raw, self.networks.student.raw
     parameters = [value for role in roles for value in role.parameters()]
     held.append(all(hasattr(value, "full_tensor") for value in parameters))
-    return original(self, step)
+    global most
+    layers.clear()
+    done = original(self, step)
+    most = max(most, len(layers))
+    return done
 
 
 loop.Distillation.train_step = looked_at
 run_experiment(load_config(config), out, ["disback"], resume=True)
 assert held and held[0], "networks are whole"
+if os.environ["RANK"] == "0":
+    Path(config).with_suffix(".calls").write_text(str(most))
 """
 
 
@@ -145,6 +158,8 @@ def test_activations_that_are_computed_again_change_no_bit(
         for more in ((), ("gradient_checkpointing=true",))
     ]
     assert same_bits(*map(tensors, runs))
+    calls, again = (int((tmp_path / f"{num}.calls").read_text()) for num in (0, 1))
+    assert again > 1.2 * calls  # of layers, in a step
 
 
 def test_it_is_refused_where_it_would_not_happen(fresh_accelerate: None) -> None:
