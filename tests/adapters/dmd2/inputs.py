@@ -206,7 +206,7 @@ def _write_student(folder: Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def make_knowing(folder: Path, pipeline: Path) -> None:
-    """A copy of a tiny pipeline whose UNet was taught to tell noise from normal latents.
+    """A copy of a tiny pipeline whose UNet was taught to tell noise from wide, normal latents.
 
     At half of its steps from noise alone, as a one-step generator starts.
     """
@@ -216,9 +216,10 @@ def make_knowing(folder: Path, pipeline: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     optimizer, num = torch.optim.Adam(unet.parameters(), lr=3e-3), 8
+    scales = torch.tensor([3.0, 1.0]).reshape(2, 1, 1, 1, 1)  # its one-step samples are wide
     torch.manual_seed(0)
-    for _ in range(250):
-        x0, eps = torch.randn(2, num, LATENT_CHANNELS, LATENT, LATENT)
+    for _ in range(300):
+        x0, eps = torch.randn(2, num, LATENT_CHANNELS, LATENT, LATENT) * scales
         times = torch.randint(0, 1000, (num,))
         times[::2] = 999
         added = None
