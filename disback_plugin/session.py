@@ -202,7 +202,7 @@ class DisBack:
         if self._progress.measured and self._measurement is None:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._recorder:
-            self._recorder.state = self._progress.recording
+            self._recorder.go_on_from(self._progress.recording)
         if self._progress.no_path:
             return
         student = self._progress.student_checksum
@@ -221,8 +221,7 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Wait for a node being written; warn where the real score was overwritten, or no node came.
-        """
+        """Wait for a node being written; warn where no node came, or the real score was moved."""
         try:
             self._wait()
         finally:
@@ -293,7 +292,7 @@ class DisBack:
         if is_too_short(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
-            loss = None if self._measurement is None else self._measurement.loss
+            loss = self._progress.walked_by(self._measurement and self._measurement.loss)
             walk, prefetch = self._progress.walk, self.config.prefetch
             self._strategy = PathNodeScheduler(
                 self.installation, path, schedule, walk, loss, prefetch

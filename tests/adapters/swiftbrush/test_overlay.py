@@ -10,13 +10,13 @@ import torch
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
 from disback_plugin.adapters import swiftbrush
 from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.adapters.swiftbrush.measure import Draws
 from disback_plugin.adapters.swiftbrush.overlay import (
     Overlay,
     add_arguments,
     check_arguments,
     loggable,
 )
-from disback_plugin.adapters.swiftbrush.measure import Draws
 from disback_plugin.errors import AdapterError, SessionError
 from tests.adapters.swiftbrush.lora_unet import (
     NUM_STEPS,
