@@ -18,6 +18,7 @@ class Simulating(nn.Module):
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
         self.guidance_model: Any = nn.Module()
+        self.accelerator = SimpleNamespace(device=torch.device("cpu"))
         self.denoising_step_list: Any = STEPS
         self.seen: list[tuple[int, list[int]]] = []
         self.fails = fails
