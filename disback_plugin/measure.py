@@ -140,7 +140,6 @@ class Measurement:
         """Of the teacher, while no node is installed."""
         with self._installation.evaluate() as network:
             ranks = gather(self._ask(network))
-        self.tell_cost()
         residual, samples = (torch.cat(rows) for rows in zip(*ranks, strict=True))
         if len(residual) < FEW and is_main():
             logger.warning(

@@ -69,6 +69,8 @@ class Recorder:
         start = pull.calls_for(self.auto)
         if is_main():
             logger.warning("%s", _seen(self.auto, pull, start))
+        if start == "path":
+            self.measurement.tell_cost()
         state.losses = [pull.loss]
         return start
 

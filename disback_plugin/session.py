@@ -228,7 +228,7 @@ class DisBack:
             if self._recorder:
                 self._recorder.release()
             self._strategy.close()
-            if self._measurement:
+            if self._measurement and not self._progress.no_path:  # which is told in one line
                 self._measurement.tell_cost()
         if self.active and self._progress.first_step is not None and is_main():
             self._strategy.warn_if_overwritten()

@@ -12,6 +12,7 @@ from tests.toy import ToyHost, same_roles
 
 
 def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "disback")
     host, plain = ToyHost(), ToyHost()
     disback = attach(host, tmp_path, Script(host, 0.99))
     turns = host.run(disback, range(5))
@@ -20,7 +21,7 @@ def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_pat
     assert all(turn.update_student and turn.stage == "teacher" for turn in turns)
     assert not (tmp_path / "path").exists()
     assert same_roles(host, plain)
-    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
+    assert [r.message for r in caplog.records] == [
         "the teacher knows the student's samples (loss 0.99, below 1): nothing is recorded, it "
         "answers from the first step on"
     ]
