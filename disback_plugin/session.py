@@ -292,7 +292,8 @@ class DisBack:
         if is_too_short(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
-            loss = self._progress.walked_by(self._measurement and self._measurement.loss)
+            measure = self._measurement
+            loss = self._progress.walked_by(measure.loss if measure else None)
             walk, prefetch = self._progress.walk, self.config.prefetch
             self._strategy = PathNodeScheduler(
                 self.installation, path, schedule, walk, loss, prefetch
