@@ -28,9 +28,14 @@ def rank() -> int:
     return distributed.get_rank() if _active() else 0
 
 
+def world_size() -> int:
+    """How many processes there are."""
+    return distributed.get_world_size() if _active() else 1
+
+
 def is_alone() -> bool:
     """Whether this is the only process."""
-    return not _active() or distributed.get_world_size() == 1
+    return world_size() == 1
 
 
 def on_main(work: Callable[[], Result], what: str) -> Result:

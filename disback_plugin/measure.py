@@ -23,6 +23,7 @@ from disback_plugin.real_score import Installation
 
 logger = logging.getLogger("disback")
 FEW = 16  # samples
+PATIENCE = 4  # due nodes in a row without a change: a warm-up, or GradScaler, skips first updates
 # A network's residuals and the student's samples x0, of one shape and the same draws every time.
 Measure = Callable[[nn.Module], tuple[Tensor, Tensor]]
 Start = Literal["known", "common", "path"]
@@ -77,9 +78,25 @@ class TeacherPull:
 
 @dataclass
 class RecordingState:
-    """Losses seen while recording: the teacher's, then that of every node kept. JSON-able."""
+    """Losses seen while recording: the teacher's, then that of every node kept. JSON-able.
+
+    still: due nodes in a row, by now, that had the very loss of the network before them.
+    """
 
     losses: list[float] = field(default_factory=list)
+    still: int = 0
+
+    def refuse_standstill(self, loss: float, step: int, last: bool) -> None:
+        """Raise SessionError where the fake score cannot be what is measured, or never moved."""
+        stands = math.isclose(loss, self.losses[-1], rel_tol=1e-12)
+        self.still = self.still + 1 if stands else 0
+        if self.still >= PATIENCE or (stands and last and len(self.losses) == 1):
+            raise SessionError(
+                f"after recording step {step} the fake score has the very loss of the network "
+                f"before it, {loss:.6g}, as at {count(self.still, 'due node')} in a row: "
+                "measure(network) must answer with the network it is given, and the fake score "
+                "must be in training (in fp16: does GradScaler skip all its updates?)"
+            )
 
     def keep(self, rule: AutoRecord, loss: float, last: bool) -> bool:
         """Whether a node of that loss is nearer to the student than the one before, or noise.
@@ -123,7 +140,6 @@ class Measurement:
         """Of the teacher, while no node is installed."""
         with self._installation.evaluate() as network:
             ranks = gather(self._ask(network))
-        self.tell_cost()
         residual, samples = (torch.cat(rows) for rows in zip(*ranks, strict=True))
         if len(residual) < FEW and is_main():
             logger.warning(

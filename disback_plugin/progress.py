@@ -2,9 +2,11 @@
 
 import logging
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
+
+from torch import nn
 
 from disback_plugin.config import DisBackConfig, RecordConfig, Rounding
 from disback_plugin.config_base import parse_settings
@@ -31,6 +33,7 @@ _JUMPS = (
     "steps than it says; count on by 1"
 )
 Stage = Literal["record", "backtrack", "teacher"]
+Loss = Callable[[nn.Module], float]  # of a network on the student's samples
 
 
 @dataclass(frozen=True, init=False)
@@ -82,6 +85,18 @@ class Progress:
         if self.no_path:
             return False
         return bool(self.recording.losses) or self.walk.first is not None
+
+    def walked_by(self, loss: Loss | None) -> Loss | None:
+        """`loss`, but None for a walk that has gone by its caps so far: it goes on as it was saved.
+
+        With a measure a node's first loss is known as soon as it answers.
+        """
+        is_unmeasured = bool(self.walk.node) and self.walk.first is None
+        if loss is None or not is_unmeasured:
+            return loss
+        if is_main():
+            logger.info("the walk goes on by its cap alone: it was begun without a measure")
+        return None
 
     def local(self, step: int) -> int:
         """Steps from `first_step` to the host's `step`; SessionError where it comes before."""

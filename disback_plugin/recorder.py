@@ -5,7 +5,6 @@ a thread behind the next steps, one node at a time.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -70,8 +69,14 @@ class Recorder:
         start = pull.calls_for(self.auto)
         if is_main():
             logger.warning("%s", _seen(self.auto, pull, start))
+        if start == "path":
+            self.measurement.tell_cost()
         state.losses = [pull.loss]
         return start
+
+    def go_on_from(self, state: RecordingState) -> None:
+        """What a checkpoint saw. A recording that was begun without a measure keeps all nodes."""
+        self.state, self.auto = state, self.auto if state.losses else None
 
     def start(self, student_checksum: int) -> DegradationPath:
         """Create the path's folder, for the student of that checksum."""
@@ -195,14 +200,9 @@ class Recorder:
             return True
         assert self.measurement is not None
         loss, before = self.measurement.fake_score_loss(), self.state.losses[-1]
-        by_now = num_done > self.node_steps[0]  # a warm-up's first step has a rate of 0
-        if by_now and math.isclose(loss, before, rel_tol=1e-12):
-            raise SessionError(
-                f"after recording step {num_done} the fake score has the very loss of the network "
-                f"before it, {loss:.6g}: measure(network) must answer with the network it is given"
-                ", and the fake score must be in training"
-            )
-        if not self.state.keep(self.auto, loss, last=num_done == self.num_steps):
+        last = num_done == self.num_steps
+        self.state.refuse_standstill(loss, num_done, last)
+        if not self.state.keep(self.auto, loss, last):
             logger.warning(
                 "recording step %d: no node is kept, it would be noise: its loss on the student's "
                 "samples is %.3g, that of the node before it %.3g",

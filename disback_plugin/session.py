@@ -1,7 +1,7 @@
 """`DisBack`: what a host's loop talks to. Stages: record, backtrack, teacher."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -59,6 +59,8 @@ class DisBack:
         )
         self._path: DegradationPath | None = None
         self._progress, self._steps = Progress(), Steps()
+        # the host's, on every rank, once it is decided that there is a path to record or to walk
+        self.before_path: Callable[[], None] = lambda: None
 
     @classmethod
     def attach(
@@ -165,8 +167,7 @@ class DisBack:
     def num_record_steps(self) -> int:
         """Recording steps of this run, as far as decided; may fall while recording.
 
-        0 where nothing is recorded, and for a path that is reused. They come before the student's
-        first update.
+        0 where nothing is recorded or a path is reused. They precede the student's first update.
         """
         return self._progress.num_record_steps
 
@@ -188,8 +189,7 @@ class DisBack:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint: between `attach` and the first `begin_step`, on every rank.
 
-        Raises SessionError where the state belongs to other settings or another teacher, or where
-        the path's folder no longer holds what was recorded.
+        Raises SessionError for other settings, another teacher, or a path that lacks its nodes.
         """
         if self._progress.first_step is not None:
             raise SessionError("load_state_dict comes before the first begin_step")
@@ -202,7 +202,7 @@ class DisBack:
         if self._progress.measured and self._measurement is None:
             raise SessionError("the checkpoint was made with a measure: give attach() one")
         if self._recorder:
-            self._recorder.state = self._progress.recording
+            self._recorder.go_on_from(self._progress.recording)
         if self._progress.no_path:
             return
         student = self._progress.student_checksum
@@ -221,17 +221,14 @@ class DisBack:
         self._strategy.forget()
 
     def close(self) -> None:
-        """Wait for a node that is being written; warn where the real score was overwritten.
-
-        Or where no node ever came, unless that was said.
-        """
+        """Wait for a node being written; warn where no node came, or the real score was moved."""
         try:
             self._wait()
         finally:
             if self._recorder:
                 self._recorder.release()
             self._strategy.close()
-            if self._measurement:
+            if self._measurement and not self._progress.no_path:  # which is told in one line
                 self._measurement.tell_cost()
         if self.active and self._progress.first_step is not None and is_main():
             self._strategy.warn_if_overwritten()
@@ -246,6 +243,7 @@ class DisBack:
         assert folder is not None
         self._strategy.refuse_overwritten(self.installation.overwritten(), "the first step")
         if on_main(lambda: holds_path(folder), "looking for a path"):
+            self.before_path()
             self._path = open_recorded(self.config, self.installation, self._student)
             warn_if_resumed(self._path, self._student, step)
             self._backtrack()
@@ -257,6 +255,7 @@ class DisBack:
         else:
             self._progress.start = self._recorder.first_look(self._progress.recording)
             if not self._progress.no_path:
+                self.before_path()
                 self.installation.check_start()
                 self._progress.student_checksum = parameters_checksum(self._student)
                 self._path = self._recorder.start(self._progress.student_checksum)
@@ -293,7 +292,8 @@ class DisBack:
         if is_too_short(path):
             logger.warning("%s has one node: the teacher answers from now on", path.folder)
         else:
-            loss = None if self._measurement is None else self._measurement.loss
+            measure = self._measurement
+            loss = self._progress.walked_by(measure.loss if measure else None)
             walk, prefetch = self._progress.walk, self.config.prefetch
             self._strategy = PathNodeScheduler(
                 self.installation, path, schedule, walk, loss, prefetch

@@ -83,7 +83,10 @@ def buffer_pieces(root: nn.Module) -> Iterator[tuple[str, Piece]]:
 def _shard(handle: Any) -> Iterator[tuple[str, Piece]]:
     """The original tensors within one flat parameter, cut to this rank's shard of it."""
     flat = handle.flat_param
-    if flat.data.numel() != flat._sharded_size.numel():  # left gathered after the last forward
+    # left gathered by the last forward, and read again by the next, whatever `flat` shows by now:
+    # the root's unit, without a backward every unit, with SHARD_GRAD_OP too
+    gathered = hasattr(flat, "_full_param_padded") and not handle.needs_unshard()
+    if handle.uses_sharded_strategy and gathered:
         handle.reshard(True)
     shard = flat.data
     # with one rank a shard nothing is cut

@@ -1,5 +1,7 @@
 """What must hold of a run with DisBack, read from its notes and its path alone."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,19 @@ def an_automatic_path_is_walked(notes: Notes, path: Path, dtype: torch.dtype) ->
     assert walk[start:] == sorted(walk[start:], reverse=True)
     assert set(walk) == set(range(len(recorded)))
     assert walk[-1] == 0
+
+
+def first_answers_as_recorded(folder: Path) -> None:
+    """The student stood still: what the first node loses as real score, it lost as fake score."""
+    seen = []
+    for file in folder.rglob("disback.json"):
+        progress = json.loads(file.read_text())["state"]["progress"]
+        walk, losses = progress["walk"], progress["recording"]["losses"]
+        if walk["first"] is not None and walk["since"] == 0:
+            assert walk["node"] == len(losses) - 2
+            assert math.isclose(walk["first"], losses[walk["node"]], rel_tol=1e-5), file
+            seen.append(file)
+    assert seen
 
 
 def fake_score_is_the_node(notes: Notes, path: Path) -> None:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from disback_plugin import distributed
 from disback_plugin.adapters.overlay import measuring
-from disback_plugin.adapters.overlay.measuring import HostMeasure
+from disback_plugin.adapters.overlay.measuring import Ask, HostMeasure, drawn
+from disback_plugin.errors import DisBackError
 
 
 class Host(nn.Module):
@@ -72,10 +74,44 @@ def test_modes_and_gradients_are_left_as_they_were_also_after_an_error() -> None
 def test_sixteen_samples_on_all_ranks_or_a_quarter_of_a_batch_on_each(
     monkeypatch: pytest.MonkeyPatch, batch_size: int, num_ranks: int, asked: list[int]
 ) -> None:
-    monkeypatch.setattr(measuring, "gather", lambda value: [value] * num_ranks)
+    monkeypatch.setattr(measuring, "world_size", lambda: num_ranks)
     host = Host()
     HostMeasure(host.ask, host, batch_size)(host.network)
     assert host.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_ranks", "asked"), [(6, 1, [4] * 4), (3, 1, [3, 1] * 4), (6, 16, [1] * 4)]
+)
+def test_of_every_kind_of_samples_as_many(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, num_ranks: int, asked: list[int]
+) -> None:
+    monkeypatch.setattr(measuring, "world_size", lambda: num_ranks)
+    host, kinds = Host(), []
+
+    def of_kind(kind: int) -> Ask:
+        def ask(network: nn.Module, num: int) -> tuple[Tensor, Tensor]:
+            kinds.append(kind)
+            return host.ask(network, num)
+
+        return ask
+
+    first, *more = map(of_kind, range(4))
+    HostMeasure(first, host, batch_size, more)(host.network)
+    assert host.asked == asked
+    assert kinds == sorted(list(range(4)) * (len(asked) // 4))
+
+
+def test_data_that_fails_is_told_to_all_ranks_before_a_network_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def with_another_that_fails(value: object, what: str) -> list[object]:
+        return [value, (f"OSError while {what}", None)]
+
+    monkeypatch.setattr(distributed, "_active", lambda: True)
+    monkeypatch.setattr(distributed, "gather", with_another_that_fails)
+    with pytest.raises(DisBackError, match="rank 1 failed while reading the host's data"):
+        drawn(lambda: 3)
 
 
 def test_each_rank_has_draws_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,3 +122,58 @@ def read_the_fake_score(number, folder):
 @pytest.mark.timeout(120)
 def test_the_fake_score_alone_is_gathered_and_sent_once(tmp_path):
     start_ranks(read_the_fake_score, (str(tmp_path),))
+
+
+class Answering(Guidance):
+    """Called through its root, as FSDP wants of the units in it."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            real = self.teacher(x)
+        return real, self.fake_score(x)
+
+
+def ask_after_install(number, folder):
+    """What answers after an install is the node, in whichever unit and strategy its weights lie."""
+    join(number, folder)
+    from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+    from disback_plugin.real_score.sharded import ShardedInPlace
+
+    x, teacher = torch.ones(2, 4), network(1).eval()
+    reference = TeacherReference.of(tensors_of(teacher))
+    node = {name: 2 * value for name, value in reference.tensors.items()}
+    plain = teacher(x)
+    teacher.load_state_dict(node)
+    doubled = teacher(x)
+    for strategy, policy in (
+        (ShardingStrategy.FULL_SHARD, None),  # all in the root's unit
+        (ShardingStrategy.SHARD_GRAD_OP, ModuleWrapPolicy({nn.Sequential})),
+    ):
+        root = FullyShardedDataParallel(
+            Answering().eval(),
+            sharding_strategy=strategy,
+            auto_wrap_policy=policy,
+            use_orig_params=policy is None,
+            device_id=torch.device("cpu"),
+        )
+        installation = ShardedInPlace(root, "teacher", "fake_score", "nearest", reference)
+        for before in ("nothing", "a step", "a measure"):
+            installation.install(0, reference.tensors)
+            if before != "nothing":
+                assert torch.equal(root(x)[0], plain), (strategy, before)
+                root(x)[1].sum().backward()
+            if before == "a measure":  # no backward comes to free what was gathered
+                with torch.no_grad():
+                    root(x)
+            installation.install(1, node)
+            assert torch.equal(root(x)[0], doubled), (strategy, before)
+            root(x)[1].sum().backward()
+    leave()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_installed_node_answers_whatever_the_last_forward_left_gathered(tmp_path):
+    start_ranks(ask_after_install, (str(tmp_path),))

@@ -12,6 +12,7 @@ from tests.toy import ToyHost, same_roles
 
 
 def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "disback")
     host, plain = ToyHost(), ToyHost()
     disback = attach(host, tmp_path, Script(host, 0.99))
     turns = host.run(disback, range(5))
@@ -20,7 +21,7 @@ def test_a_teacher_that_knows_the_student_answers_from_the_first_step_on(tmp_pat
     assert all(turn.update_student and turn.stage == "teacher" for turn in turns)
     assert not (tmp_path / "path").exists()
     assert same_roles(host, plain)
-    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
+    assert [r.message for r in caplog.records] == [
         "the teacher knows the student's samples (loss 0.99, below 1): nothing is recorded, it "
         "answers from the first step on"
     ]
@@ -46,6 +47,22 @@ def test_a_warm_up_from_a_rate_of_0_costs_the_first_node(host, tmp_path, caplog)
     assert disback.path is not None
     assert [node.step for node in disback.path] == [2, 4]
     assert "recording step 1: no node is kept, it would be noise" in caplog.text
+
+
+def test_updates_that_a_scaler_skips_cost_their_nodes(host, tmp_path):
+    measure = Script(host, 10.0, fake=[10.0, 10.0, 8.0, 1.9], nodes=[1.0] * 20)
+    disback = attach(host, tmp_path, measure)
+    host.run(disback, range(7))
+    assert disback.path is not None
+    assert [node.step for node in disback.path] == [4, 6]
+
+
+def test_a_fake_score_that_stands_still_is_told_within_four_nodes(host, tmp_path):
+    record = {"num_steps": 100, "auto": {}}  # at 1 2 4 8 ...
+    disback = attach(host, tmp_path, Script(host, 10.0, fake=[8.0] + [8.0] * 9), record=record)
+    with pytest.raises(SessionError, match=r"after recording step 16 .* GradScaler skip"):
+        host.run(disback, range(100))
+    assert disback.state_dict()["progress"]["recording"]["still"] == 4
 
 
 def test_what_measuring_costs_is_told_once_it_has_decided_and_at_the_end(host, tmp_path, caplog):

@@ -36,8 +36,9 @@ def test_a_measure_of_few_samples_is_warned_of_once(host, tmp_path, caplog, num)
 
 def test_a_measure_that_ignores_its_network_is_told(host, tmp_path):
     disback = attach(host, tmp_path, lambda network: (2 * APART, SAMPLES))
-    with pytest.raises(SessionError, match="the very loss of the network before it, 4: measure"):
-        host.run(disback, range(3))
+    what = "the very loss of the network before it, 4, as at 4 due nodes in a row: measure"
+    with pytest.raises(SessionError, match=what):
+        host.run(disback, range(6))
 
 
 def test_a_measure_that_is_no_function_is_refused_at_once(tmp_path):

@@ -82,6 +82,34 @@ def test_a_run_that_waited_or_recorded_in_mid_run_is_refused(host, tmp_path, pul
         attach(again, tmp_path, Script(again, 9.0)).load_state_dict(version_1(disback, stride))
 
 
+def test_a_recording_that_was_not_measured_keeps_all_its_nodes(tmp_path):
+    host, again = ToyHost(), ToyHost()
+    disback = attach(host, tmp_path, None)
+    host.run(disback, range(3))
+    resumed = attach(again, tmp_path, Script(again, 9.0, nodes=[9.0] * 9))
+    again.load(host)
+    resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    again.run(resumed, range(3, 7))
+    assert resumed.path is not None
+    assert [node.step for node in resumed.path] == [1, 2, 4, 6]
+
+
+def test_a_walk_that_was_not_measured_goes_on_by_its_caps(tmp_path, caplog):
+    """Of a host that had no measure when it was saved, and has one now."""
+    caplog.set_level("INFO", "disback")
+    host, again = ToyHost(), ToyHost()
+    disback = attach(host, tmp_path, None, record={"num_steps": 3, "at": [1, 2, 3]})
+    host.run(disback, range(5))  # nodes 2 and 1 for 4 steps each
+    measure = Script(again, 9.0)
+    resumed = attach(again, tmp_path, measure, record={"num_steps": 3, "at": [1, 2, 3]})
+    again.load(host)
+    resumed.load_state_dict(json.loads(json.dumps(disback.state_dict())))
+    turns = again.run(resumed, range(5, 12))
+    assert [turn.node for turn in turns] == [2] * 2 + [1] * 4 + [0]
+    assert measure.answers["real"] == [9.0]  # never asked
+    assert caplog.text.count("goes on by its cap alone") == 1
+
+
 def test_a_state_of_a_version_to_come_is_refused(host, tmp_path):
     disback = attach(host, tmp_path, Script(host, 0.9))
     host.run(disback, range(1))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adapters.overlay.measuring import HostMeasure
+from disback_plugin.adapters.overlay.measuring import HostMeasure, drawn
 from disback_plugin.measure import Measure
 
 
@@ -30,8 +30,9 @@ def measure_of(net: nn.Module, fake_score: nn.Module, g: nn.Module, draws: Draws
 def _residuals(g: Any, draws: Draws, network: nn.Module, num: int) -> tuple[Tensor, Tensor]:
     """Labels come from the data set, not from its iterator, which stays where it is."""
     device, data = next(g.parameters()).device, draws.data
-    drawn = [torch.as_tensor(data[i][1]) for i in torch.randint(len(data), (num,)).tolist()]
-    labels, not_augmented = torch.stack(drawn).to(device), torch.zeros(num, 9, device=device)
+    chosen = torch.randint(len(data), (num,)).tolist()
+    labels = drawn(lambda: torch.stack([torch.as_tensor(data[i][1]) for i in chosen])).to(device)
+    not_augmented = torch.zeros(num, 9, device=device)
     size = (num, g.img_channels, g.img_resolution, g.img_resolution)
     z = draws.init_sigma * torch.randn(size, device=device)
     start = torch.full((num, 1, 1, 1), draws.init_sigma, device=device)

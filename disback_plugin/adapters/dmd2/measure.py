@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from disback_plugin.adapters.overlay.measuring import Ask, HostMeasure
+from disback_plugin.adapters.overlay.measuring import Ask, HostMeasure, drawn
 from disback_plugin.measure import Measure
 from disback_plugin.real_score.installation import is_sharded, unwrap
 
@@ -27,7 +27,41 @@ def measure_of(adapter: str, model: nn.Module, prompts: Any) -> Measure | None:
         ask = partial(_stable_diffusion, model, prompts)
     if args is None or (prompts is None and adapter != "dmd2-edm"):
         return None
-    return HostMeasure(ask, model, args.batch_size)
+    simulated = getattr(args, "backward_simulation", False)
+    steps = range(1, args.num_denoising_step) if simulated else ()
+    first = partial(_at_step, ask, model, 0) if simulated else ask
+    more = [partial(_at_step, ask, model, step) for step in steps]
+    return HostMeasure(first, model, args.batch_size, more)
+
+
+def _at_step(
+    ask: Ask, model: Any, step: int, network: nn.Module, num: int
+) -> tuple[Tensor, Tensor]:
+    """Backward simulation draws one step of all for a batch, shared by the ranks: here it is known.
+
+    What the generator makes at its first step and at its last is not alike.
+    """
+    steps = model.denoising_step_list
+    try:
+        model.denoising_step_list = OneStep(steps, step)
+        return ask(network, num)
+    finally:
+        model.denoising_step_list = steps
+
+
+class OneStep:
+    """DMD2's denoising steps, of which whatever is drawn is this one; a slice ends before it."""
+
+    def __init__(self, steps: Tensor, chosen: int) -> None:
+        self._steps, self._chosen = steps, chosen
+
+    def to(self, *place: Any) -> "OneStep":
+        return OneStep(self._steps.to(*place), self._chosen)
+
+    def __getitem__(self, drawn: slice | Tensor) -> Tensor:
+        if isinstance(drawn, slice):
+            return self._steps[: self._chosen]
+        return self._steps[self._chosen].expand(drawn.shape)
 
 
 def _edm(model: Any, network: nn.Module, num: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +87,8 @@ def _stable_diffusion(
     args, device = guidance.args, model.accelerator.device
     side = args.latent_resolution
     noise = torch.randn(num, args.latent_channel, side, side, device=device)
-    rows = default_collate([prompts[i] for i in torch.randint(len(prompts), (num,)).tolist()])
+    chosen = torch.randint(len(prompts), (num,)).tolist()
+    rows = drawn(lambda: default_collate([prompts[i] for i in chosen]))
     text = rows if args.sdxl else rows["text_input_ids_one"].squeeze(1).to(device)
     without_guidance = noise.new_empty(0)
     made = _made(model, noise, text, without_guidance, denoising_dict=rows)

@@ -81,10 +81,14 @@ class Overlay(CheckpointedOverlay):
                 "node left by an interrupted copy of a checkpoint, or a checkpoint of another "
                 "model or precision. Give a whole checkpoint, or the --model_id it was made with"
             )
-        installation.load_fake_score(teacher)
-        logger.warning(
-            "%s was made without --disback: DisBack starts at this step, its generator is the "
-            "initial student, and the fake score is reset to the teacher (its optimizer state, "
-            "where the checkpoint holds one, is not reset)",
-            folder,
-        )
+
+        def reset() -> None:
+            installation.load_fake_score(teacher)
+            logger.warning(
+                "%s was made without --disback: DisBack starts at this step, its generator is the "
+                "initial student, and the fake score is reset to the teacher (its optimizer state, "
+                "where the checkpoint holds one, is not reset)",
+                folder,
+            )
+
+        session.before_path = reset

@@ -108,4 +108,7 @@ class CheckpointedOverlay(Overlay, ABC):
 
     @abstractmethod
     def start_from(self, folder: str, session: DisBack) -> None:
-        """Begin at a checkpoint that was made without `--disback`, or refuse it."""
+        """Begin at a checkpoint that was made without `--disback`, or refuse it.
+
+        What it changes waits for `session.before_path`: a run without a path is the host's own.
+        """

@@ -12,11 +12,13 @@ from disback_plugin.config import DisBackConfig
 from disback_plugin.config_base import parse_settings
 from disback_plugin.errors import ConfigError, count
 from disback_plugin.path.manifest import FILE_NAME, Manifest, read_manifest
+from disback_plugin.schedule import Adaptive
 
 FLAGS = {
     "record": ("record", "record_iters", "record_every", "record_at", "record_settings"),
     "schedule": ("schedule", "interval", "intervals", "schedule_settings"),
 }
+FIELDS = {"per-node": "intervals", "fixed": "interval"}  # schedules by their own flags
 AT_MOST = 200  # steps of automatic recording: the paper's, but for SDXL
 ADAPTIVE = {"cap": 1000, "every": 50}  # the paper's steps a node, as far as they are needed
 RESUMES = ("checkpoint_path", "ckpt_only_path", "resume_from_checkpoint", "disback_resume")
@@ -84,10 +86,10 @@ def _record(args: argparse.Namespace, found: Manifest | None) -> dict[str, Any] 
         return None
     num_steps, every, at = (getattr(args, f"disback_record_{n}") for n in ("iters", "every", "at"))
     if every is None and at is None:
-        if _implied_schedule(args) == "per-node":
+        if (args.disback_schedule or _implied_schedule(args)) == "per-node":
             raise ConfigError(
-                "--disback_intervals are of a known number of nodes: say which are recorded "
-                "(--disback_record_iters and --disback_record_at)"
+                "--disback_intervals (schedule per-node) are of a known number of nodes: say which "
+                "are recorded (--disback_record_iters and --disback_record_at)"
             )
         return {"num_steps": num_steps or AT_MOST, "auto": args.disback_record_settings or {}}
     return _given({"num_steps": num_steps, "every": every, "at": at})
@@ -147,6 +149,11 @@ def _check_recording(args: argparse.Namespace) -> None:
     iters, every, at = args.disback_record_iters, args.disback_record_every, args.disback_record_at
     way, rules = args.disback_record, args.disback_record_settings
     how = "--disback_record_every (a node every K) or --disback_record_at (a list)"
+    if args.disback_arm == "fixed" and way is not None:
+        raise ConfigError(
+            f"--disback_record {way} has no effect with --disback_arm fixed, which is DisBack "
+            "switched off: leave one of them out"
+        )
     if way == "reuse" and any(value is not None for value in (iters, every, at, rules)):
         raise ConfigError("--disback_record reuse records nothing: leave its other settings out")
     if (every is not None or at is not None) and (way == "auto" or rules is not None):
@@ -171,15 +178,15 @@ def _check_recording(args: argparse.Namespace) -> None:
 def _check_schedule(args: argparse.Namespace) -> None:
     name = args.disback_schedule or _implied_schedule(args) or ""
     settings = args.disback_schedule_settings or {}
-    fields = {"fixed": "interval", "per-node": "intervals"}
-    for owner, field in fields.items():
-        other = name in fields and name != owner
-        if getattr(args, f"disback_{field}") is not None and other:
+    for owner, field in FIELDS.items():
+        other = name in (*FIELDS, Adaptive.name) and name != owner
+        if other and (getattr(args, f"disback_{field}") is not None or field in settings):
+            own = FIELDS.get(name, 'schedule_settings, e.g. \'{"cap": 1000, "every": 50}\'')
             raise ConfigError(
                 f"--disback_{field} belongs to --disback_schedule {owner}; {name} takes "
-                f"--disback_{fields[name]}"
+                f"--disback_{own}"
             )
-    needed = None if args.disback_schedule is None else fields.get(args.disback_schedule)
+    needed = None if args.disback_schedule is None else FIELDS.get(args.disback_schedule)
     if needed and getattr(args, f"disback_{needed}") is None and needed not in settings:
         raise ConfigError(f"--disback_schedule {name} needs --disback_{needed}")
 
@@ -202,8 +209,9 @@ def _check_folder(args: argparse.Namespace) -> None:
     if not manifest.complete and (reuse or (manifest.nodes and not is_resumed)):
         nodes = count(len(manifest.nodes), "node")
         raise ConfigError(
-            f"{folder} holds an unfinished path ({nodes}): resume the run that records it, "
-            "with its --disback_record_... arguments, or delete the folder"
+            f"{folder} holds an unfinished path ({nodes}): resume the run that records it from "
+            "its checkpoint, with the --disback_... arguments it was started with, or delete the "
+            "folder"
         )
 
 
@@ -213,6 +221,8 @@ def _schedule_name(args: argparse.Namespace, automatic: bool) -> str:
 
 
 def _implied_schedule(args: argparse.Namespace) -> str | None:
-    if args.disback_intervals is not None:
-        return "per-node"
-    return None if args.disback_interval is None else "fixed"
+    settings = args.disback_schedule_settings or {}
+    for name, field in FIELDS.items():
+        if getattr(args, f"disback_{field}") is not None or field in settings:
+            return name
+    return None

@@ -1,19 +1,21 @@
 """What an adapter's measure needs of any host: draws of its own, and the host left as it was."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from disback_plugin.adapters.overlay import random_state
-from disback_plugin.distributed import gather, rank
+from disback_plugin.distributed import on_every, rank, world_size
 from disback_plugin.measure import FEW
 
 SHARE = 4  # a quarter of a batch, where that is more than FEW on all ranks together
 # A network's residuals on `num` samples of the student as it is, and these: two (num, *data).
 Ask = Callable[[nn.Module, int], tuple[Tensor, Tensor]]
+Rows = TypeVar("Rows")
 
 
 class HostMeasure:
@@ -22,23 +24,38 @@ class HostMeasure:
     ask: may draw from torch's global generators, whose state is the same at every call of the
     measure and another on each rank; it meets `host`, which holds all networks, in eval mode, and
     without gradients. Every rank asks for as many chunks: networks may be sharded.
+    more: further ways to ask, where the host's samples are of several kinds: as many of each.
     """
 
-    def __init__(self, ask: Ask, host: nn.Module, batch_size: int) -> None:
-        self._ask, self._host, self._batch_size = ask, host, batch_size
+    def __init__(
+        self, ask: Ask, host: nn.Module, batch_size: int, more: Sequence[Ask] = ()
+    ) -> None:
+        self._asks, self._host, self._batch_size = (ask, *more), host, batch_size
 
     def __call__(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         """Of a network that is one of the host's."""
-        left = max(math.ceil(FEW / len(gather(None))), self._batch_size // SHARE)
+        num_samples = max(math.ceil(FEW / world_size()), self._batch_size // SHARE)
         chunks = []
         with _as_it_was(self._host), torch.no_grad():
             _seed(rank())
-            while left:
-                num = min(left, self._batch_size)
-                chunks.append(self._ask(network, num))
-                left -= num
+            for ask in self._asks:
+                left = math.ceil(num_samples / len(self._asks))
+                while left:
+                    num = min(left, self._batch_size)
+                    chunks.append(ask(network, num))
+                    left -= num
         residuals, samples = zip(*chunks, strict=True)
         return torch.cat(residuals), torch.cat(samples)
+
+
+def drawn(draw: Callable[[], Rows]) -> Rows:
+    """Rows of the host's data, before a network is asked: what fails here is raised on all ranks.
+
+    Else the others would wait for this one, in a network that is sharded.
+    """
+    rows: list[Rows] = []
+    on_every(lambda: rows.append(draw()), "reading the host's data for the measure")
+    return rows[0]
 
 
 @contextmanager

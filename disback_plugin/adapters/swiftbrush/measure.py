@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adapters.overlay.measuring import HostMeasure
+from disback_plugin.adapters.overlay.measuring import HostMeasure, drawn
 from disback_plugin.measure import Measure
 
 LOW, HIGH = 0.02, 0.981  # of all time steps, as it draws them for the student
@@ -42,7 +42,8 @@ def _residuals(
     """An eps-prediction is off by eps - eps_hat = (D - x0) / sigma."""
     device, scheduler, prompts = next(unet.parameters()).device, draws.scheduler, draws.prompts
     chosen = torch.randint(len(prompts), (num,)).tolist()
-    embeds = torch.stack([prompts[i]["prompt_embeds"] for i in chosen]).to(device, draws.dtype)
+    embeds = drawn(lambda: torch.stack([prompts[i]["prompt_embeds"] for i in chosen]))
+    embeds = embeds.to(device, draws.dtype)
     side = draws.resolution // SHRUNK
     noise = torch.randn(num, CHANNELS, side, side, dtype=draws.dtype, device=device)
     x0 = draws.predict(unet, scheduler, noise, embeds).to(draws.dtype)

@@ -88,9 +88,12 @@ class Overlay(CheckpointedOverlay):
         self._shown.close()
 
     def start_from(self, folder: str, session: DisBack) -> None:
-        session.installation.load_fake_score(self._untrained)
-        logger.warning(
-            "%s was made without --disback: DisBack starts at this step, its student is the "
-            "initial one, and the fake score's LoRA is reset (its optimizer state is not)",
-            folder,
-        )
+        def reset() -> None:
+            session.installation.load_fake_score(self._untrained)
+            logger.warning(
+                "%s was made without --disback: DisBack starts at this step, its student is the "
+                "initial one, and the fake score's LoRA is reset (its optimizer state is not)",
+                folder,
+            )
+
+        session.before_path = reset

@@ -1,6 +1,7 @@
 """What the plugin measures of DMD2's networks, and the same out of DMD2's own loss."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,16 +22,39 @@ def both_ways(trainer: Any) -> dict[str, list[list[float]]]:
     torch.manual_seed(0)
     of_chunk = _edm if adapter == "dmd2-edm" else _stable_diffusion
     with torch.no_grad():
-        chunks = [of_chunk(trainer, guidance, num) for num in _sizes(trainer.args.batch_size)]
+        chunks = []
+        for step, num in _chunks(trainer.args):
+            with _drawn_as(step):
+                chunks.append(of_chunk(trainer, guidance, num))
     theirs = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
     return {"ours": [_flat(r) for r in ours], "theirs": [_flat(r) for r in theirs]}
 
 
-def _sizes(batch_size: int) -> Iterator[int]:
-    left = FEW
-    while left > 0:
-        yield min(left, batch_size)
-        left -= batch_size
+def _chunks(args: Any) -> Iterator[tuple[int, int]]:
+    """The step at which backward simulation ends, and how many samples: as many of each step."""
+    simulated = getattr(args, "backward_simulation", False)
+    num_steps = args.num_denoising_step if simulated else 1
+    for step in range(num_steps):
+        left = FEW // num_steps
+        while left > 0:
+            yield step, min(left, args.batch_size)
+            left -= args.batch_size
+
+
+@contextmanager
+def _drawn_as(step: int) -> Iterator[None]:
+    """Within, the one number that DMD2 draws for all ranks is this; all else is drawn as ever."""
+    plain = torch.randint
+
+    def randint(*args: Any, **options: Any) -> Tensor:
+        drawn = plain(*args, **options)
+        return torch.full_like(drawn, step) if options.get("size") == (1,) else drawn
+
+    torch.randint = randint  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.randint = plain
 
 
 def _flat(residual: Tensor) -> list[float]:

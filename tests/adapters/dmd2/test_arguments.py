@@ -110,9 +110,10 @@ def test_automatic_recording_has_settings_of_its_own() -> None:
     assert config.record == RecordConfig(num_steps=8, auto=AutoRecord(common=1))
     assert config.schedule == make_schedule({"name": "adaptive", "cap": 5})  # its own `every`
     assert left_open(args) == ()
-    fixed = config_from(parse(*ON, "--disback_interval", "7"))
-    assert fixed.record == RecordConfig(num_steps=200, auto=AutoRecord())
-    assert fixed.schedule == FixedInterval(interval=7)
+    for flag, value in (("interval", "7"), ("schedule_settings", '{"interval": 7}')):
+        fixed = config_from(parse(*ON, f"--disback_{flag}", value))
+        assert fixed.record == RecordConfig(num_steps=200, auto=AutoRecord())
+        assert fixed.schedule == FixedInterval(interval=7)
 
 
 @pytest.mark.parametrize("automatic", [False, True])
@@ -172,6 +173,19 @@ def test_without_the_flag_nothing_is_asked_for() -> None:
             "nowhere holds no path to reuse: leave --disback_record reuse out",
         ),
         ([*ON, *RECORD, "--disback_record", "auto"], "automatic recording says itself which nodes"),
+        (
+            [*ON[:2], "p", "--disback_arm", "fixed", "--disback_record", "auto"],
+            "--disback_record auto has no effect with --disback_arm fixed",
+        ),
+        (
+            [*ON, "--disback_schedule", "adaptive", "--disback_interval", "100"],
+            "--disback_interval belongs to --disback_schedule fixed; adaptive takes "
+            "--disback_schedule_settings",
+        ),
+        (
+            [*ON, "--disback_schedule_settings", '{"intervals": [1, 2]}'],
+            r"--disback_intervals \(schedule per-node\) are of a known number of nodes",
+        ),
         ([*ON, *RECORD, "--disback_record_settings", "{}"], "automatic recording says itself"),
         (
             [*ON, "--disback_record_iters", "5", "--disback_record", "reuse"],

@@ -18,6 +18,7 @@ from disback_plugin.errors import (
     SessionError,
 )
 from tests.adapters.dmd2.linear_host import arguments, make_model, network, started, train
+from tests.session.measured import APART, SAMPLES
 from tests.toy import same, tensors_of
 
 
@@ -112,6 +113,7 @@ def test_a_checkpoint_made_without_the_flag_starts_a_session(
         for value in model.guidance_model.fake_unet.parameters():
             value += 1
     overlay.attach(model)
+    overlay.begin_step(700)
     assert "made without --disback" in caplog.text
     assert "its optimizer state, where the checkpoint holds one, is not reset" in caplog.text
     assert same(teacher, tensors_of(model.guidance_model.fake_unet))
@@ -239,3 +241,25 @@ def test_a_resumed_run_goes_on_as_it_was_saved_where_no_flag_says(tmp_path: Path
 def test_a_script_that_gives_no_measure_is_told_to_be_patched_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Apply them again.*or say what to record"):
         Overlay(bare(tmp_path / "path"), make_model(), "dmd2-sd").attach(make_model())
+
+
+def test_a_plain_checkpoint_of_a_student_that_the_teacher_knows_is_resumed_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its fake score is not reset: no path is recorded, and the host's run goes on."""
+    monkeypatch.setattr(
+        "disback_plugin.adapters.dmd2.measure_of", lambda *_: lambda _: (0.1 * APART, SAMPLES)
+    )
+    models: list[Any] = [make_model(), make_model()]
+    resume = ("--ckpt_only_path", str(tmp_path))
+    args = arguments(Path(), *resume), bare(tmp_path / "path", *resume)
+    for model, given in zip(models, args, strict=True):
+        overlay = Overlay(given, model, "dmd2-sd")
+        with torch.no_grad():  # the host loads a fake score that was trained before
+            for value in model.guidance_model.fake_unet.parameters():
+                value += 1
+        overlay.attach(model)
+        train(overlay, model, range(700, 703))
+    assert same(*(tensors_of(model) for model in models))
+    assert "the teacher knows the student's samples" in caplog.text
+    assert "reset" not in caplog.text

@@ -10,6 +10,7 @@ import torch
 from disback_plugin import DegradationPath, DisBack, DisBackConfig
 from disback_plugin.adapters import swiftbrush
 from disback_plugin.adapters.swiftbrush import SwiftBrushHost
+from disback_plugin.adapters.swiftbrush.measure import Draws
 from disback_plugin.adapters.swiftbrush.overlay import (
     Overlay,
     add_arguments,
@@ -28,6 +29,7 @@ from tests.adapters.swiftbrush.lora_unet import (
     started,
     train,
 )
+from tests.session.measured import APART, SAMPLES
 from tests.toy import same, tensors_of
 
 
@@ -136,11 +138,32 @@ def test_a_checkpoint_made_without_the_flag_starts_with_a_lora_that_can_learn(
     run = Overlay(arguments(tmp_path / "path"), unet, teacher_lora)
     move(teacher_lora)  # what such a checkpoint holds
     run.load(str(tmp_path))
+    run.begin_step(700)
     assert same(tensors_of(teacher_lora), start)
     assert all(value.any() for name, value in start.items() if ".lora_A." in name)
     assert "made without --disback" in caplog.text
     train(run, unet, teacher_lora, range(700, 703))
     assert len(DegradationPath.open(tmp_path / "path")) == 2
+
+
+def test_a_plain_checkpoint_of_a_student_that_the_teacher_knows_keeps_its_lora(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = 0.1 * APART, SAMPLES
+    monkeypatch.setattr(swiftbrush, "measure_of", lambda *_: lambda _: known)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    bare = parser.parse_args(["--disback", "--disback_path", str(tmp_path / "path")])
+    unet, teacher_lora = make_unets(inputs)
+    run = Overlay(bare, unet, teacher_lora, Draws(*[None] * 6))  # type: ignore[arg-type]
+    move(teacher_lora)  # what such a checkpoint holds
+    held = tensors_of(teacher_lora)
+    run.load(str(tmp_path))
+    run.begin_step(700)
+    assert run.update_student
+    assert same(tensors_of(teacher_lora), held)
+    assert "the teacher knows the student's samples" in caplog.text
+    assert "reset" not in caplog.text
 
 
 def test_only_swiftbrushs_networks_are_attached_to(
