@@ -1,6 +1,7 @@
 """`benchmarks/sdxl_size` in miniature: what it measures is what happens, and limits are judged."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -62,6 +63,9 @@ def test_memory_and_bytes_are_those_of_this_process(tmp_path):
     before = bytes_read()
     with peak() as seen:
         kept = file.read_bytes()
+        until = time.monotonic() + 10
+        while seen.own < 0.9 * size and time.monotonic() < until:
+            time.sleep(0.01)  # the thread that looks may have to wait for a core
         del kept
     assert size <= bytes_read() - before < 1.1 * size
     assert 0.9 * size < seen.own < 1.5 * size

@@ -1,7 +1,11 @@
-"""A tiny experiment as a config file."""
+"""A tiny experiment as a config file; what a command imports."""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
+
+from tests.faults.zygote import Zygote
 
 TINY = {
     "name": "tiny",
@@ -34,3 +38,29 @@ def config(tmp_path):
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(TINY))
     return file
+
+
+Start = Callable[..., tuple[int, set[str]]]
+
+
+def _starting(*warm: str) -> Iterator[Start]:
+    zygote = Zygote()
+
+    def start(*words: str) -> tuple[int, set[str]]:
+        code, imported = zygote.run("tests.cli.starting:start", *words, warm=warm)
+        return code, set(imported)
+
+    yield start
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Start]:
+    """The exit code of `disback WORDS`, and which heavy packages it imported."""
+    yield from _starting()
+
+
+@pytest.fixture(scope="session")
+def start_with_torch() -> Iterator[Start]:
+    """The same for a command that needs torch: it is there, as it takes longest."""
+    yield from _starting("torch")

@@ -1,4 +1,4 @@
-"""What a command of ours imports; runs in a fork of a process that has imported less, or torch."""
+"""What a command of ours imports, in a fork of a process that has imported nothing of ours."""
 
 import sys
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -12,32 +11,7 @@ import torch
 from disback_plugin import DegradationPath
 from disback_plugin.cli.path import CODECS
 from disback_plugin.config import Codec
-from tests.faults.zygote import Zygote
-
-Start = Callable[..., tuple[int, set[str]]]
-
-
-def _starting(*warm: str) -> Iterator[Start]:
-    zygote = Zygote()
-
-    def start(*words: str) -> tuple[int, set[str]]:
-        code, imported = zygote.run("tests.cli.starting:start", *words, warm=warm)
-        return code, set(imported)
-
-    yield start
-    zygote.close()
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    """The exit code of `disback WORDS`, and which heavy packages it imported."""
-    yield from _starting()
-
-
-@pytest.fixture(scope="module")
-def start_with_torch() -> Iterator[Start]:
-    """The same for a command that needs torch: it is there, as it takes longest."""
-    yield from _starting("torch")
+from tests.cli.conftest import Start
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "run --help", "dmd2 apply --help"])

@@ -15,8 +15,7 @@ from disback_plugin.cli import main
 from disback_plugin.lab.results.under_way import duration
 from disback_plugin.lab.results.writer import LOCK, forget_writer, tell_writer, writer_of
 from disback_plugin.sealed import write_sealed
-from tests.cli.conftest import TINY
-from tests.cli.test_start import start
+from tests.cli.conftest import TINY, Start
 
 RUN = {
     "experiment": "tiny",
@@ -87,7 +86,7 @@ def test_a_run_under_way_then_killed(
     assert " left" not in progress
 
 
-def test_status_imports_nothing_heavy(out: Path) -> None:
+def test_status_imports_nothing_heavy(start: Start, out: Path) -> None:
     assert start("status", str(out)) == (0, set())
 
 
