@@ -64,21 +64,30 @@ def preload(*names: str) -> None:
             importlib.import_module(name)
 
 
+def forked(run: Callable[[], None]) -> int:
+    """The number of a fork that runs this and ends, with 1 where it failed."""
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        run()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def in_a_fork(run: Callable[[Job], None], job: Job) -> None:
     """Run a job; ends this process too where it failed, unless it was to be killed."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.environ["MASTER_PORT"] = str(job["port"])
-            run(job)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+
+    def own() -> None:
+        os.environ["MASTER_PORT"] = str(job["port"])
+        run(job)
+
+    child = forked(own)
 
     def out_of_time(*_: object) -> None:
         os.kill(child, signal.SIGKILL)
@@ -103,10 +112,8 @@ def work(driver: str, file: Path) -> None:
 
 def started(order: dict[str, Any], env: dict[str, str], log: str) -> int:
     """A process of a launch; its number."""
-    if child := os.fork():
-        return child
-    code = 1
-    try:
+
+    def own() -> None:
         stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for old, new in ((os.open(os.devnull, os.O_RDONLY), 0), (stream, 1), (stream, 2)):
             os.dup2(old, new)
@@ -114,13 +121,8 @@ def started(order: dict[str, Any], env: dict[str, str], log: str) -> int:
         os.environ.update(env)
         signal.alarm(SECONDS)
         work(order["driver"], Path(order["file"]))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    return forked(own)
 
 
 def main() -> None:
