@@ -167,12 +167,15 @@ def draw(found: dict[str, Rows], file: Path) -> None:
             key = "prefetched_switch" if name == "prefetched" else name
             points = [(case["parameters"], case[key]) for case in cases if key in case]
             if points:
-                label = f"{name}, {teacher}"
+                label = name if teacher == "float32" else None
                 left.loglog(
                     *zip(*points, strict=True), style, marker=".", color=colour, label=label
                 )
-    left.set(xlabel="parameters", ylabel="seconds", title="a switch")
-    left.legend(fontsize=7)
+    left.set(xlabel="parameters, millions", ylabel="seconds", title="a switch, dashed: bfloat16")
+    sizes = sorted({case["parameters"] for case in found["cases"]})
+    left.set_xticks(sizes, [f"{size / 1e6:.3g}" for size in sizes])
+    left.minorticks_off()
+    left.legend(fontsize=7, loc="lower right")
     for sharding, style in (("FSDP1", ".-"), ("FSDP2", ".--")):
         rows = [row for row in found["ranks"] if row["sharding"] == sharding]
         for key, what, colour in (
@@ -180,9 +183,15 @@ def draw(found: dict[str, Rows], file: Path) -> None:
             ("read_share", "bytes read a rank / (node / ranks)", COLOURS["prefetched"]),
         ):
             ranks, values = [row["ranks"] for row in rows], [row[key] for row in rows]
-            right.plot(ranks, values, style, color=colour, label=f"{what}, {sharding}")
+            label = what if sharding == "FSDP1" else None
+            right.plot(ranks, values, style, color=colour, label=label)
     if found["ranks"]:
         ranks = sorted({row["ranks"] for row in found["ranks"]})
-        right.set(xlabel="ranks of one host", xticks=ranks, ylim=(0, None), title="under FSDP")
+        right.set(
+            xlabel="ranks of one host",
+            xticks=ranks,
+            ylim=(0, None),
+            title="under FSDP1, dashed: FSDP2",
+        )
         right.legend(fontsize=7)
     figure.savefig(file)

@@ -32,7 +32,7 @@ class Host(nn.Module):
 
 def test_draws_are_the_same_every_time_and_nobody_elses() -> None:
     host = Host()
-    measure = HostMeasure(host.ask, host, 6)
+    measure = HostMeasure([host.ask], host, 6)
     torch.manual_seed(5), random.seed(5), np.random.seed(5)
     expected = torch.randn(3), random.random(), np.random.rand()
     torch.manual_seed(5), random.seed(5), np.random.seed(5)
@@ -52,9 +52,9 @@ def test_modes_and_gradients_are_left_as_they_were_also_after_an_error() -> None
         raise RuntimeError("out of memory")
 
     state = torch.get_rng_state()
-    HostMeasure(host.ask, host, 16)(host.network)
+    HostMeasure([host.ask], host, 16)(host.network)
     with pytest.raises(RuntimeError, match="out of memory"):
-        HostMeasure(fail, host, 16)(host.network)
+        HostMeasure([fail], host, 16)(host.network)
     assert [part.training for part in host.modules()] == [True, True, True, True, False]
     assert torch.equal(host.network[0].weight.grad, torch.ones(3, 3))
     assert torch.is_grad_enabled()
@@ -76,7 +76,7 @@ def test_sixteen_samples_on_all_ranks_or_a_quarter_of_a_batch_on_each(
 ) -> None:
     monkeypatch.setattr(measuring, "world_size", lambda: num_ranks)
     host = Host()
-    HostMeasure(host.ask, host, batch_size)(host.network)
+    HostMeasure([host.ask], host, batch_size)(host.network)
     assert host.asked == asked
 
 
@@ -97,7 +97,7 @@ def test_of_every_kind_of_samples_as_many(
         return ask
 
     first, *more = map(of_kind, range(4))
-    HostMeasure(first, host, batch_size, more)(host.network)
+    HostMeasure([first, *more], host, batch_size)(host.network)
     assert host.asked == asked
     assert kinds == sorted(list(range(4)) * (len(asked) // 4))
 
@@ -118,5 +118,5 @@ def test_each_rank_has_draws_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     host, samples = Host(), []
     for number in (0, 1):
         monkeypatch.setattr(measuring, "rank", lambda number=number: number)
-        samples.append(HostMeasure(host.ask, host, 16)(host.network)[1])
+        samples.append(HostMeasure([host.ask], host, 16)(host.network)[1])
     assert not torch.equal(*samples)

@@ -24,7 +24,7 @@ class Draws:
 def measure_of(net: nn.Module, fake_score: nn.Module, g: nn.Module, draws: Draws) -> Measure:
     """Of its training loop."""
     networks = nn.ModuleList([net, fake_score, g])
-    return HostMeasure(partial(_residuals, g, draws), networks, draws.batch_size)
+    return HostMeasure([partial(_residuals, g, draws)], networks, draws.batch_size)
 
 
 def _residuals(g: Any, draws: Draws, network: nn.Module, num: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from disback_plugin.adapter import Adapter, Places, Roles, register_adapter
-from disback_plugin.adapters.dmd2.measure import measure_of
+from disback_plugin.adapters.dmd2.measure import edm_measure, sd_measure
 from disback_plugin.config import DisBackConfig
 from disback_plugin.errors import AdapterError
 from disback_plugin.measure import Measure
@@ -69,9 +69,6 @@ class _DMD2Adapter(Adapter):
             )
         return InPlace(roles.teacher, roles.fake_score, config.rounding, self._host.teacher)
 
-    def measure(self, host: Any) -> Measure | None:
-        return measure_of(self.name, host.model, host.prompts)
-
 
 @register_adapter
 class DMD2SDAdapter(_DMD2Adapter):
@@ -80,6 +77,9 @@ class DMD2SDAdapter(_DMD2Adapter):
     name = "dmd2-sd"
     host = "DMD2, main/train_sd.py"
 
+    def measure(self, host: Any) -> Measure | None:
+        return sd_measure(host.model, host.prompts)
+
 
 @register_adapter
 class DMD2EDMAdapter(_DMD2Adapter):
@@ -87,3 +87,6 @@ class DMD2EDMAdapter(_DMD2Adapter):
 
     name = "dmd2-edm"
     host = "DMD2, main/edm/train_edm.py"
+
+    def measure(self, host: Any) -> Measure | None:
+        return edm_measure(host.model)

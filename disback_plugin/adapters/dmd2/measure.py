@@ -18,20 +18,26 @@ from disback_plugin.measure import Measure
 from disback_plugin.real_score.installation import is_sharded, unwrap
 
 
-def measure_of(adapter: str, model: nn.Module, prompts: Any) -> Measure | None:
-    """None where the model does not hold DMD2's arguments, or its script gave no prompts."""
-    args = getattr(unwrap(model.get_submodule("guidance_model")), "args", None)
-    if adapter == "dmd2-edm":
-        ask: Ask = partial(_edm, model)
-    else:
-        ask = partial(_stable_diffusion, model, prompts)
-    if args is None or (prompts is None and adapter != "dmd2-edm"):
+def edm_measure(model: nn.Module) -> Measure | None:
+    """Of `main/edm/train_edm.py`; None where the model does not hold DMD2's arguments."""
+    args = _arguments(model)
+    return args and HostMeasure([partial(_edm, model)], model, args.batch_size)
+
+
+def sd_measure(model: nn.Module, prompts: Any) -> Measure | None:
+    """Of `main/train_sd.py`; None also where its script gave no prompts."""
+    args = _arguments(model)
+    if args is None or prompts is None:
         return None
-    simulated = getattr(args, "backward_simulation", False)
-    steps = range(1, args.num_denoising_step) if simulated else ()
-    first = partial(_at_step, ask, model, 0) if simulated else ask
-    more = [partial(_at_step, ask, model, step) for step in steps]
-    return HostMeasure(first, model, args.batch_size, more)
+    ask = partial(_stable_diffusion, model, prompts)
+    asks: list[Ask] = [ask]
+    if getattr(args, "backward_simulation", False):  # of several steps
+        asks = [partial(_at_step, ask, model, step) for step in range(args.num_denoising_step)]
+    return HostMeasure(asks, model, args.batch_size)
+
+
+def _arguments(model: nn.Module) -> Any:
+    return getattr(unwrap(model.get_submodule("guidance_model")), "args", None)
 
 
 def _at_step(

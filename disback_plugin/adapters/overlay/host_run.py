@@ -26,8 +26,8 @@ class HostRun:
     def check(self, config: DisBackConfig) -> None:
         """Raise ConfigError for a node that cannot differ from the teacher; warn if too short."""
         record = config.record
-        listed = record if record is None or record.auto is None else None  # auto minds it itself
-        if self.warm_up and listed is not None and listed.node_steps[0] == 1:
+        is_listed = record is not None and record.auto is None  # auto minds what does not move
+        if self.warm_up and record and is_listed and record.node_steps[0] == 1:
             raise ConfigError(
                 f"with {self.warm_up} the learning rate begins at 0, so after the first iteration "
                 "the fake score still equals the teacher: no node can be kept there. Keep the "

@@ -21,16 +21,14 @@ Rows = TypeVar("Rows")
 class HostMeasure:
     """A host's measure, in chunks of at most its batch: no more memory than its steps take.
 
-    ask: may draw from torch's global generators, whose state is the same at every call of the
-    measure and another on each rank; it meets `host`, which holds all networks, in eval mode, and
+    asks: may draw from torch's global generators, whose state is the same at every call of the
+    measure and another on each rank; they meet `host`, which holds all networks, in eval mode, and
     without gradients. Every rank asks for as many chunks: networks may be sharded.
-    more: further ways to ask, where the host's samples are of several kinds: as many of each.
+    Where the host's samples are of several kinds there are several ways to ask: as many of each.
     """
 
-    def __init__(
-        self, ask: Ask, host: nn.Module, batch_size: int, more: Sequence[Ask] = ()
-    ) -> None:
-        self._asks, self._host, self._batch_size = (ask, *more), host, batch_size
+    def __init__(self, asks: Sequence[Ask], host: nn.Module, batch_size: int) -> None:
+        self._asks, self._host, self._batch_size = asks, host, batch_size
 
     def __call__(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         """Of a network that is one of the host's."""

@@ -33,7 +33,7 @@ class Draws:
 def measure_of(unet: nn.Module, teacher_lora: nn.Module, draws: Draws) -> Measure:
     """Of `train_swiftbrush.py`."""
     networks = nn.ModuleList([unet, teacher_lora])
-    return HostMeasure(partial(_residuals, unet, draws), networks, draws.batch_size)
+    return HostMeasure([partial(_residuals, unet, draws)], networks, draws.batch_size)
 
 
 def _residuals(

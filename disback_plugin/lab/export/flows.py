@@ -1,5 +1,6 @@
 """Students of rectified flows: a folder for SD3's, Flux's, Qwen-Image's or Wan's own pipeline."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +39,7 @@ class _OfFlow(OfPipeline):
     part: ClassVar = "transformer"
     schedule: ClassVar = "FlowMatchEulerDiscreteScheduler"
     first: ClassVar = "images[0]"  # of what the pipeline answers
+    in_snippets: ClassVar[Mapping[str, Any]] = {}  # what a user's call is told besides
 
     @property
     def options(self) -> StatedOptions:
@@ -88,7 +90,8 @@ class _OfFlow(OfPipeline):
 
     def call(self) -> str:
         factor, before = noise_factor(self.student), ""
-        words = [f"{name}={value!r}" for name, value in self.told().items()]
+        told = {**self.told(), **self.in_snippets}
+        words = [f"{name}={value!r}" for name, value in told.items()]
         if abs(factor - 1) > 1e-6:
             shape = (1, *describe(self.student.denoiser).data_shape)
             before = _LATENTS.format(factor=factor, shape=shape)
@@ -137,6 +140,7 @@ class _OfWan(_OfFlow):
 
     schedule: ClassVar = "DPMSolverMultistepScheduler"
     first: ClassVar = "frames[0][0]"
+    in_snippets: ClassVar = {"output_type": "pil"}
 
     def scheduler(self, pipe: Any) -> Any:
         """DPM-Solver, unshifted: of those that Wan's pipeline takes, its one step begins at 999."""
@@ -167,9 +171,6 @@ class _OfWan(_OfFlow):
 
     def images_in(self, answer: Any) -> np.ndarray[Any, Any]:
         return answer.frames[:, 0]
-
-    def call(self) -> str:
-        return super().call().replace("num_frames=1", 'num_frames=1, output_type="pil"')
 
 
 class FlowPipeline(_OfFlow, TextPipeline):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from disback_plugin.adapters.dmd2.measure import measure_of
+from disback_plugin.adapters.dmd2.measure import sd_measure
 
 STEPS = torch.tensor([999, 749, 499, 249])
 
@@ -55,7 +55,7 @@ def answer(noisy: Tensor, *conditions: Any, **more: Any) -> Any:
 
 def test_every_step_is_asked_for_as_many_samples_and_the_list_is_as_it_was() -> None:
     model = Simulating()
-    measure: Any = measure_of("dmd2-sd", model, [torch.zeros(1)] * 5)
+    measure: Any = sd_measure(model, [torch.zeros(1)] * 5)
     residuals, _ = measure(answer)
     assert len(residuals) == 16
     assert model.seen == [
@@ -66,7 +66,7 @@ def test_every_step_is_asked_for_as_many_samples_and_the_list_is_as_it_was() -> 
 
 def test_the_list_of_steps_is_as_it_was_after_an_error_too() -> None:
     model = Simulating(fails=True)
-    measure: Any = measure_of("dmd2-sd", model, [torch.zeros(1)])
+    measure: Any = sd_measure(model, [torch.zeros(1)])
     with pytest.raises(RuntimeError, match="out of memory"):
         measure(answer)
     assert model.denoising_step_list is STEPS

@@ -122,3 +122,13 @@ def whole_and_resumed(config: ExperimentConfig, folder: Path) -> tuple[Path, Pat
         shutil.rmtree(run / "checkpoints" / f"step_0000{step}")
     run_experiment(config, resumed, ["disback"], resume=True)
     return whole / "runs" / "disback-seed0", run
+
+
+def resumed(config: ExperimentConfig, done: Path, out: Path) -> Path:
+    """The run of a copy of `done`, gone on from its checkpoint in the middle of the walk."""
+    shutil.copytree(done, out)
+    run = out / "runs" / "disback-seed0"
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_000007")
+    run_experiment(config, out, ["disback"], resume=True)
+    return run

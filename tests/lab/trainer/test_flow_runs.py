@@ -1,6 +1,5 @@
 """SD3, Flux, Qwen-Image and Wan as teachers of prompts: recorded, walked, sampled, exported."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from disback_plugin.pretrained import load_text_encoder
 from disback_plugin.pretrained.bare import bare_module
 from disback_plugin.sealed import read_sealed, write_sealed
 from tests.lab.trainer.checkpoint_cases import CASES, PROMPTS, TEXT, settings
-from tests.lab.trainer.conftest import lines, same_bits, tensors
+from tests.lab.trainer.conftest import lines, resumed, same_bits, tensors
 from tests.pretrained.diffusers.flow_pipelines import save_flux, save_qwen_image, save_sd3, save_wan
 from tests.tiers import sample_of
 
@@ -129,16 +128,6 @@ def adds_what_was_trained(spec: str, whole: Path, base: Path, out: Path) -> None
         torch.testing.assert_close(value, due, rtol=0, atol=1e-6)
         changed += not torch.equal(due, plain[name])
     assert changed > 3
-
-
-def resumed(config: Any, done: Path, out: Path) -> Path:
-    """The run of a copy of `done`, gone on from its checkpoint in the middle of the walk."""
-    shutil.copytree(done, out)
-    run = out / "runs" / "disback-seed0"
-    (run / "run.json").unlink()
-    shutil.rmtree(run / "checkpoints" / "step_000007")
-    run_experiment(config, out, ["disback"], resume=True)
-    return run
 
 
 def by_the_card(exported: Path, seed: int) -> Any:

@@ -1,7 +1,6 @@
 """Runs whose student and fake score are LoRAs on one base: resumed, sampled, over processes."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from disback_plugin.lab.trainer.shared_base import adaptable
 from disback_plugin.path import DegradationPath
 from disback_plugin.pretrained import load_denoiser
 from tests.lab.trainer.checkpoint_cases import PROMPTS, settings
-from tests.lab.trainer.conftest import lines, same_bits, tensors
+from tests.lab.trainer.conftest import lines, resumed, same_bits, tensors
 from tests.lab.trainer.test_processes import _environment
 
 TEACHER = "teacher.options={guidance_scale: 3.0, dtype: bf16}"
@@ -36,16 +35,6 @@ def done(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shared") / "out"
     run_experiment(one_gpu(files), out, ["disback"])
     return out
-
-
-def resumed(config: ExperimentConfig, done: Path, out: Path) -> Path:
-    """The run of a copy of `done`, gone on from its checkpoint in the middle of the walk."""
-    shutil.copytree(done, out)
-    run = out / "runs" / "disback-seed0"
-    (run / "run.json").unlink()
-    shutil.rmtree(run / "checkpoints" / "step_000007")
-    run_experiment(config, out, ["disback"], resume=True)
-    return run
 
 
 def test_a_run_records_loras_walks_back_and_resumes_to_the_same_bits(
