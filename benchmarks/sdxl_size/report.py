@@ -175,7 +175,8 @@ def draw(found: dict[str, Rows], file: Path) -> None:
     sizes = sorted({case["parameters"] for case in found["cases"]})
     left.set_xticks(sizes, [f"{size / 1e6:.3g}" for size in sizes])
     left.minorticks_off()
-    left.legend(fontsize=7, loc="lower right")
+    if left.get_legend_handles_labels()[0]:
+        left.legend(fontsize=7, loc="lower right")
     for sharding, style in (("FSDP1", ".-"), ("FSDP2", ".--")):
         rows = [row for row in found["ranks"] if row["sharding"] == sharding]
         for key, what, colour in (

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from disback_plugin import files
 from disback_plugin.distributed import same_on_every
 from disback_plugin.errors import PathError
-from disback_plugin.path import encoding, inspection
+from disback_plugin.path import inspection
 from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import get_codec
+from disback_plugin.path.encoding import PrecisionOf, refuse_untrained, write_node
 from disback_plugin.path.manifest import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -190,7 +191,7 @@ class DegradationPath:
         self,
         tensors: Mapping[str, Tensor],
         step: int,
-        precision_of: encoding.PrecisionOf | None = None,
+        precision_of: PrecisionOf | None = None,
         check_stop: CheckStop = lambda: None,
     ) -> NodeEntry:
         """Keep `tensors` as the next node, after `step` recording steps.
@@ -211,18 +212,11 @@ class DegradationPath:
                 f"node {index} at step {step} does not come after node {index - 1}, {last}"
             )
         name = f"node_{index:04d}.safetensors"
-        codec = inspection.codec_of(self.folder, self.manifest)
-
-        def is_still(last: NodeEntry) -> bool:
-            file = inspection.open_node(self.folder, self.manifest, last)
-            return encoding.is_another_form_of(file, tensors, teacher, codec)
-
         with writing(self.folder / name, tensors) as writer:
-            precision = encoding.write_node(
-                writer, tensors, teacher, codec, precision_of, check_stop
-            )
+            codec = inspection.codec_of(self.folder, self.manifest)
+            precision = write_node(writer, tensors, teacher, codec, precision_of, check_stop)
             seal = writer.finish()
-            encoding.refuse_untrained(name, precision, seal, self.nodes, is_still)
+            refuse_untrained(name, precision, seal, self.nodes)
         found = {**seal._asdict(), **vars(precision)}
         entry = NodeEntry(index=index, step=step, file=name, **found)
         self._replace(nodes=(*self.nodes, entry))

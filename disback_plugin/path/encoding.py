@@ -10,9 +10,8 @@ from disback_plugin.path.behind import CheckStop
 from disback_plugin.path.codecs import NodeCodec
 from disback_plugin.path.figures import Figures
 from disback_plugin.path.manifest import NodeEntry
-from disback_plugin.path.node_file import NodeFile, NodeWriter, Seal, file_order
+from disback_plugin.path.node_file import NodeWriter, Seal, file_order
 from disback_plugin.path.precision import NodePrecision
-from disback_plugin.tensors import same_bits
 
 UNTRAINED = (
     "the fake score is not being trained. Usual causes: its learning rate warms up from 0 (keep "
@@ -49,32 +48,12 @@ def write_node(
 
 
 def refuse_untrained(
-    name: str,
-    precision: NodePrecision,
-    seal: Seal,
-    before: Sequence[NodeEntry],
-    is_still: Callable[[NodeEntry], bool],
+    name: str, precision: NodePrecision, seal: Seal, before: Sequence[NodeEntry]
 ) -> None:
-    """Raise PathError for a node that has diverged, or is the teacher or the last node still.
-
-    is_still: whether it is the last node, where their files' seals do not tell.
-    """
+    """Raise PathError for a node that has diverged, or is the teacher or the last node still."""
     if not math.isfinite(precision.distance):
         raise PathError(f"{name} is not finite: the fake score diverged; lower its rate")
     if precision.distance == 0.0:
         raise PathError(f"{name} equals the teacher: {UNTRAINED}")
-    if before and (seal.sha256 == before[-1].sha256 or is_still(before[-1])):
+    if before and seal.sha256 == before[-1].sha256:
         raise PathError(f"{name} equals node {before[-1].index}: {UNTRAINED}")
-
-
-def is_another_form_of(
-    last: NodeFile, node: Mapping[str, Tensor], teacher: Mapping[str, Tensor], codec: NodeCodec
-) -> bool:
-    """Whether `node` is stored as the same tensors in `last`, whose header would not be the same.
-
-    An earlier version wrote that; what is written today has one seal, or differs.
-    """
-    return not last.is_current and all(
-        same_bits(codec.encode_tensor(node[name].detach().cpu(), teacher[name]), stored)
-        for name, stored in last.mapped.items()
-    )

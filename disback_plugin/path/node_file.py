@@ -176,9 +176,6 @@ class NodeFile:
         self._digest_of, self._chunk, self._digests = _DIGEST_OF[DIGESTS], CHUNK, _Digests()
         if header is not None:
             self._read_digests(header, sha256)
-        self.is_current = header is not None and (
-            (self._digest_of, self._chunk) == (_DIGEST_OF[DIGESTS], CHUNK)
-        )  # written as a file is today: its header is the same where its tensors are
         self.mapped = files.map_tensors(file, PathError)
         self._seen: dict[str, set[int]] = {}  # chunks that are verified, of tensors
         self._known = set(self.mapped) if header is None else set[str]()

@@ -99,8 +99,6 @@ def test_a_path_of_an_earlier_version_is_read_verified_and_goes_on(
     assert old.manifest.format_version == version
     assert same(old.read(1), decoded)
     assert old.verify() == []
-    with pytest.raises(PathError, match="equals node 1: the fake score is not being trained"):
-        old.append(nodes[0], step=2)
     old.append(nodes[1], step=2)
     again = DegradationPath.open(path.folder, teacher)
     assert (again.manifest.format_version, len(again), again.verify()) == (3, 2, [])
@@ -161,7 +159,6 @@ def test_the_size_of_a_chunk_is_the_headers(file, size):
     tensors = table()
     write_whole(file, tensors)
     node = _opened(file, _rewritten(file, DIGESTS, xxhash.xxh3_128_digest, size))
-    assert not node.is_current
     before = node.verified
     node.part("b", 0, 1)
     assert node.verified - before == min(size, 4 * tensors["b"].numel())

@@ -248,7 +248,7 @@ def test_a_plain_checkpoint_of_a_student_that_the_teacher_knows_is_resumed_as_wi
 ) -> None:
     """Its fake score is not reset: no path is recorded, and the host's run goes on."""
     monkeypatch.setattr(
-        "disback_plugin.adapters.dmd2.measure_of", lambda *_: lambda _: (0.1 * APART, SAMPLES)
+        "disback_plugin.adapters.dmd2.sd_measure", lambda *_: lambda _: (0.1 * APART, SAMPLES)
     )
     models: list[Any] = [make_model(), make_model()]
     resume = ("--ckpt_only_path", str(tmp_path))
