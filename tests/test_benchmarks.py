@@ -57,6 +57,14 @@ def test_the_worst_case_counts_and_what_is_no_number_is_broken(found):
     assert nan.broken
 
 
+def test_a_small_network_is_judged_only_where_there_is_no_larger_one(found):
+    small = found["cases"][0] | {"kept": 0.9}
+    block = small | {"network": "block", "parameters": 34_000_000, "kept": 0.1}
+    for cases, where in (([small], "tiny"), ([small, block], "block")):
+        row = next(row for row in limits({**found, "cases": cases}) if "one process" in row.what)
+        assert row.where == f"{where}, bfloat16"
+
+
 def test_memory_and_bytes_are_those_of_this_process(tmp_path):
     file, size = tmp_path / "bytes", 60_000_000  # more than a heap keeps for reuse
     file.write_bytes(bytes(size))

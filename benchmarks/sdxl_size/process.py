@@ -68,7 +68,7 @@ class Peak:
         self.mapped = max(self.mapped, mapped_memory() - self._mapped)
 
     def __init__(self) -> None:
-        self._own, self._mapped = own_memory(), mapped_memory()
+        self._own, self._mapped = kept_memory(), mapped_memory()  # what is free counts when taken
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from disback_plugin.adapters.dmd2 import DMD2Host, remember_teacher
 from disback_plugin.path import DegradationPath
 
 KINDS = ("FSDP1", "FSDP2")
-NUM_NODES = 4  # the last one is the fake score's start, the next opens the path
+NUM_NODES = 7  # five switches: the last node is the fake score's start, the next opens the path
 _CPU = torch.device("cpu")
 _PAGE = 4096
 
@@ -62,7 +62,7 @@ def measure_ranks(kind: str, name: str, num_ranks: int, folder: Path) -> dict[st
         "sharding": kind,
         "ranks": num_ranks,
         "switch": max(median(one["switch"]) for one in seen),
-        "read_share": max(max(one["read"]) for one in seen) / (node / num_ranks),
+        "read_share": max(median(one["read"]) for one in seen) / (node / num_ranks),
         "kept": max(one["kept"] for one in seen),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 COLOURS = {"switch": "#D55E00", "prefetched": "#0072B2", "naive": "0.5", "copy": "0.75"}
+SMALL = 30_000_000  # parameters; the limits are for a block of SDXL (35 M) and U-Nets of 100 M
 MODELS = {"SD1.5": 859_520_964, "SDXL": 2_567_463_684, "Flux": 11_901_408_320}  # parameters
 
 
@@ -26,8 +27,12 @@ class Limit:
 
 
 def limits(found: dict[str, Rows]) -> Iterator[Limit]:
-    """What was measured of it, in the order of the issue that set the limits."""
-    cases = found["cases"]
+    """What was measured of it, in the order of the issue that set the limits.
+
+    Where larger networks were measured, those below `SMALL` are shown and not judged: theirs is the
+    cost of a tensor, not of a parameter.
+    """
+    cases = judged(found["cases"])
     for teacher, at_most in (("float32", 2.5), ("bfloat16", 4.0)):
         own = [case for case in cases if case["teacher"] == teacher]
         yield from _worst(f"switch / naive, {teacher}", at_most, own, "switch", "naive")
@@ -42,13 +47,18 @@ def limits(found: dict[str, Rows]) -> Iterator[Limit]:
     yield from _worst("extra at a switch, bytes a parameter", 0.2, cases, "extra_at_switch")
     yield from _worst("extra at a record, bytes a parameter", 4.2, cases, "extra_at_record")
     yield from _worst("bytes read a rank / (node / ranks)", 1.05, found["ranks"], "read_share")
-    bounded = [row for row in found["codecs"] if row["codec"] == "bounded"]
+    bounded = [row for row in found["codecs"] if row["codec"] == "bounded"]  # of any size
     yield from _worst("codec bounded / bf16 bytes", 0.30, bounded, "share")
     yield from _worst("codec bounded, error of the node's change", 0.10, bounded, "error")
     yield from _worst("begin_step + end_step, nothing due, s", 5e-6, cases, "nothing_due")
     if any(case["device"] == "cuda" for case in cases):
         yield from _worst("prefetched switch on the GPU, s", 0.25, ahead, "prefetched_switch")
         yield from _worst("extra device memory, bytes", 0, cases, "extra_on_device")
+
+
+def judged(cases: Rows) -> Rows:
+    """Those of at least `SMALL` parameters; all where there are none."""
+    return [case for case in cases if case["parameters"] >= SMALL] or cases
 
 
 def _worst(what: str, at_most: float, rows: Rows, key: str, unit: str = "") -> Iterator[Limit]:
