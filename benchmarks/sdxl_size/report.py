@@ -114,7 +114,7 @@ def _limits_table(rows: list[Limit]) -> str:
     lines = ["| what | at most | seen | worst case | |", "|---|---|---|---|---|"]
     for row in rows:
         word = "**broken**" if row.broken else "holds"
-        lines.append(f"| {row.what} | {row.at_most:g} | {row.seen:.3g} | {row.where} | {word} |")
+        lines.append(f"| {row.what} | {row.at_most:g} | {row.seen:.4g} | {row.where} | {word} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,10 +1,7 @@
 """Every checkpoint format as a teacher that is trained with, in all arms of the trainer."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from disback_plugin.cli import main
 from disback_plugin.errors import CheckpointError, ConfigError, RunError
 from disback_plugin.lab.trainer import ARMS, run_experiment, teacher_files
 from disback_plugin.path import DegradationPath
@@ -19,6 +17,7 @@ from disback_plugin.pretrained import describe, load_denoiser, load_text_encoder
 from tests.lab.trainer.checkpoint_cases import PROMPTS, settings
 from tests.lab.trainer.conftest import lines, same_bits, tensors
 from tests.pretrained.files import write_edm_pickle
+from tests.ranks import on_ranks
 from tests.tiers import sample_of
 
 
@@ -165,18 +164,8 @@ def test_two_processes_train_like_one(name: str, files: Path, tmp_path: Path) ->
     config = settings(name, files, "distill.dropout=false")
     run_experiment(config, tmp_path / "one", ["disback"])
     (tmp_path / "config.yaml").write_text(config.to_yaml())
-    command = "-m torch.distributed.run --standalone --nproc-per-node=2 -m disback_plugin run"
-    done = subprocess.run(
-        [
-            *(sys.executable, *command.split(), str(tmp_path / "config.yaml")),
-            *("--arm", "disback", "--out", str(tmp_path / "two")),
-        ],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["run", str(tmp_path / "config.yaml"), "--arm", "disback"]
+    on_ranks(main, [*words, "--out", str(tmp_path / "two")])
     one, two = (tensors(tmp_path / folder / "runs/disback-seed0") for folder in ("one", "two"))
     assert one.keys() == two.keys()
     # Adam turns a gradient of rounding errors into whole steps: single weights may differ

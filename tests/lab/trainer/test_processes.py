@@ -76,15 +76,7 @@ def test_two_processes_train_like_one_with_the_same_global_batch(
     finished: Path, tmp_path: Path
 ) -> None:
     script = _script(tmp_path, "['disback']")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, "--nproc-per-node=2", str(script)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
+    on_ranks(runpy.run_path, str(script))
     one, two = finished / "runs" / "disback-seed0", tmp_path / "out" / "runs" / "disback-seed0"
     single, double = (DegradationPath.open(folder / "path") for folder in (one, two))
     assert [node.step for node in single] == [node.step for node in double] == [1, 3, 6]

@@ -2,63 +2,53 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from disback_plugin.errors import ConfigError
-from disback_plugin.lab.config.experiment import ExperimentConfig
-from disback_plugin.lab.trainer import run_experiment
+from disback_plugin.lab.config.experiment import ExperimentConfig, load_config
+from disback_plugin.lab.trainer import loop, run_experiment, sharding
 from disback_plugin.lab.trainer.roles import make_accelerator
+from tests.adapters.dmd2.driver import allow_fsdp_on_cpu
 from tests.lab.trainer.checkpoint_cases import settings
 from tests.lab.trainer.conftest import lines, same_bits, tensors, tiny_config
+from tests.ranks import on_ranks
 
-ROOT = Path(__file__).parents[3]
 RUN = Path("runs") / "disback-seed0"
 # of both runs; students in between are files too
 KEEP = ("checkpoint.keep=9", "checkpoint.keep_students=8")
 
-SCRIPT = """
-import os
-import sys
-from pathlib import Path
-from torch.nn.modules.module import register_module_forward_pre_hook
-from disback_plugin.lab.config.experiment import load_config
-from disback_plugin.lab.trainer import run_experiment
-from disback_plugin.lab.trainer import loop, sharding
-from tests.adapters.dmd2.driver import allow_fsdp_on_cpu
 
-allow_fsdp_on_cpu()
-sharding.MIN_UNIT = 50  # of a few hundred
-config, out = sys.argv[1:]
-original, held = loop.Distillation.train_step, []
-layers, most = [], 0  # called in a step, and in the longest one
-register_module_forward_pre_hook(
-    lambda module, _: None if next(module.children(), None) else layers.append(id(module))
-)
+def _train(config: Path, out: Path) -> None:
+    """A rank's part; `config`.calls tells how many layers the longest step called."""
+    allow_fsdp_on_cpu()
+    sharding.MIN_UNIT = 50  # of a few hundred
+    original: Any = loop.Distillation.train_step
+    layers, calls = list[int](), list[int]()
+    register_module_forward_pre_hook(
+        lambda module, _: None if next(module.children(), None) else layers.append(id(module))
+    )
 
+    def looked_at(self: Any, step: int) -> Any:
+        roles = self.networks.teacher, self.networks.fake_score.raw, self.networks.student.raw
+        parameters = [value for role in roles for value in role.parameters()]
+        if not calls:
+            assert all(hasattr(value, "full_tensor") for value in parameters), "networks are whole"
+        layers.clear()
+        done = original(self, step)
+        calls.append(len(layers))
+        return done
 
-def looked_at(self, step):
-    roles = self.networks.teacher, self.networks.fake_score.raw, self.networks.student.raw
-    parameters = [value for role in roles for value in role.parameters()]
-    held.append(all(hasattr(value, "full_tensor") for value in parameters))
-    global most
-    layers.clear()
-    done = original(self, step)
-    most = max(most, len(layers))
-    return done
-
-
-loop.Distillation.train_step = looked_at
-run_experiment(load_config(config), out, ["disback"], resume=True)
-assert held and held[0], "networks are whole"
-if os.environ["RANK"] == "0":
-    Path(config).with_suffix(".calls").write_text(str(most))
-"""
+    loop.Distillation.train_step = looked_at  # type: ignore[method-assign]
+    run_experiment(load_config(str(config)), out, ["disback"], resume=True)
+    assert calls
+    if os.environ["RANK"] == "0":
+        config.with_suffix(".calls").write_text(str(max(calls)))
 
 
 def launch(folder: Path, out: Path, *overrides: str) -> Path:
@@ -68,18 +58,9 @@ def launch(folder: Path, out: Path, *overrides: str) -> Path:
 
 def launch_config(folder: Path, out: Path, experiment: ExperimentConfig) -> Path:
     """The same of other settings than the tiny ones."""
-    config, script = folder / f"{out.name}.yaml", folder / "script.py"
+    config = folder / f"{out.name}.yaml"
     config.write_text(experiment.to_yaml())
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(script), str(config), str(out)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    on_ranks(_train, config, out)
     return out / RUN
 
 
