@@ -102,8 +102,16 @@ class Memory:
         return "\n".join([*lines, *(f"| {w} | {n:,} | {n / GIB:.1f} |" for w, n in rows)]) + "\n"
 
 
-def measure(config: ExperimentConfig, unet: Mapping[str, Any] = SDXL) -> Memory:
-    """The memory of a step of `config` on such a U-Net, in samples of its own size."""
+def measure(
+    config: ExperimentConfig,
+    unet: Mapping[str, Any] = SDXL,
+    turns: Sequence[str] = ("fake_score", "student"),
+) -> Memory:
+    """The memory of a step of `config` on such a U-Net, in samples of its own size.
+
+    turns: whose updates are looked at; the student's takes more, as its activations wait for the
+    answers of the others.
+    """
     assert config.lora is not None
     text = TextCondition(
         torch.zeros(1, TOKENS, unet["cross_attention_dim"]), torch.zeros(1, POOLED)
@@ -143,7 +151,7 @@ def measure(config: ExperimentConfig, unet: Mapping[str, Any] = SDXL) -> Memory:
             num, size = distill.batch_size, unet["sample_size"]
             noise, sigma = torch.empty(num, CHANNELS, size, size), torch.empty(num)
             asked = noise, sigma, text.to(noise)[torch.zeros(num, dtype=torch.long)]
-            for turn in roles:
+            for turn in turns:
                 _turn(turn, student, fake_score, teacher, asked)
                 optimizers[turn].step()
                 optimizers[turn].zero_grad(set_to_none=True)

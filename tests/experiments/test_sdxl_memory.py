@@ -48,9 +48,9 @@ def small(memory):
     }
 
     @functools.cache
-    def measure(*overrides):
+    def measure(*overrides, **options):
         config = memory.load_config(FOLDER / "one_gpu.yaml", ["lora.rank=4", *overrides])
-        return memory.measure(config, unet)
+        return memory.measure(config, unet, **options)
 
     return measure
 
@@ -74,8 +74,14 @@ def test_checkpointing_keeps_less_and_larger_batches_take_more(small) -> None:
 
 
 @pytest.mark.thorough
+def test_the_students_update_takes_most(small) -> None:
+    assert small(turns=("student",)) == small()
+    assert small(turns=("fake_score",)).peak < small().peak
+
+
+@pytest.mark.thorough
 def test_the_readme_has_the_table_of_the_config_within_24_gib(memory) -> None:
-    found = memory.measure(memory.load_config(FOLDER / "one_gpu.yaml"))
+    found = memory.measure(memory.load_config(FOLDER / "one_gpu.yaml"), turns=["student"])
     assert found.base == 2 * 2_567_463_684
     assert found.table() in (FOLDER / "README.md").read_text()
     assert found.peak < 24 * memory.GIB

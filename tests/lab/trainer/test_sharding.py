@@ -133,7 +133,7 @@ def test_activations_that_are_computed_again_change_no_bit(
     name: str, files: Path, tmp_path: Path
 ) -> None:
     """Blocks run again in the backward pass, when FullyShardedDataParallel gathers them itself."""
-    small = ("distill.num_steps=5", "evaluation.every=5", "checkpoint.every=5", "sharding=fsdp2")
+    small = ("distill.num_steps=4", "evaluation.every=4", "checkpoint.every=4", "sharding=fsdp2")
     runs = [
         launch_config(tmp_path, tmp_path / str(len(more)), settings(name, files, *small, *more))
         for more in ((), ("gradient_checkpointing=true",))
