@@ -20,4 +20,5 @@ def _run(rank: int, num_ranks: int, port: int, run: Callable[..., Any], args: An
     place |= {"LOCAL_WORLD_SIZE": num_ranks, "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {name: str(value) for name, value in place.items()}
     torch.set_num_threads(1)
-    run(*args)
+    code = run(*args)  # of a command; else whatever it returns
+    assert not isinstance(code, int) or code == 0, f"rank {rank} of {run} ended with {code}"

@@ -8,7 +8,7 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 COLOURS = {"switch": "#D55E00", "prefetched": "#0072B2", "naive": "0.5", "copy": "0.75"}
-SMALL = 30_000_000  # parameters; the limits are for a block of SDXL (35 M) and U-Nets of 100 M
+JUDGED_FROM = 30_000_000  # parameters; limits are for a block of SDXL (35 M) and U-Nets of 100 M
 MODELS = {"SD1.5": 859_520_964, "SDXL": 2_567_463_684, "Flux": 11_901_408_320}  # parameters
 
 
@@ -29,10 +29,10 @@ class Limit:
 def limits(found: dict[str, Rows]) -> Iterator[Limit]:
     """What was measured of it, in the order of the issue that set the limits.
 
-    Where larger networks were measured, those below `SMALL` are shown and not judged: theirs is the
-    cost of a tensor, not of a parameter.
+    Where larger networks were measured, smaller ones are shown and not judged: theirs is
+    the cost of a tensor, not of a parameter.
     """
-    cases = judged(found["cases"])
+    cases = _judged(found["cases"])
     for teacher, at_most in (("float32", 2.5), ("bfloat16", 4.0)):
         own = [case for case in cases if case["teacher"] == teacher]
         yield from _worst(f"switch / naive, {teacher}", at_most, own, "switch", "naive")
@@ -56,9 +56,9 @@ def limits(found: dict[str, Rows]) -> Iterator[Limit]:
         yield from _worst("extra device memory, bytes", 0, cases, "extra_on_device")
 
 
-def judged(cases: Rows) -> Rows:
-    """Those of at least `SMALL` parameters; all where there are none."""
-    return [case for case in cases if case["parameters"] >= SMALL] or cases
+def _judged(cases: Rows) -> Rows:
+    """The large ones; all where there are none."""
+    return [case for case in cases if case["parameters"] >= JUDGED_FROM] or cases
 
 
 def _worst(what: str, at_most: float, rows: Rows, key: str, unit: str = "") -> Iterator[Limit]:
@@ -79,6 +79,8 @@ def write_report(found: dict[str, Rows], out: Path) -> list[Limit]:
     rows = list(limits(found))
     (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     parts = [_limits_table(rows), _case_table(found["cases"])]
+    if len(_judged(found["cases"])) < len(found["cases"]):
+        parts[0] += f"\nJudged: networks of {JUDGED_FROM / 1e6:g} M parameters and more.\n"
     if not any("prefetched_switch" in case for case in found["cases"]):
         parts[0] += "\nPrefetching: this version has no such setting; skipped.\n"
     if found["cases"]:
