@@ -1,13 +1,13 @@
 """Runs whose student and fake score are LoRAs on one base: resumed, sampled, over processes."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from disback_plugin.cli import main
 from disback_plugin.errors import ConfigError
 from disback_plugin.lab.config.experiment import ExperimentConfig
 from disback_plugin.lab.config.training import OptimizerSettings
@@ -19,7 +19,7 @@ from disback_plugin.path import DegradationPath
 from disback_plugin.pretrained import load_denoiser
 from tests.lab.trainer.checkpoint_cases import PROMPTS, settings
 from tests.lab.trainer.conftest import lines, resumed, same_bits, tensors
-from tests.ranks import on_ranks
+from tests.lab.trainer.test_processes import _environment
 
 TEACHER = "teacher.options={guidance_scale: 3.0, dtype: bf16}"
 ONE_GPU = (TEACHER, "gradient_checkpointing=true", "problem.encode_ahead=true")
@@ -126,8 +126,11 @@ def test_two_processes_train_like_one_with_the_same_global_batch(
     files: Path, done: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(one_gpu(files).to_yaml())
-    words = ["run", str(tmp_path / "config.yaml"), "--arm", "disback"]
-    on_ranks(main, [*words, "--out", str(tmp_path / "out")])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # torchrun itself
+    command += ["--nproc-per-node=2", "-m", "disback_plugin", "run", str(tmp_path / "config.yaml")]
+    command += ["--arm", "disback", "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=250)
+    assert run.returncode == 0, run.stderr
     one, two = (folder / "runs" / "disback-seed0" for folder in (done, tmp_path / "out"))
     single, double = (DegradationPath.open(folder / "path") for folder in (one, two))
     for node in range(1, 4):
